@@ -1,0 +1,1 @@
+"""What happened: events, the state they fold to, and where they are kept."""

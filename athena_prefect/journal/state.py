@@ -1,0 +1,384 @@
+"""What the events of a plan run add up to.
+
+`evolve` takes one event; `fold` takes many. Folding an event twice changes
+nothing, and the order that counts is the journal's.
+
+Laws that later code rests on:
+
+- an attempt ends once: its first `ended` counts, unless the API says otherwise;
+- `abandoned` outranks any end of that attempt that comes after it;
+- a success in force stays until an `invalidated` event ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, assert_never
+from uuid import UUID
+
+from immutables import Map
+
+from athena_prefect.journal.events import (
+    CheckEvent,
+    Command,
+    CommandAnswer,
+    Event,
+    Reporter,
+    RunEvent,
+    RunEventKind,
+    TaskEvent,
+    TaskEventKind,
+    TaskOutcome,
+)
+
+Item = tuple[str, int | None]
+"""A task, or one item of a mapped task: (task id, map index or None)."""
+
+
+class Status(StrEnum):
+    """Where a task (or item) stands."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    RUNNING = "running"
+    SUCCESS = "success"
+    PARTIAL = "partial"
+    FAILURE = "failure"
+    BLOCKED = "blocked"
+    SKIPPED = "skipped"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self not in (Status.WAITING, Status.READY, Status.RUNNING)
+
+    @property
+    def good(self) -> bool:
+        """Whether a success is in force."""
+        return self in (Status.SUCCESS, Status.PARTIAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a task: a Prefect task run's `run_count`-th, or the caller's own."""
+
+    source: str
+    run_count: int
+    started: datetime | None = None
+    ended: datetime | None = None
+    outcome: TaskOutcome | None = None
+    state_name: str | None = None
+    result_key: str | None = None
+    reported_by: Reporter | None = None
+    abandoned: bool = False
+    overdue: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """The union of what its events carried."""
+
+    @property
+    def running(self) -> bool:
+        """Whether its body counts as running."""
+        return self.started is not None and self.ended is None and not self.abandoned
+
+    @property
+    def duration(self) -> timedelta | None:
+        """End − start; None while it runs or where a time is not known."""
+        if self.started is None or self.ended is None:
+            return None
+        return self.ended - self.started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskState:
+    """A task (or item): its attempts in the order in which they began, and what they add up to."""
+
+    attempts: tuple[Attempt, ...] = ()
+    ready: datetime | None = None
+    skipped: bool = False
+    skip_reason: str = ""
+    items: int | None = None
+    """Of a mapped task: how many items, once known."""
+    in_force: Attempt | None = None
+    """The attempt whose success counts."""
+    invalidated: tuple[str, ...] = ()
+    """Sources of the events that ended a success in force."""
+
+    @property
+    def latest(self) -> Attempt | None:
+        """The newest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def status(self) -> Status:
+        """Where it stands."""
+        if self.in_force is not None:
+            partial = self.in_force.outcome is TaskOutcome.PARTIAL
+            return Status.PARTIAL if partial else Status.SUCCESS
+        if self.skipped:
+            return Status.SKIPPED
+        last = self.latest
+        if last is None or (last.outcome is not None and last.outcome.good):
+            # A good end that is no longer in force was invalidated: it waits again.
+            return Status.READY if self.ready and last is None else Status.WAITING
+        if last.running:
+            return Status.RUNNING
+        if last.outcome is TaskOutcome.BLOCKED:
+            return Status.BLOCKED
+        if last.outcome is TaskOutcome.FAILURE:
+            return Status.FAILURE
+        return Status.WAITING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionState:
+    """The state of one plan run: a fold of its events, never changed in place."""
+
+    plan_run: UUID | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    end_status: str | None = None
+    end_reason: str = ""
+    paused: bool = False
+    revision: int = 1
+    resumed: tuple[str, ...] = ()
+    """Sources of the events with which a later dispatcher took over."""
+    run_data: Mapping[str, Any] = field(default_factory=dict)
+    baseline: Mapping[str, Any] | None = None
+    tasks: Map[Item, TaskState] = field(default_factory=Map)
+    checks: Map[str, tuple[CheckEvent, ...]] = field(default_factory=Map)
+    commands: Map[str, Command] = field(default_factory=Map)
+    """Commands without an answer."""
+    answers: Map[str, CommandAnswer] = field(default_factory=Map)
+    gaps: tuple[str, ...] = ()
+    conflicts: int = 0
+    position: int = 0
+    """Of the newest entry folded in."""
+    now: datetime | None = None
+    """Time of the newest event."""
+
+    def task(self, task_id: str, map_index: int | None = None) -> TaskState:
+        """The state of a task or item; an empty one where nothing is known yet."""
+        return self.tasks.get((task_id, map_index), _EMPTY)
+
+    def items(self, task_id: str) -> dict[int, TaskState]:
+        """The items of a mapped task that something is known of."""
+        count = self.task(task_id).items
+        indices: Iterable[int] = (
+            range(count)
+            if count is not None
+            else sorted(i for t, i in self.tasks if t == task_id and i is not None)
+        )
+        return {i: self.tasks[task_id, i] for i in indices if (task_id, i) in self.tasks}
+
+    def status(self, task_id: str) -> Status:
+        """Where a task stands as a whole; a mapped one by its items."""
+        own = self.task(task_id)
+        if own.items is None or own.status.final:
+            return own.status
+        states = [self.task(task_id, i).status for i in range(own.items)]
+        if all(s.good for s in states):
+            return Status.PARTIAL if Status.PARTIAL in states else Status.SUCCESS
+        if Status.RUNNING in states:
+            return Status.RUNNING
+        if all(s.final for s in states):
+            return Status.FAILURE if Status.FAILURE in states else Status.BLOCKED
+        return Status.RUNNING if any(s.final for s in states) else Status.READY
+
+
+_EMPTY = TaskState()
+
+
+def fold(events: Iterable[Event], state: ExecutionState | None = None) -> ExecutionState:
+    """`state` after `events`, in their order."""
+    result = state or ExecutionState()
+    for event in events:
+        result = evolve(result, event)
+    return result
+
+
+def evolve(state: ExecutionState, event: Event) -> ExecutionState:
+    """`state` after one event; the same event again changes nothing."""
+    now = event.at if state.now is None else max(state.now, event.at)
+    match event:
+        case TaskEvent():
+            item = (event.task_id, event.map_index)
+            before = state.tasks.get(item, _EMPTY)
+            after = _evolve_task(before, event)
+            tasks = state.tasks if after is before else state.tasks.set(item, after)
+            return replace(
+                state, plan_run=state.plan_run or event.plan_run, tasks=tasks, now=now
+            )
+        case RunEvent():
+            return _evolve_run(replace(state, plan_run=event.plan_run, now=now), event)
+        case CheckEvent():
+            known = state.checks.get(event.assumption_id, ())
+            if any(c.check_id == event.check_id for c in known):
+                return state
+            return replace(
+                state, checks=state.checks.set(event.assumption_id, (*known, event)), now=now
+            )
+        case Command():
+            if event.command_id in state.answers:
+                return state
+            return replace(state, commands=state.commands.set(event.command_id, event), now=now)
+        case CommandAnswer():
+            if event.command_id in state.answers:
+                return state
+            open_ = state.commands
+            if event.command_id in open_:
+                open_ = open_.delete(event.command_id)
+            answers = state.answers.set(event.command_id, event)
+            return replace(state, commands=open_, answers=answers, now=now)
+        case _:
+            assert_never(event)
+
+
+def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
+    match event.kind:
+        case RunEventKind.STARTED:
+            if state.started is not None:
+                return state
+            revision = int(event.data.get("revision", 1))
+            return replace(state, started=event.at, revision=revision, run_data=dict(event.data))
+        case RunEventKind.RESUMED:
+            if event.source in state.resumed:
+                return state
+            # A resumed run lives again; its end, if it had one, is history.
+            return replace(
+                state,
+                ended=None,
+                end_status=None,
+                end_reason="",
+                paused=False,
+                resumed=(*state.resumed, event.source),
+            )
+        case RunEventKind.BASELINED:
+            return state if state.baseline else replace(state, baseline=dict(event.data))
+        case RunEventKind.REVISED:
+            return replace(state, revision=int(event.data["revision"]))
+        case RunEventKind.PAUSED:
+            return replace(state, paused=True)
+        case RunEventKind.CONTINUED:
+            return replace(state, paused=False)
+        case RunEventKind.GAP:
+            what = str(event.data.get("what", event.source))
+            return state if what in state.gaps else replace(state, gaps=(*state.gaps, what))
+        case RunEventKind.SUPERSEDED:
+            return replace(state, ended=event.at, end_status="superseded")
+        case RunEventKind.ENDED:
+            return replace(
+                state,
+                ended=event.at,
+                end_status=str(event.data.get("status", "completed")),
+                end_reason=str(event.data.get("reason", "")),
+            )
+        case _:
+            assert_never(event.kind)
+
+
+def _evolve_task(task: TaskState, event: TaskEvent) -> TaskState:
+    match event.kind:
+        case TaskEventKind.READY:
+            return task if task.ready else replace(task, ready=event.at)
+        case TaskEventKind.SKIPPED:
+            if task.in_force or task.skipped:
+                return task
+            return replace(task, skipped=True, skip_reason=str(event.data.get("reason", "")))
+        case TaskEventKind.EXPANDED:
+            return replace(task, items=int(event.data["items"]))
+        case TaskEventKind.INVALIDATED:
+            if event.source in task.invalidated:
+                return task
+            return replace(
+                task,
+                in_force=None,
+                skipped=False,
+                ready=None,
+                invalidated=(*task.invalidated, event.source),
+            )
+        case (
+            TaskEventKind.STARTED
+            | TaskEventKind.ENDED
+            | TaskEventKind.OVERDUE
+            | TaskEventKind.ABANDONED
+        ):
+            return _evolve_attempt(task, event)
+        case _:
+            assert_never(event.kind)
+
+
+def _evolve_attempt(task: TaskState, event: TaskEvent) -> TaskState:
+    index = next(
+        (
+            i
+            for i, a in enumerate(task.attempts)
+            if a.source == event.source and a.run_count == event.run_count
+        ),
+        None,
+    )
+    old = (
+        Attempt(source=event.source, run_count=event.run_count)
+        if index is None
+        else task.attempts[index]
+    )
+    new = _apply(old, event)
+    if new is old and index is not None:
+        return task
+    attempts = (
+        (*task.attempts, new)
+        if index is None
+        else (*task.attempts[:index], new, *task.attempts[index + 1 :])
+    )
+    in_force = task.in_force
+    if in_force is not None and in_force.source == old.source and in_force.run_count == old.run_count:
+        # The API has the last word on the attempt in force.
+        in_force = new if new.outcome is not None and new.outcome.good else None
+    elif in_force is None and not new.abandoned and new.outcome is not None and new.outcome.good:
+        if old.outcome is not new.outcome:
+            in_force = new
+    skipped = task.skipped and in_force is None
+    return replace(task, attempts=attempts, in_force=in_force, skipped=skipped)
+
+
+def _apply(attempt: Attempt, event: TaskEvent) -> Attempt:
+    data = {**attempt.data, **event.data}
+    match event.kind:
+        case TaskEventKind.STARTED:
+            if attempt.started is not None and event.reported_by is not Reporter.API:
+                return attempt
+            if attempt.started == event.at:
+                return attempt
+            return replace(attempt, started=event.at, data=data)
+        case TaskEventKind.OVERDUE:
+            return attempt if attempt.overdue else replace(attempt, overdue=True, data=data)
+        case TaskEventKind.ABANDONED:
+            if attempt.abandoned or attempt.ended is not None:
+                return attempt
+            return replace(
+                attempt,
+                abandoned=True,
+                ended=event.at,
+                outcome=event.outcome,
+                state_name=event.state_name or "Abandoned",
+                reported_by=event.reported_by,
+                data=data,
+            )
+        case TaskEventKind.ENDED:
+            if attempt.abandoned:
+                return attempt
+            if attempt.ended is not None and event.reported_by is not Reporter.API:
+                return attempt
+            return replace(
+                attempt,
+                ended=event.at,
+                outcome=event.outcome,
+                state_name=event.state_name,
+                result_key=event.result_key or attempt.result_key,
+                reported_by=event.reported_by,
+                data=data,
+            )
+        case _:
+            return attempt

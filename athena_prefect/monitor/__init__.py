@@ -1,0 +1,1 @@
+"""How far off: deviation, forecast, tasks at risk."""

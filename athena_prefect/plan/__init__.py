@@ -1,0 +1,1 @@
+"""What should happen: the plan, its network, its document."""

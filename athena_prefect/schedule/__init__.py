@@ -1,0 +1,1 @@
+"""When: critical path, schedules, simulation."""
