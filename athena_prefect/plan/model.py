@@ -601,16 +601,21 @@ class Plan(_Document):
 
     @cached_property
     def required(self) -> frozenset[str]:
-        """Goals and their ancestors over hard arcs; goals default to the sinks that are not optional."""
+        """Goals and their ancestors over hard arcs, but for optional ones and what only feeds them.
+
+        Goals default to the sinks that are not optional.
+        """
         feeds = {d.task for t in self.tasks for d in t.upstream}
         goals = self.goals or tuple(t.id for t in self.tasks if t.id not in feeds and not t.optional)
         seen: set[str] = set()
         todo = list(goals)
         while todo:
-            task = todo.pop()
-            if task not in seen:
-                seen.add(task)
-                todo += [d.task for d in self.get_task(task).upstream if d.hard]
+            name = todo.pop()
+            # A plan under validation may still name tasks that it does not have.
+            task = self._tasks_by_id.get(name)
+            if name not in seen and task is not None and not task.optional:
+                seen.add(name)
+                todo += [d.task for d in task.upstream if d.hard]
         return frozenset(seen)
 
     @property
