@@ -7,7 +7,8 @@ Laws that later code rests on:
 
 - an attempt ends once: its first `ended` counts, unless the API says otherwise;
 - `abandoned` outranks any end of that attempt that comes after it;
-- a success in force stays until an `invalidated` event ends it.
+- a success in force stays until an `invalidated` event ends it, or the API takes
+  it back; an attempt that was invalidated never comes into force again.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from athena_prefect.journal.events import (
     TaskEventKind,
     TaskOutcome,
 )
+from athena_prefect.journal.journal import Entry
+
+RETRYING = frozenset({"AwaitingRetry", "Retrying"})
+"""Prefect's names for a failed attempt after which it will try again by itself."""
 
 Item = tuple[str, int | None]
 """A task, or one item of a mapped task: (task id, map index or None)."""
@@ -75,6 +80,8 @@ class Attempt:
     reported_by: Reporter | None = None
     abandoned: bool = False
     overdue: bool = False
+    invalidated: bool = False
+    """It was in force once, and will not be again."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The union of what its events carried."""
 
@@ -105,6 +112,9 @@ class TaskState:
     """The attempt whose success counts."""
     invalidated: tuple[str, ...] = ()
     """Sources of the events that ended a success in force."""
+    marks: tuple[str, ...] = ()
+    """Keys of the `ready` and `skipped` events folded in: told again after an
+    `invalidated`, they must not come back."""
 
     @property
     def latest(self) -> Attempt | None:
@@ -122,12 +132,12 @@ class TaskState:
         last = self.latest
         if last is None or (last.outcome is not None and last.outcome.good):
             # A good end that is no longer in force was invalidated: it waits again.
-            return Status.READY if self.ready and last is None else Status.WAITING
+            return Status.READY if self.ready else Status.WAITING
         if last.running:
             return Status.RUNNING
         if last.outcome is TaskOutcome.BLOCKED:
             return Status.BLOCKED
-        if last.outcome is TaskOutcome.FAILURE:
+        if last.outcome is TaskOutcome.FAILURE and last.state_name not in RETRYING:
             return Status.FAILURE
         return Status.WAITING
 
@@ -145,6 +155,8 @@ class ExecutionState:
     revision: int = 1
     resumed: tuple[str, ...] = ()
     """Sources of the events with which a later dispatcher took over."""
+    run_keys: frozenset[str] = frozenset()
+    """Keys of the run events folded in: a second telling of one changes nothing."""
     run_data: Mapping[str, Any] = field(default_factory=dict)
     baseline: Mapping[str, Any] | None = None
     tasks: Map[Item, TaskState] = field(default_factory=Map)
@@ -199,6 +211,24 @@ def fold(events: Iterable[Event], state: ExecutionState | None = None) -> Execut
     return result
 
 
+def fold_entries(entries: Iterable[Entry], state: ExecutionState | None = None) -> ExecutionState:
+    """`state` after the entries of a journal that it has not seen yet.
+
+    Entries up to `state.position` are passed over, so that reading a piece of
+    the journal twice changes nothing; conflicts are counted.
+    """
+    result = state or ExecutionState()
+    for entry in entries:
+        if entry.position <= result.position:
+            continue
+        result = replace(
+            evolve(result, entry.event),
+            position=entry.position,
+            conflicts=result.conflicts + entry.conflict,
+        )
+    return result
+
+
 def evolve(state: ExecutionState, event: Event) -> ExecutionState:
     """`state` after one event; the same event again changes nothing."""
     now = event.at if state.now is None else max(state.now, event.at)
@@ -212,14 +242,17 @@ def evolve(state: ExecutionState, event: Event) -> ExecutionState:
                 state, plan_run=state.plan_run or event.plan_run, tasks=tasks, now=now
             )
         case RunEvent():
-            return _evolve_run(replace(state, plan_run=event.plan_run, now=now), event)
+            if event.key in state.run_keys:
+                return state
+            keys = state.run_keys | {event.key}
+            seen = replace(state, plan_run=event.plan_run, run_keys=keys, now=now)
+            return _evolve_run(seen, event)
         case CheckEvent():
             known = state.checks.get(event.assumption_id, ())
-            if any(c.check_id == event.check_id for c in known):
+            checks = _with_check(known, event)
+            if checks is known:
                 return state
-            return replace(
-                state, checks=state.checks.set(event.assumption_id, (*known, event)), now=now
-            )
+            return replace(state, checks=state.checks.set(event.assumption_id, checks), now=now)
         case Command():
             if event.command_id in state.answers:
                 return state
@@ -236,6 +269,15 @@ def evolve(state: ExecutionState, event: Event) -> ExecutionState:
             assert_never(event)
 
 
+def _with_check(known: tuple[CheckEvent, ...], event: CheckEvent) -> tuple[CheckEvent, ...]:
+    for i, check in enumerate(known):
+        if check.check_id == event.check_id:
+            if event.reported_by is not Reporter.API or event == check:
+                return known
+            return (*known[:i], event, *known[i + 1 :])
+    return (*known, event)
+
+
 def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
     match event.kind:
         case RunEventKind.STARTED:
@@ -244,8 +286,6 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
             revision = int(event.data.get("revision", 1))
             return replace(state, started=event.at, revision=revision, run_data=dict(event.data))
         case RunEventKind.RESUMED:
-            if event.source in state.resumed:
-                return state
             # A resumed run lives again; its end, if it had one, is history.
             return replace(
                 state,
@@ -282,11 +322,18 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
 def _evolve_task(task: TaskState, event: TaskEvent) -> TaskState:
     match event.kind:
         case TaskEventKind.READY:
-            return task if task.ready else replace(task, ready=event.at)
-        case TaskEventKind.SKIPPED:
-            if task.in_force or task.skipped:
+            if task.ready or event.key in task.marks:
                 return task
-            return replace(task, skipped=True, skip_reason=str(event.data.get("reason", "")))
+            return replace(task, ready=event.at, marks=(*task.marks, event.key))
+        case TaskEventKind.SKIPPED:
+            if task.in_force or task.skipped or event.key in task.marks:
+                return task
+            return replace(
+                task,
+                skipped=True,
+                skip_reason=str(event.data.get("reason", "")),
+                marks=(*task.marks, event.key),
+            )
         case TaskEventKind.EXPANDED:
             return replace(task, items=int(event.data["items"]))
         case TaskEventKind.INVALIDATED:
@@ -294,6 +341,10 @@ def _evolve_task(task: TaskState, event: TaskEvent) -> TaskState:
                 return task
             return replace(
                 task,
+                attempts=tuple(
+                    replace(a, invalidated=True) if a.outcome is not None and a.outcome.good else a
+                    for a in task.attempts
+                ),
                 in_force=None,
                 skipped=False,
                 ready=None,
@@ -332,15 +383,23 @@ def _evolve_attempt(task: TaskState, event: TaskEvent) -> TaskState:
         if index is None
         else (*task.attempts[:index], new, *task.attempts[index + 1 :])
     )
-    in_force = task.in_force
-    if in_force is not None and in_force.source == old.source and in_force.run_count == old.run_count:
-        # The API has the last word on the attempt in force.
-        in_force = new if new.outcome is not None and new.outcome.good else None
-    elif in_force is None and not new.abandoned and new.outcome is not None and new.outcome.good:
-        if old.outcome is not new.outcome:
-            in_force = new
+    in_force = _in_force(attempts, task.in_force)
     skipped = task.skipped and in_force is None
     return replace(task, attempts=attempts, in_force=in_force, skipped=skipped)
+
+
+def _in_force(attempts: tuple[Attempt, ...], before: Attempt | None) -> Attempt | None:
+    """The attempt in force before, if it still is good, else the first that is."""
+    good = [
+        a
+        for a in attempts
+        if a.outcome is not None and a.outcome.good and not a.abandoned and not a.invalidated
+    ]
+    if before is not None:
+        for a in good:
+            if a.source == before.source and a.run_count == before.run_count:
+                return a
+    return good[0] if good else None
 
 
 def _apply(attempt: Attempt, event: TaskEvent) -> Attempt:
