@@ -4,31 +4,53 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from athena_prefect.plan.units import Duration
+from athena_prefect.plan.estimate import either
+from athena_prefect.plan.scalars import DocumentPart, Number, Plain
+from athena_prefect.plan.units import Duration, format_duration
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from athena_prefect.plan.arguments import ExpectationArguments
 
 MISSING: Any = object()
 """What `field_of` answers where there is no such field."""
 
 
-class Expectation(BaseModel):
+Bound = Annotated[float, Number, Field(allow_inf_nan=False)]
+
+
+class Expectation(DocumentPart):
     """What a value should be: any of the given conditions, all of which must hold.
 
     In a document a plain value stands for ``{is: value}``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    is_: Any = Field(default=None, alias="is")
-    is_not: Any = None
-    min: float | None = None
-    max: float | None = None
+    is_: Plain = Field(default=None, alias="is")
+    """Equal to this; true is not 1."""
+    is_not: Plain = None
+    """Anything but this."""
+    min: Bound | None = None
+    """At least this number."""
+    max: Bound | None = None
+    """At most this number."""
     max_age: Duration | None = None
-    one_of: tuple[Any, ...] | None = None
+    """A moment no longer ago than this."""
+    one_of: tuple[Plain, ...] | None = None
+    """Equal to one of these."""
     matches: str | None = None
+    """Text in which this regular expression is found."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **fields: Unpack[ExpectationArguments]) -> None: ...
 
     @model_validator(mode="before")
     @classmethod
@@ -39,16 +61,37 @@ class Expectation(BaseModel):
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        if not self.model_fields_set:
-            raise ValueError("says nothing; give one of is, is_not, min, max, one_of, matches")
+        if not self.model_fields_set - {"task", "field"}:
+            raise ValueError(
+                "says nothing; give one of is, is_not, min, max, max_age, one_of, matches"
+            )
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min:g} is above max {self.max:g}; nothing can meet both")
         if self.matches is not None:
             try:
                 re.compile(self.matches)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"matches is not a regular expression: {error}") from None
         return self
+
+    @model_serializer(mode="plain")
+    def _given(self) -> dict[str, Any]:
+        # Null is a condition where it was written and none where it was not.
+        fields = type(self).model_fields
+        given = {
+            fields[n].alias or n: getattr(self, n) for n in fields if n in self.model_fields_set
+        }
+        return {k: format_duration(v) if isinstance(v, timedelta) else v for k, v in given.items()}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core))
+        if "task" in schema["properties"]:
+            return schema
+        scalar = {"type": ["string", "number", "boolean", "null", "array"]}
+        return either(scalar, core, handler)
 
     def unmet(self, observed: Any) -> str | None:
         """Why `observed` does not meet this, in words; None where it does.

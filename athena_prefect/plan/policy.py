@@ -18,42 +18,42 @@ Share = float
 class ReplanningPolicy(BaseModel):
     """Thresholds for severity, risk and the choice of a replanning strategy."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    tolerated_slip: Share = Field(0.10, ge=0)
+    tolerated_slip: Share = Field(default=0.10, ge=0)
     """Finish slip, as a share of the planned duration, that needs no response."""
-    segment_slip: Share = Field(0.15, ge=0)
+    segment_slip: Share = Field(default=0.15, ge=0)
     """Slip from which one task's repair is not expected to be enough."""
-    medium_slip: Share = Field(0.10, ge=0)
+    medium_slip: Share = Field(default=0.10, ge=0)
     """Slip from which severity is medium."""
-    high_slip: Share = Field(0.25, ge=0)
+    high_slip: Share = Field(default=0.25, ge=0)
     """Slip from which severity is high."""
-    critical_slip: Share = Field(0.50, ge=0)
+    critical_slip: Share = Field(default=0.50, ge=0)
     """Slip from which severity is critical."""
-    medium_probability: Share = Field(0.9, ge=0, le=1)
+    medium_probability: Share = Field(default=0.9, ge=0, le=1)
     """P(deadline) below which severity is at least medium."""
-    high_probability: Share = Field(0.7, ge=0, le=1)
+    high_probability: Share = Field(default=0.7, ge=0, le=1)
     """P(deadline) below which severity is at least high."""
-    critical_probability: Share = Field(0.4, ge=0, le=1)
+    critical_probability: Share = Field(default=0.4, ge=0, le=1)
     """P(deadline) below which severity is critical."""
-    min_probability: Share = Field(0.7, ge=0, le=1)
+    min_probability: Share = Field(default=0.7, ge=0, le=1)
     """P(deadline) that a revision must reach to count as meeting its deadline."""
-    probability_drop: Share = Field(0.1, ge=0, le=1)
+    probability_drop: Share = Field(default=0.1, ge=0, le=1)
     """Fall of P(deadline) since acceptance that calls for a response, so that a
     plan accepted as risky is not replanned for being what it was."""
-    risk_probability: Share = Field(0.5, ge=0, le=1)
+    risk_probability: Share = Field(default=0.5, ge=0, le=1)
     """P(finish > latest finish) above which a task is at risk: more likely late than not."""
-    accept_quantile: Share = Field(0.9, gt=0, lt=1)
+    accept_quantile: Share = Field(default=0.9, gt=0, lt=1)
     """Quantile of the forecast finish that is promised when a revision is accepted."""
-    full_violations: int = Field(3, ge=1)
+    full_violations: int = Field(default=3, ge=1)
     """Violations requiring replanning from which the whole rest is replanned."""
-    full_risk_share: Share = Field(0.5, ge=0, le=1)
+    full_risk_share: Share = Field(default=0.5, ge=0, le=1)
     """Share of all tasks at risk above which the whole rest is replanned."""
-    segment_tasks: int = Field(5, ge=1)
+    segment_tasks: int = Field(default=5, ge=1)
     """Unstarted tasks of the cone that a SEGMENT may change."""
-    resource_buffer: Share = Field(0.2, ge=0, lt=1)
+    resource_buffer: Share = Field(default=0.2, ge=0, lt=1)
     """Share of an observed, reduced capacity that stays unplanned."""
-    budget_s: float = Field(1.0, gt=0)
+    budget_s: float = Field(default=1.0, gt=0)
     """Seconds for the whole set of options."""
 
     @model_validator(mode="after")

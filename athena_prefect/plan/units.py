@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from datetime import timedelta
@@ -26,7 +27,7 @@ _LONG = {
     "hr": "h", "hrs": "h", "hour": "h", "hours": "h",
     "day": "d", "days": "d", "week": "w", "weeks": "w",
 }  # fmt: skip
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)\s*")
+_PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([^\W\d_]+)\s*")
 _ISO = re.compile(
     r"P(?:(?P<w>\d+)W)?(?:(?P<d>\d+)D)?"
     r"(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?"
@@ -47,9 +48,9 @@ def parse_duration(value: Any) -> timedelta:
     elif isinstance(value, bool) or value is None:
         raise ValueError(f"{value!r} is not a duration; {_EXAMPLES}")
     elif isinstance(value, int | float):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{value!r} is not a duration; {_EXAMPLES}")
-        result = _from_seconds(float(value))
+        result = _from_seconds(value)
     elif isinstance(value, str):
         result = _from_seconds(_parse_text(value))
     else:
@@ -65,12 +66,12 @@ def _from_seconds(seconds: float) -> timedelta:
     try:
         return timedelta(seconds=seconds)
     except OverflowError:
-        raise ValueError(f"{seconds:g} s is longer than ten years; is the unit right?") from None
+        raise ValueError("longer than ten years; is the unit right?") from None
 
 
 def _parse_text(text: str) -> float:
     stripped = text.strip()
-    if re.fullmatch(r"\d{1,18}(\.\d{1,18})?", stripped):
+    if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,18})?", stripped):
         return float(stripped)
     iso = _ISO.fullmatch(stripped)
     if iso and stripped not in ("P", "PT") and any(iso.groupdict().values()):
@@ -81,9 +82,7 @@ def _parse_text(text: str) -> float:
             break
         unit = part[2] if part[2] in SECONDS else _LONG.get(part[2].lower())
         if unit is None:
-            raise ValueError(
-                f"{text!r}: unknown unit {part[2]!r}; known are {', '.join(SECONDS)} ({_EXAMPLES})"
-            )
+            raise ValueError(f"{text!r}: unknown unit {part[2]!r}; {_unit_hint(part[2])}")
         if SECONDS[unit] >= last:
             raise ValueError(f"{text!r}: write the larger unit first, each once ({_EXAMPLES})")
         last = SECONDS[unit]
@@ -92,6 +91,14 @@ def _parse_text(text: str) -> float:
     if end == 0 or end != len(stripped):
         raise ValueError(f"{text!r} is not a duration; {_EXAMPLES}")
     return total
+
+
+def _unit_hint(unit: str) -> str:
+    known = [*SECONDS, *_LONG]
+    close = difflib.get_close_matches(unit.lower(), known, n=1, cutoff=0.5)
+    meant = close[0] if close else None
+    hint = f"did you mean {_LONG.get(meant, meant)}? " if meant else ""
+    return f"{hint}known are {', '.join(SECONDS)} ({_EXAMPLES})"
 
 
 def format_duration(value: timedelta) -> str:
@@ -106,21 +113,23 @@ def format_duration(value: timedelta) -> str:
             parts.append(f"{count}{unit}")
     if micro:
         seconds, rest = divmod(micro, 1_000_000)
-        parts.append(f"{seconds}.{rest:06d}".rstrip("0").rstrip(".") + "s" if rest else f"{seconds}s")
+        parts.append(
+            f"{seconds}.{rest:06d}".rstrip("0").rstrip(".") + "s" if rest else f"{seconds}s"
+        )
     return "".join(parts)
 
+
+DURATION_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}],
+    "description": f"A duration: {_EXAMPLES}; a bare number is seconds.",
+    "examples": ["20s", "10m", "1h30m"],
+}
+"""JSON Schema of a duration."""
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}],
-            "description": f"A duration: {_EXAMPLES}; a bare number is seconds.",
-            "examples": ["20s", "10m", "1h30m"],
-        },
-        mode="validation",
-    ),
+    WithJsonSchema(DURATION_SCHEMA, mode="validation"),
 ]
 """A pydantic field of a duration."""

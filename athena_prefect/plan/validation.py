@@ -6,17 +6,19 @@ What one field or one object can tell is checked where it is made
 
 from __future__ import annotations
 
-import difflib
 import graphlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from athena_prefect.errors import Defect, PlanDocumentError
+from athena_prefect.plan.scalars import nearest
 from athena_prefect.plan.templates import RUN_NAMES, references
 
 if TYPE_CHECKING:
-    from athena_prefect.plan.model import Assumption, Mode, Plan, PlanTask
+    from athena_prefect.plan.assumption import Assumption
+    from athena_prefect.plan.model import Plan
+    from athena_prefect.plan.task import Mode, PlanTask
 
 Loc = tuple[str | int, ...]
 """Keys and indices that lead to a part of the document."""
@@ -57,12 +59,6 @@ def dotted(loc: Loc) -> str:
     return text
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `name`; None where none is like it."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return close[0] if close else None
-
-
 def check(plan: Plan) -> None:
     """Raises PlanDocumentError with all whole-plan defects; a sound plan passes."""
     found = findings(plan)
@@ -89,7 +85,6 @@ def findings(plan: Plan, lost: Lost = NOTHING_LOST) -> list[Finding]:
     whole = _Whole(plan, lost)
     return [
         *whole.duplicates(((("tasks", i, "id"), t.id) for i, t in enumerate(plan.tasks)), "task"),
-        *whole.deadline(),
         *whole.goals(),
         *(f for i, t in enumerate(plan.tasks) for f in whole.task(("tasks", i), t)),
         *whole.cycles(),
@@ -136,11 +131,6 @@ class _Whole:
                     related=first[name],
                 )
             first.setdefault(name, loc)
-
-    def deadline(self) -> Iterator[Finding]:
-        deadline = self.plan.deadline
-        if deadline and deadline.after is not None and not deadline.after:
-            yield _zero(("deadline",), "a deadline")
 
     def goals(self) -> Iterator[Finding]:
         goals = self.plan.goals
@@ -365,4 +355,3 @@ class _Whole:
 
 def _zero(loc: Loc, what: str) -> Finding:
     return Finding(loc=loc, message=f"{what} of zero", remedy="write e.g. 10m, or take it out")
-
