@@ -1,0 +1,68 @@
+"""What a database driver raises, as this library's errors; never with a password in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy import URL
+from sqlalchemy import exc as sa
+
+from athena_prefect.errors import SchemaError, StorageError, StorageUnavailableError
+
+UPGRADE = "run `athena db upgrade`"
+"""The remedy for a database of another version."""
+
+_AWAY = (sqlite3.OperationalError, psycopg.OperationalError, psycopg.InterfaceError)
+_NO_TABLE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
+_TRANSLATED = (sa.DBAPIError, sa.TimeoutError, sqlite3.Error, psycopg.Error)
+
+
+def unavailable(error: BaseException) -> bool:
+    """Whether `error` says that the database cannot be reached now."""
+    if isinstance(error, sa.TimeoutError):
+        return True
+    if isinstance(error, sa.DBAPIError):
+        if error.connection_invalidated:
+            return True
+        return error.orig is not None and unavailable(error.orig)
+    return isinstance(error, _AWAY) and not lacks_tables(error)
+
+
+def lacks_tables(error: BaseException) -> bool:
+    """Whether `error` says that the schema is not the one that was expected."""
+    if isinstance(error, sa.DBAPIError):
+        return error.orig is not None and lacks_tables(error.orig)
+    if isinstance(error, sqlite3.OperationalError):
+        return any(s in str(error) for s in ("no such table", "no such column", "has no column"))
+    return isinstance(error, _NO_TABLE)
+
+
+def translate(error: BaseException, url: URL) -> StorageError:
+    """`error` of a driver as the error to raise; says which database, without its password."""
+    where = url.render_as_string(hide_password=True)
+    text = _words(error, url)
+    if lacks_tables(error):
+        return SchemaError(f"{where} lacks tables or columns ({text}); {UPGRADE}", url=where)
+    if unavailable(error):
+        return StorageUnavailableError(f"{where} cannot be reached: {text}", url=where)
+    return StorageError(f"{where}: {text}", url=where)
+
+
+def _words(error: BaseException, url: URL) -> str:
+    source = error.orig if isinstance(error, sa.DBAPIError) and error.orig else error
+    text = " ".join(str(source).split()) or type(source).__name__
+    return text.replace(url.password, "***") if url.password else text
+
+
+@contextmanager
+def translated(url: URL) -> Iterator[None]:
+    """Within, drivers' errors become this library's. An IntegrityError rises as it is."""
+    try:
+        yield
+    except sa.IntegrityError:
+        raise
+    except _TRANSLATED as error:
+        raise translate(error, url) from error

@@ -1,0 +1,61 @@
+"""The journal in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import bindparam, select
+
+from athena_prefect.journal.events import Event
+from athena_prefect.journal.journal import Entry, Recorded
+from athena_prefect.storage.db import Database
+from athena_prefect.storage.group_commit import Append, writer_of
+from athena_prefect.storage.rows import run_of, to_entry, to_record
+from athena_prefect.storage.tables import EventRow, LeaseRow
+
+_READ = (
+    select(EventRow.position, EventRow.conflict, EventRow.document)
+    .where(EventRow.plan_run == bindparam("plan_run"), EventRow.position > bindparam("after"))
+    .order_by(EventRow.position)
+)
+_LAST = select(LeaseRow.last_position).where(LeaseRow.plan_run == bindparam("plan_run"))
+
+
+class SqlJournal:
+    """A `Journal` in `database`; may be pickled into workers.
+
+    Appends to one plan run are serialised by the lock of its row in `leases`, so
+    that positions have no gaps and who reads behind a position misses nothing.
+    Appends of concurrent threads share one transaction (group commit).
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def append(self, *events: Event, token: int | None = None) -> tuple[Recorded, ...]:
+        """Write `events` (of one plan run) in order, all or none; durable on return.
+
+        Raises LeaseLostError where `token` is not the newest, RecordingError on
+        data that cannot be written, StorageUnavailableError.
+        """
+        if not events:
+            return ()
+        plan_run = run_of(events)
+        append = Append(plan_run, tuple(to_record(e) for e in events), token)
+        return writer_of(self.database).write(append)
+
+    def read(self, plan_run: UUID, after: int = 0) -> Sequence[Entry]:
+        """The entries of a plan run behind position `after`, in order."""
+        with self.database.reading() as connection:
+            rows = connection.execute(_READ, {"plan_run": plan_run, "after": after}).all()
+        return tuple(to_entry(*row) for row in rows)
+
+    def tail(self, plan_run: UUID, after: int) -> Sequence[Entry]:
+        """What was written behind position `after`."""
+        return self.read(plan_run, after)
+
+    def last_position(self, plan_run: UUID) -> int:
+        """Position of the newest entry; 0 where there is none."""
+        with self.database.reading() as connection:
+            return connection.execute(_LAST, {"plan_run": plan_run}).scalar() or 0
