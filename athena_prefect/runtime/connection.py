@@ -17,7 +17,9 @@ from typing import Any
 API_URL = "PREFECT_API_URL"
 
 
-def configured_api_url(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> str | None:
+def configured_api_url(
+    environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> str | None:
     """The API's URL that Prefect would use, or None where it would start a server of its own.
 
     Where Prefect is imported already its own settings answer. Raises SettingsError

@@ -108,7 +108,9 @@ def prefect_server(
             return
         log_file.parent.mkdir(parents=True, exist_ok=True)
         first = not _prefect_database().exists()
-        on_wait("starting a Prefect server" + (", its first start makes its database" if first else ""))
+        on_wait(
+            "starting a Prefect server" + (", its first start makes its database" if first else "")
+        )
         server = stack.enter_context(_process(log_file))
         url = _address(server, log_file)
         stack.enter_context(_use(url))
