@@ -1,0 +1,542 @@
+"""The loop that runs a revision of a plan: one dispatcher a plan run.
+
+It starts what is ready, most critical first, within capacity; it settles what
+has ended; and it ends when nothing is left that could still happen. What it
+knows is folded from the journal, so a dispatcher that takes over knows the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from prefect.futures import PrefectFuture
+
+from athena_prefect.errors import (
+    ResultUnreadableError,
+    StorageUnavailableError,
+)
+from athena_prefect.journal.events import (
+    Event,
+    Reporter,
+    RunEvent,
+    RunEventKind,
+    TaskEvent,
+    TaskEventKind,
+    TaskOutcome,
+)
+from athena_prefect.journal.state import ExecutionState, Item, Status, evolve, fold, fold_entries
+from athena_prefect.plan.expectation import field_of
+from athena_prefect.plan.model import Isolation, PlanTask
+from athena_prefect.runtime.attempt import abandon
+from athena_prefect.runtime.child import kill_children
+from athena_prefect.runtime.frontier import Frontier, Verdict, input_revisions
+from athena_prefect.runtime.limits import Capacity, GlobalLimits
+from athena_prefect.runtime.orders import Orders
+from athena_prefect.runtime.submission import Handles, RunFacts, Submitter
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+"""How long the loop waits for news at most; time-outs and lags are seen that late."""
+
+
+@dataclass(slots=True)
+class Running:
+    """A submitted task (or item) whose body may run."""
+
+    task: PlanTask
+    future: PrefectFuture[Any]
+    source: str
+    demand: Mapping[str, float]
+    leases: tuple[Any, ...] = ()
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """How a plan run ended: completed, failed, cancelled; and why."""
+
+    status: str
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Runs what is left of a plan run."""
+
+    facts: RunFacts
+    state: ExecutionState
+    frontier: Frontier
+    capacity: Capacity
+    limits: GlobalLimits | None
+    submitter: Submitter
+    handles: Handles
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    news: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+    running: dict[Item, Running] = field(default_factory=dict)
+    ready: dict[Item, datetime] = field(default_factory=dict)
+    """What could start but for capacity, and since when."""
+    timers: dict[str, datetime] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+    tries: dict[Item, int] = field(default_factory=dict)
+    stop_reason: str = ""
+    paused: bool = False
+    paused_by: str = ""
+    open: set[str] = field(default_factory=set)
+    """Tasks that have not come to an end."""
+    orders: Orders = field(default_factory=Orders)
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    def run(self) -> RunEnd:
+        """Run until nothing is left. Raises LeaseLostError where another has taken over."""
+        self.open = {t.id for t in self.facts.plan.tasks if not self._settled(t.id)}
+        self._look_at(set(self.open))
+        while self.open:
+            self._take_in()
+            self.orders.obey(self)
+            if self.stop_reason:
+                return self.stopped()
+            self._watch_time_outs()
+            if not self.paused:
+                self._start_what_fits()
+            if not self.open or self._nothing_can_happen():
+                break
+            self._wait()
+        return self._end()
+
+    def _wait(self) -> None:
+        now = self.clock()
+        due = [t for t in self.timers.values() if t > now]
+        pause = min([LOOK_SECONDS, *((t - now).total_seconds() for t in due)])
+        try:
+            news = [self.news.get(timeout=max(pause, 0.001))]
+        except queue.Empty:
+            news = []
+        while not self.news.empty():
+            news.append(self.news.get())
+        for told in news:
+            if callable(told):
+                told()
+        ended = [n for n in news if isinstance(n, tuple)]
+        if ended:
+            self._take_in()
+            for item in ended:
+                self._ended(item)
+        passed = {t for t, at in self.timers.items() if at <= self.clock()}
+        if passed:
+            self._look_at(passed)
+
+    def _nothing_can_happen(self) -> bool:
+        # Paused, or waiting for a slot of another flow, is not the end.
+        return not (self.running or self.ready or self.timers or self.paused)
+
+    # -- what is known ----------------------------------------------------------------------
+
+    def record(self, *events: Event) -> None:
+        """Write events and know them at once. Raises LeaseLostError."""
+        self.facts.recorder.record(*events, token=self.facts.token)
+        for event in events:
+            self.state = evolve(self.state, event)
+
+    def _take_in(self) -> None:
+        """Fold what others — hooks, other processes — have written since the last time."""
+        try:
+            entries = self.facts.recorder.journal.read(self.facts.plan_run, self.state.position)
+        except StorageUnavailableError:
+            # The recorder tells what this process has spooled meanwhile; see `heard`.
+            self.state = fold(self.facts.heard_since(), self.state)
+            return
+        self.facts.heard_since()
+        self.state = fold_entries(entries, self.state)
+
+    def _settled(self, task_id: str) -> bool:
+        status = self.state.status(task_id)
+        return status.good or status is Status.SKIPPED
+
+    # -- from waiting to ready --------------------------------------------------------------
+
+    def _look_at(self, tasks: set[str]) -> None:
+        """See of each task whether it can start, and of what follows from those that cannot."""
+        todo = sorted(tasks & self.open, key=self.frontier.rank)
+        while todo:
+            task_id = todo.pop(0)
+            if task_id not in self.open or self._under_way(task_id):
+                continue
+            self.timers.pop(task_id, None)
+            task = self.facts.plan.get_task(task_id)
+            answer = self.frontier.readiness(task, self.state, self.clock())
+            if answer.verdict is Verdict.WAIT:
+                if answer.not_before is not None:
+                    self.timers[task_id] = answer.not_before
+            elif answer.verdict is Verdict.SKIP:
+                todo += self._skip(task_id, answer.reason)
+            elif answer.verdict is Verdict.BLOCK:
+                todo += self._block(task_id, answer.reason)
+            else:
+                todo += self._make_ready(task)
+
+    def _under_way(self, task_id: str) -> bool:
+        return any(t == task_id for t, _ in (*self.running, *self.ready))
+
+    def _make_ready(self, task: PlanTask) -> list[str]:
+        try:
+            reason = self._unwanted(task)
+            items = self._items(task) if reason is None else ()
+        except ResultUnreadableError as error:
+            return self._lost_result(task, error)
+        if reason is not None:
+            return self._skip(task.id, reason)
+        now = self.clock()
+        for item in items:
+            if not self.state.task(*item).status.good:
+                self.ready[item] = now
+        if not self._under_way(task.id):
+            return self._close(task.id)
+        return []
+
+    def _unwanted(self, task: PlanTask) -> str | None:
+        """Why `when` leaves the task out; None where it does not."""
+        if task.when is None:
+            return None
+        value = self.handles.value(task.when.task)
+        if task.when.field is not None:
+            value = field_of(value, task.when.field)
+        unmet = task.when.unmet(value)
+        name = f"{task.when.task}.{task.when.field}" if task.when.field else task.when.task
+        return None if unmet is None else f"when: {name} {unmet}"
+
+    def _items(self, task: PlanTask) -> tuple[Item, ...]:
+        if task.map_over is None:
+            return ((task.id, None),)
+        count = self.handles.expand(task)
+        if self.state.task(task.id).items != count:
+            self.record(
+                TaskEvent(
+                    plan_run=self.facts.plan_run,
+                    task_id=task.id,
+                    kind=TaskEventKind.EXPANDED,
+                    at=self.clock(),
+                    source=f"{task.id}:{self.input_revision(task.id)}",
+                    reported_by=Reporter.DISPATCHER,
+                    data={"items": count},
+                )
+            )
+        return tuple((task.id, i) for i in range(count))
+
+    def input_revision(self, task_id: str) -> int:
+        """1 + how often the task or an ancestor was invalidated."""
+        return input_revisions(self.facts.plan, self.state)[task_id]
+
+    def _lost_result(self, task: PlanTask, error: ResultUnreadableError) -> list[str]:
+        """A stored result that a task needs cannot be read: make it again, or say why not."""
+        lost = str(error.__dict__["task_id"])
+        if not self.facts.plan.get_task(lost).rerunnable:
+            return self._block(task.id, f"{error}; {lost} is not rerunnable")
+        self.handles.forget(lost)
+        self.invalidate(lost, str(error))
+        return [lost]
+
+    def invalidate(self, task_id: str, reason: str) -> None:
+        """End the success in force of a task (and its items), so that it may run again."""
+        indices = [None, *self.state.items(task_id)]
+        events = [
+            TaskEvent(
+                plan_run=self.facts.plan_run,
+                task_id=task_id,
+                map_index=index,
+                kind=TaskEventKind.INVALIDATED,
+                at=self.clock(),
+                source=str(uuid4()),
+                reported_by=Reporter.DISPATCHER,
+                data={"reason": reason},
+            )
+            for index in indices
+            if index is None or self.state.task(task_id, index).in_force
+        ]
+        self.record(*events)
+        self.open.add(task_id)
+
+    def _skip(self, task_id: str, reason: str) -> list[str]:
+        self.record(self._marker(task_id, TaskEventKind.SKIPPED, reason))
+        logger.info("task %s is skipped: %s", task_id, reason)
+        return self._close(task_id)
+
+    def _block(self, task_id: str, reason: str) -> list[str]:
+        self.blocked[task_id] = reason
+        future = self.submitter.show_blocked(self.facts.plan.get_task(task_id), self.handles)
+        source = str(future.task_run_id) if future is not None else f"{task_id}:blocked"
+        self.record(
+            TaskEvent(
+                plan_run=self.facts.plan_run,
+                task_id=task_id,
+                kind=TaskEventKind.ENDED,
+                at=self.clock(),
+                source=source,
+                state_type="PENDING",
+                state_name="NotReady",
+                outcome=TaskOutcome.BLOCKED,
+                reported_by=Reporter.DISPATCHER,
+                data={"reason": reason},
+            )
+        )
+        logger.warning("task %s is blocked: %s", task_id, reason)
+        return self._close(task_id)
+
+    def _marker(self, task_id: str, kind: TaskEventKind, reason: str) -> TaskEvent:
+        return TaskEvent(
+            plan_run=self.facts.plan_run,
+            task_id=task_id,
+            kind=kind,
+            at=self.clock(),
+            source=f"{task_id}:{self.input_revision(task_id)}",
+            reported_by=Reporter.DISPATCHER,
+            data={"reason": reason},
+        )
+
+    def _close(self, task_id: str) -> list[str]:
+        """A task has come to an end: what waited for it is to be looked at."""
+        self.open.discard(task_id)
+        self.timers.pop(task_id, None)
+        return self.frontier.downstream(task_id)
+
+    # -- from ready to running --------------------------------------------------------------
+
+    def _start_what_fits(self) -> None:
+        for item in sorted(self.ready, key=lambda i: (*self.frontier.rank(i[0]), i[1] or 0)):
+            if self.capacity.full:
+                break
+            self._try_to_start(item)
+
+    def _try_to_start(self, item: Item) -> None:
+        task = self.facts.plan.get_task(item[0])
+        demand = task.mode(self.facts.mode_of(task.id)).resources
+        if self.capacity.lacking(demand) is not None:
+            return
+        leases: tuple[Any, ...] = ()
+        slots = self.limits.demand(demand) if self.limits is not None else {}
+        if slots and self.limits is not None:
+            taken = self.limits.take(slots)
+            if taken is None:
+                impossible = self.limits.impossible(slots)
+                if impossible is not None:
+                    del self.ready[item]
+                    self._look_at(set(self._block(task.id, impossible)))
+                return
+            leases = taken
+        since = self.ready.pop(item)
+        try:
+            future = self.submitter.submit(
+                task, item[1], self.handles, ready=since,
+                input_revision=self.input_revision(task.id), leases=leases,
+            )  # fmt: skip
+        except ResultUnreadableError as error:
+            if leases and self.limits is not None:
+                self.limits.give_back(leases)
+            self._look_at(set(self._lost_result(task, error)))
+            return
+        self.capacity.take(demand)
+        self.running[item] = Running(task, future, str(future.task_run_id), demand, leases)
+        self.handles.put(item, future)
+        future.add_done_callback(lambda _, item=item: self.news.put(item))  # type: ignore[misc]
+
+    # -- from running to ended --------------------------------------------------------------
+
+    def _ended(self, item: Item) -> None:
+        running = self.running.pop(item, None)
+        if running is None:
+            return
+        self.capacity.give_back(running.demand)
+        if running.leases and self.limits is not None:
+            self.limits.give_back(running.leases)
+        if running.overdue:
+            logger.info("task %s: the body that ran past its time-out has ended", item[0])
+        else:
+            self._make_sure_it_is_recorded(item, running)
+        self._after(item)
+
+    def _after(self, item: Item) -> None:
+        """Go on from an item that has ended: its task may be over, or be tried again."""
+        if item in self.running or item in self.ready:
+            return
+        status = self.state.task(*item).status
+        if not status.good:
+            self.handles.drop_failed(item)
+        if item[1] is not None:
+            status = self.state.status(item[0])
+            if not status.final:
+                return
+        if status.final:
+            self._look_at(set(self._close(item[0])))
+
+    def _make_sure_it_is_recorded(self, item: Item, running: Running) -> None:
+        """The hook has written the end; where it could not, the future knows it."""
+        attempt = next(
+            (a for a in reversed(self.state.task(*item).attempts) if a.source == running.source),
+            None,
+        )
+        if attempt is not None and attempt.ended is not None:
+            return
+        self.record(*self.submitter.end_of(item, running.future, attempt, self.clock()))
+
+    def _watch_time_outs(self) -> None:
+        now = self.clock()
+        for item, running in list(self.running.items()):
+            task = running.task
+            if task.timeout is None or running.overdue or self.submitter.ends_itself(task):
+                continue
+            attempt = self.state.task(*item).latest
+            if attempt is None or attempt.source != running.source or attempt.started is None:
+                continue
+            if attempt.running and now - attempt.started >= task.timeout:
+                self._overdue(item, running, attempt.run_count, task.timeout)
+
+    def _overdue(self, item: Item, running: Running, count: int, limit: timedelta) -> None:
+        running.overdue = True
+        abandon(running.future.task_run_id)
+        reason = f"ran past its time-out of {limit.total_seconds():g} s; its body cannot be stopped"
+
+        def event(kind: TaskEventKind, **more: Any) -> TaskEvent:
+            return TaskEvent(
+                plan_run=self.facts.plan_run,
+                task_id=item[0],
+                map_index=item[1],
+                kind=kind,
+                at=self.clock(),
+                source=running.source,
+                run_count=count,
+                reported_by=Reporter.DISPATCHER,
+                data={"reason": reason},
+                **more,
+            )
+
+        self.record(
+            event(TaskEventKind.OVERDUE),
+            event(
+                TaskEventKind.ABANDONED,
+                state_type="FAILED",
+                state_name="TimedOut",
+                outcome=TaskOutcome.FAILURE,
+            ),
+        )
+        logger.error("task %s %s (isolation: process can be)", item[0], reason)
+        self._take_in()
+        if self.state.task(*item).status.good:
+            return  # its success was recorded first
+        self.tries[item] = self.tries.get(item, 0) + 1
+        if running.task.rerunnable and self.tries[item] <= running.task.retries:
+            # The old body keeps its slot and resources; the new attempt waits for its own.
+            self.running[item[0] + "\0" + running.source, item[1]] = self.running.pop(item)
+            self.ready[item] = self.clock()
+        else:
+            self._after_overdue(item)
+
+    def _after_overdue(self, item: Item) -> None:
+        self.handles.drop_failed(item)
+        if item[1] is None or self.state.status(item[0]).final:
+            self._look_at(set(self._close(item[0])))
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def stop(self, reason: str) -> None:
+        """Start nothing more and end: asked for by a command or from Prefect."""
+        self.stop_reason = self.stop_reason or reason
+
+    def pause(self, why: str) -> None:
+        """Start nothing more until told to go on; what runs goes on."""
+        if not self.paused:
+            self.paused, self.paused_by = True, why
+            self.record(self._run_event(RunEventKind.PAUSED, reason=why))
+            logger.info("paused %s: nothing more starts until it is resumed", why)
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        if self.paused:
+            self.paused = False
+            self.record(self._run_event(RunEventKind.CONTINUED))
+            logger.info("resumed")
+
+    def resume_from(self, why: str) -> Callable[[], None]:
+        """Go on, if it was `why` that paused: a pause by command is not Prefect's to end."""
+        return lambda: self.resume() if self.paused_by == why else None
+
+    def _run_event(self, kind: RunEventKind, **data: Any) -> RunEvent:
+        return RunEvent(
+            plan_run=self.facts.plan_run, kind=kind, at=self.clock(), source=str(uuid4()), data=data
+        )
+
+    def settled_by_hand(self, task_id: str) -> None:
+        """A command has ended a task that had not started: go on from there."""
+        self.ready = {i: at for i, at in self.ready.items() if i[0] != task_id}
+        self.blocked.pop(task_id, None)
+        after = self._close(task_id)
+        # What it had blocked may start now.
+        self.open |= {t for t in self._cone(task_id) if self.state.status(t) is Status.BLOCKED}
+        self._look_at(set(after) | self.open)
+
+    def _cone(self, task_id: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [task_id]
+        while todo:
+            for after in self.frontier.downstream(todo.pop()):
+                if after not in seen:
+                    seen.add(after)
+                    todo.append(after)
+        return seen
+
+    def stopped(self) -> RunEnd:
+        """Cancelled: end what can be ended, take back the rest."""
+        killed = kill_children(self.facts.plan_run)
+        if killed:
+            logger.info("%d child processes ended", killed)
+        now = self.clock()
+        for item, running in self.running.items():
+            running.future.wait(0.5) if running.task.isolation is Isolation.PROCESS else None
+            attempt = self.state.task(*item).latest
+            count = attempt.run_count if attempt and attempt.source == running.source else 1
+            abandon(running.future.task_run_id)
+            self.record(
+                TaskEvent(
+                    plan_run=self.facts.plan_run,
+                    task_id=item[0],
+                    map_index=item[1],
+                    kind=TaskEventKind.ABANDONED,
+                    at=now,
+                    source=running.source,
+                    run_count=count,
+                    state_type="CANCELLED",
+                    state_name="Cancelled",
+                    outcome=TaskOutcome.BLOCKED,
+                    reported_by=Reporter.DISPATCHER,
+                    data={"reason": self.stop_reason},
+                )
+            )
+        return RunEnd(status="cancelled", reason=self.stop_reason)
+
+    def _end(self) -> RunEnd:
+        self._take_in()
+        plan = self.facts.plan
+        bad = [t.id for t in plan.tasks if not self._settled(t.id)]
+        required = [t for t in bad if t in plan.required]
+        if not required:
+            reason = f"not required and not done: {', '.join(bad)}" if bad else ""
+            return RunEnd(status="completed", reason=reason)
+        return RunEnd(status="failed", reason="; ".join(self._why_not(t) for t in required))
+
+    def _why_not(self, task_id: str) -> str:
+        if task_id in self.blocked:
+            return f"{task_id} is blocked: {self.blocked[task_id]}"
+        states = [self.state.task(task_id), *self.state.items(task_id).values()]
+        last = next(
+            (s.latest for s in states if s.latest and s.latest.outcome is TaskOutcome.FAILURE), None
+        )
+        if last is not None:
+            said = last.data.get("reason") or last.state_name or "no reason was given"
+            return f"{task_id} failed: {said}"
+        return f"{task_id} never became ready"

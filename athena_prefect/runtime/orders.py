@@ -1,0 +1,112 @@
+"""Commands to a dispatcher, which are rows of the journal, and its answers."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, assert_never
+
+from athena_prefect.errors import AthenaError
+from athena_prefect.journal.events import (
+    Command,
+    CommandAnswer,
+    CommandKind,
+    Reporter,
+    TaskEvent,
+    TaskEventKind,
+    TaskOutcome,
+)
+from athena_prefect.runtime.results import result_key
+from athena_prefect.runtime.submission import definition_of
+
+if TYPE_CHECKING:
+    from athena_prefect.runtime.dispatcher import Dispatcher
+
+logger = logging.getLogger(__name__)
+
+
+class Orders:
+    """Does what unanswered commands ask, and answers each once."""
+
+    def obey(self, dispatcher: Dispatcher) -> None:
+        """Look at every command without an answer."""
+        for command in sorted(dispatcher.state.commands.values(), key=lambda c: c.at):
+            try:
+                refusal = self._do(dispatcher, command)
+            except AthenaError as error:
+                refusal = str(error)
+            dispatcher.record(
+                CommandAnswer(
+                    plan_run=command.plan_run,
+                    command_id=command.command_id,
+                    at=dispatcher.clock(),
+                    accepted=refusal is None,
+                    message=refusal or "",
+                )
+            )
+            said = "done" if refusal is None else f"refused: {refusal}"
+            logger.info("command %s by %s: %s", command.kind, command.author or "somebody", said)
+
+    def _do(self, dispatcher: Dispatcher, command: Command) -> str | None:
+        """Do one command; None, or why not."""
+        match command.kind:
+            case CommandKind.PAUSE:
+                dispatcher.pause("by command")
+            case CommandKind.CONTINUE:
+                dispatcher.resume()
+            case CommandKind.CANCEL:
+                dispatcher.stop(str(command.data.get("reason") or "cancelled by command"))
+            case CommandKind.SKIP | CommandKind.DONE:
+                return self._settle(dispatcher, command)
+            case CommandKind.RERUN | CommandKind.ADOPT:
+                return f"this version does not know {command.kind}"
+            case _:
+                assert_never(command.kind)
+        return None
+
+    def _settle(self, dispatcher: Dispatcher, command: Command) -> str | None:
+        task = dispatcher.facts.plan.get_task(str(command.data.get("task_id", "")))
+        if any(t == task.id for t, _ in dispatcher.running):
+            return f"{task.id} is running"
+        if dispatcher.state.status(task.id).good:
+            return f"{task.id} has already succeeded"
+        skip = command.kind is CommandKind.SKIP
+        dispatcher.record(
+            _skipped(dispatcher, command, task.id) if skip else _done(dispatcher, command, task.id)
+        )
+        dispatcher.settled_by_hand(task.id)
+        return None
+
+
+def _skipped(dispatcher: Dispatcher, command: Command, task_id: str) -> TaskEvent:
+    reason = str(command.data.get("reason") or "by hand")
+    return TaskEvent(
+        plan_run=command.plan_run,
+        task_id=task_id,
+        kind=TaskEventKind.SKIPPED,
+        at=dispatcher.clock(),
+        source=command.command_id,
+        reported_by=Reporter.DISPATCHER,
+        data={"reason": reason, "author": command.author},
+    )
+
+
+def _done(dispatcher: Dispatcher, command: Command, task_id: str) -> TaskEvent:
+    facts = dispatcher.facts
+    task = facts.plan.get_task(task_id)
+    definition = definition_of(task, task.mode(facts.mode_of(task_id)))
+    revision = dispatcher.input_revision(task_id)
+    key = result_key(facts.plan_run, task_id, None, definition, revision)
+    checksum = facts.recorder.vault.put(key, command.data.get("result"), task_id=task_id)
+    return TaskEvent(
+        plan_run=command.plan_run,
+        task_id=task_id,
+        kind=TaskEventKind.ENDED,
+        at=dispatcher.clock(),
+        source=command.command_id,
+        state_type="COMPLETED",
+        state_name="Done by hand",
+        outcome=TaskOutcome.SUCCESS,
+        result_key=key,
+        reported_by=Reporter.DISPATCHER,
+        data={"checksum": checksum, "author": command.author, "input_revision": revision},
+    )

@@ -1,0 +1,457 @@
+"""A plan run's life around the dispatcher: opened, taken, gone on with, ended.
+
+`run_session` is the body of every compiled flow. The same flow run again (a
+retry, a resume from the UI) and another flow run for the same plan run both come
+through here and go on where the journal ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.logging import get_run_logger
+from prefect.states import Cancelled, Completed, Failed
+
+from athena_prefect.errors import (
+    AthenaError,
+    LeaseLostError,
+    StorageError,
+    StorageUnavailableError,
+    UnknownRunError,
+)
+from athena_prefect.journal.events import RunEvent, RunEventKind
+from athena_prefect.journal.state import ExecutionState, fold_entries
+from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.attempt import QuietHooks
+from athena_prefect.runtime.child import kill_children
+from athena_prefect.runtime.dispatcher import Dispatcher, RunEnd
+from athena_prefect.runtime.frontier import Frontier
+from athena_prefect.runtime.limits import RENEW_SECONDS, Capacity, GlobalLimits
+from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
+from athena_prefect.runtime.restore import restore
+from athena_prefect.runtime.submission import Handles, RunFacts, Submitter
+from athena_prefect.runtime.watcher import Chore, Watcher
+from athena_prefect.settings import AthenaSettings
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.lease import Lease, Leases
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(seconds=30)
+"""How long after its last sign of life a dispatcher on another host counts as alive."""
+RENEW_LEASE_SECONDS = 10.0
+"""Three tries at renewing before the lease runs out."""
+FLOW_STATE_SECONDS = 2.0
+"""How late a cancel or pause from Prefect's UI is seen, at most."""
+DRAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A plan and where it came from."""
+
+    plan: Plan
+    root: Path
+
+
+@dataclass(slots=True, kw_only=True)
+class Asked:
+    """What a flow run's parameters ask for."""
+
+    parameters: Mapping[str, Any]
+    plan_run: UUID | None
+    logical_date: datetime | None
+
+
+def run_session(compiled: Compiled, asked: Asked) -> Any:
+    """Run the plan, or what is left of it, in the current flow run; its final state."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    logging.getLogger("prefect.task_runs").addFilter(_QUIET)
+    settings = AthenaSettings()
+    with get_client(sync_client=True) as client:
+        session = Session(
+            compiled=compiled,
+            asked=asked,
+            settings=settings,
+            client=client,
+            flow_run=context.flow_run,
+        )
+        end = session.run()
+    return _final_state(end)
+
+
+_QUIET = QuietHooks()
+
+
+def _final_state(end: RunEnd) -> Any:
+    if end.status == "completed":
+        return Completed(message=end.reason or "all required tasks are done")
+    if end.status == "cancelled":
+        return Cancelled(message=end.reason)
+    return Failed(message=end.reason)
+
+
+def recording_of(settings: AthenaSettings, plan: Plan) -> Recording:
+    """Where the facts and results of the plan's runs go under `settings`."""
+    return Recording(
+        database_url=settings.url,
+        durable=settings.durable,
+        spool=settings.spool_folder,
+        results=settings.results_folder,
+        storage=plan.results.storage,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One dispatcher's hold of a plan run."""
+
+    compiled: Compiled
+    asked: Asked
+    settings: AthenaSettings
+    client: SyncPrefectClient
+    flow_run: FlowRun
+    clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
+    lease: Lease | None = None
+
+    @property
+    def plan_run(self) -> UUID:
+        """The id of the first flow run, unless the caller gave one."""
+        return self.asked.plan_run or self.flow_run.id
+
+    def run(self) -> RunEnd:
+        """Take the plan run, run what is left of it, and end it."""
+        recorder = recorder_for(recording_of(self.settings, self.compiled.plan))
+        state = self._known(recorder)
+        with self._leased(recorder, resuming=state.started is not None):
+            if self.lease is not None:
+                state = self._known(recorder)  # what was written before the lease was ours
+            facts = self._facts(recorder, state)
+            dispatcher = self._prepared(facts, state)
+            return self._dispatched(dispatcher)
+
+    # -- taking it --------------------------------------------------------------------------
+
+    def _known(self, recorder: Recorder) -> ExecutionState:
+        try:
+            return fold_entries(recorder.journal.read(self.plan_run))
+        except StorageUnavailableError as error:
+            if self.asked.plan_run is not None or self.flow_run.run_count > 1:
+                raise  # what was done already stands in the database: running blind could repeat it
+            logger.error(
+                "the database cannot be reached (%s); the run is recorded in the spool", error
+            )
+            return ExecutionState()
+
+    @contextmanager
+    def _leased(self, recorder: Recorder, *, resuming: bool) -> Iterator[None]:
+        """Hold the plan run's lease. Raises LeaseHeldError, saying who holds it."""
+        leases = self._leases(recorder)
+        try:
+            self.lease = leases.acquire(self.plan_run, holder_name(self.flow_run.id), ttl=LEASE)
+        except StorageUnavailableError:
+            if resuming:
+                raise
+            logger.error("no lease could be taken: the database cannot be reached")
+        try:
+            yield
+        finally:
+            if self.lease is not None:
+                with suppress(StorageError):
+                    leases.release(self.lease)
+
+    def _leases(self, recorder: Recorder) -> Leases:
+        from athena_prefect.storage.lease import Leases
+
+        return Leases(self._database())
+
+    def _database(self) -> Database:
+        from athena_prefect.storage.db import database_for
+
+        return database_for(self.settings.url, durable=self.settings.durable)
+
+    # -- preparing --------------------------------------------------------------------------
+
+    def _facts(self, recorder: Recorder, state: ExecutionState) -> RunFacts:
+        plan = self._stored_plan() if state.started is not None else None
+        plan = plan or self.compiled.plan
+        now = self.clock()
+        logical = self.asked.logical_date or self.flow_run.expected_start_time or now
+        parameters = dict(self.asked.parameters)
+        if state.started is not None:
+            parameters |= state.run_data.get("parameters", {})
+            logical = datetime.fromisoformat(
+                state.run_data.get("logical_date", logical.isoformat())
+            )
+        facts = RunFacts(
+            plan=plan,
+            plan_run=self.plan_run,
+            revision=state.revision,
+            root=self.compiled.root,
+            parameters=parameters,
+            logical_date=logical,
+            started_at=state.started or now,
+            flow_run_id=self.flow_run.id,
+            session=str(uuid4()),
+            token=self.lease.token if self.lease else None,
+            recorder=recorder,
+            recording=recording_of(self.settings, plan),
+            client=self.client,
+        )
+        recorder.listen(facts.plan_run, facts.hear)
+        return facts
+
+    def _stored_plan(self) -> Plan | None:
+        from athena_prefect.storage.plans import PlanStore
+
+        try:
+            return PlanStore(self._database()).revision(self.plan_run)
+        except (UnknownRunError, StorageUnavailableError):
+            return None
+
+    def _prepared(self, facts: RunFacts, state: ExecutionState) -> Dispatcher:
+        # Before anything is written: a call that cannot be imported fails the run at once.
+        submitter = Submitter(facts)
+        self._register(facts)
+        self._say_started(facts, state)
+        dispatcher = Dispatcher(
+            facts=facts,
+            state=fold_entries(_read(facts), state),
+            frontier=Frontier(facts.plan, _latest_starts(facts.plan)),
+            capacity=Capacity(facts.plan),
+            limits=self._limits(facts.plan),
+            submitter=submitter,
+            handles=Handles(facts, lambda: dispatcher.state),
+            clock=self.clock,
+        )
+        if state.started is not None:
+            restore(dispatcher)
+        _baseline(facts)
+        return dispatcher
+
+    def _limits(self, plan: Plan) -> GlobalLimits | None:
+        named = {n: r.concurrency_limit for n, r in plan.resources.items() if r.concurrency_limit}
+        return GlobalLimits(self.client, self.flow_run.id, named) if named else None
+
+    def _register(self, facts: RunFacts) -> None:
+        from athena_prefect.storage.plans import PlanStore
+
+        try:
+            PlanStore(self._database()).open_run(
+                facts.plan_run,
+                facts.plan,
+                flow_run_id=str(facts.flow_run_id),
+                namespace=self.settings.namespace,
+                parameters=_jsonable(facts.parameters),
+                logical_date=facts.logical_date,
+                started=facts.started_at,
+            )
+        except StorageError as error:
+            logger.error("the run is not in the list of runs yet: %s", error)
+
+    def _say_started(self, facts: RunFacts, state: ExecutionState) -> None:
+        kind = RunEventKind.RESUMED if state.started is not None else RunEventKind.STARTED
+        facts.recorder.record(
+            RunEvent(
+                plan_run=facts.plan_run,
+                kind=kind,
+                at=facts.started_at if kind is RunEventKind.STARTED else self.clock(),
+                source=facts.session if kind is RunEventKind.RESUMED else "",
+                data={
+                    "revision": facts.revision,
+                    "flow_run_id": str(facts.flow_run_id),
+                    "parameters": _jsonable(facts.parameters),
+                    "logical_date": facts.logical_date.isoformat(),
+                    "host": socket.gethostname(),
+                    "plan": facts.plan.name,
+                },
+            ),
+            token=facts.token,
+        )
+
+    # -- running ----------------------------------------------------------------------------
+
+    def _dispatched(self, dispatcher: Dispatcher) -> RunEnd:
+        log = get_run_logger()
+        facts = dispatcher.facts
+        log.info(
+            "plan run %s, revision %d: %d of %d tasks to do",
+            facts.plan_run, facts.revision,
+            sum(not dispatcher.state.status(t.id).good for t in facts.plan.tasks),
+            len(facts.plan.tasks),
+        )  # fmt: skip
+        try:
+            with Watcher(self._chores(dispatcher)):
+                end = dispatcher.run()
+        except LeaseLostError:
+            kill_children(facts.plan_run)
+            raise
+        except BaseException as error:
+            kill_children(facts.plan_run)
+            if not isinstance(error, KeyboardInterrupt) and not self._cancelling():
+                raise  # a crash or a suspension: the run is open and can be resumed
+            dispatcher.stop("cancelled")
+            end = dispatcher.stopped()
+            self._say_ended(facts, end)
+            raise
+        finally:
+            project(self._database(), facts, dispatcher.state)
+            facts.recorder.listen(facts.plan_run, None)
+        self._say_ended(facts, end)
+        (log.info if end.status == "completed" else log.error)(
+            "plan run %s %s%s", facts.plan_run, end.status, f": {end.reason}" if end.reason else ""
+        )
+        return end
+
+    def _chores(self, dispatcher: Dispatcher) -> tuple[Chore, ...]:
+        journal = dispatcher.facts.recorder.journal
+        chores = [
+            Chore(name="watching the flow run's state", every=FLOW_STATE_SECONDS,
+                  do=lambda: self._look_at_flow_run(dispatcher)),
+            Chore(name="renewing the lease", every=RENEW_LEASE_SECONDS,
+                  do=lambda: self._renew(dispatcher)),
+        ]  # fmt: skip
+        drain = getattr(journal, "drain", None)
+        if drain is not None:
+            chores.append(Chore(name="draining the spool", every=DRAIN_SECONDS, do=drain))
+        if dispatcher.limits is not None:
+            chores.append(
+                Chore(name="renewing slots", every=RENEW_SECONDS, do=dispatcher.limits.renew)
+            )
+        return tuple(chores)
+
+    def _look_at_flow_run(self, dispatcher: Dispatcher) -> None:
+        state = self.client.read_flow_run(self.flow_run.id).state
+        if state is None:
+            return
+        if state.is_cancelling() or state.is_cancelled():
+            dispatcher.news.put(lambda: dispatcher.stop("cancelled in Prefect"))
+        elif state.is_paused():
+            dispatcher.news.put(lambda: dispatcher.pause("in Prefect"))
+        elif state.is_running():
+            dispatcher.news.put(dispatcher.resume_from("in Prefect"))
+
+    def _renew(self, dispatcher: Dispatcher) -> None:
+        if self.lease is None:
+            return
+        try:
+            self.lease = self._leases(dispatcher.facts.recorder).renew(self.lease, ttl=LEASE)
+        except LeaseLostError as error:
+            lost = error
+
+            def give_up() -> None:
+                raise lost
+
+            dispatcher.news.put(give_up)
+
+    def _cancelling(self) -> bool:
+        with suppress(Exception):  # the API may be what is gone
+            state = self.client.read_flow_run(self.flow_run.id).state
+            return state is not None and (state.is_cancelling() or state.is_cancelled())
+        return False
+
+    def _say_ended(self, facts: RunFacts, end: RunEnd) -> None:
+        facts.recorder.record(
+            RunEvent(
+                plan_run=facts.plan_run,
+                kind=RunEventKind.ENDED,
+                at=self.clock(),
+                source=facts.session,
+                data={"status": end.status, "reason": end.reason},
+            ),
+            token=facts.token,
+        )
+        from athena_prefect.storage.plans import PlanStore
+
+        try:
+            PlanStore(self._database()).set_run_status(facts.plan_run, end.status)
+        except StorageError as error:
+            logger.error("the list of runs does not show the end yet: %s", error)
+
+
+def holder_name(flow_run_id: UUID) -> str:
+    """Who holds a lease, for people and for telling whether that process still lives."""
+    return f"flow run {flow_run_id} in process {os.getpid()} on {socket.gethostname()}"
+
+
+def _read(facts: RunFacts) -> Any:
+    try:
+        return facts.recorder.journal.read(facts.plan_run)
+    except StorageUnavailableError:
+        return ()
+
+
+def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
+    from pydantic_core import to_jsonable_python
+
+    return {k: to_jsonable_python(v, fallback=str) for k, v in values.items()}
+
+
+def _latest_starts(plan: Plan) -> dict[str, float]:
+    """Seconds from the start by which each task must start to keep the makespan."""
+    import numpy as np
+
+    from athena_prefect.plan.graph import Network
+    from athena_prefect.schedule.critical_path import critical_path
+
+    network = Network.of(plan)
+    means = [plan.get_task(t).planned_duration for t in network.ids]
+    seconds = np.array([0.0 if m is None else m.total_seconds() for m in means])
+    return dict(
+        zip(network.ids, critical_path(network, seconds).latest_start.tolist(), strict=True)
+    )
+
+
+def _baseline(facts: RunFacts) -> None:
+    """Make the run's baseline, where it has none; a monitor that cannot is no reason to stop."""
+    from athena_prefect.monitor.monitor import ExecutionContext, ExecutionMonitor
+
+    try:
+        ExecutionMonitor(
+            facts.plan,
+            ExecutionContext(
+                plan_run=facts.plan_run,
+                clock=lambda: datetime.now(UTC),
+                started_at=facts.started_at,
+                journal=facts.recorder.journal,
+            ),
+        )
+    except Exception as error:  # the boundary between the monitor and the pipeline
+        logger.error("no baseline could be made, so there is no forecast: %r", error)
+        facts.recorder.record(
+            RunEvent(
+                plan_run=facts.plan_run,
+                kind=RunEventKind.GAP,
+                at=datetime.now(UTC),
+                source=facts.session,
+                data={"what": f"no baseline: {error!r}"},
+            )
+        )
+
+
+def project(database: Database, facts: RunFacts, state: ExecutionState) -> None:
+    """Bring the execution records in the tables up to what the journal says."""
+    from athena_prefect.runtime.projection import write_records
+
+    try:
+        write_records(database, facts.plan, facts.plan_run, state)
+    except AthenaError as error:
+        logger.error("the execution records are behind the journal: %s", error)
