@@ -45,7 +45,7 @@ class Head:
 
 
 class Appender(Protocol):
-    """Writes appends in one transaction on a connection of its own; used by one thread at a time."""
+    """Writes appends in one transaction on its own connection; one thread at a time uses it."""
 
     fresh: bool
     """Whether nothing was written through the present connection yet."""

@@ -36,7 +36,9 @@ class GroupCommit:
     def __init__(self, database: Database) -> None:
         self._url = database.url
         self._appender: Appender = (
-            SqliteAppender(database.engine) if database.sqlite else PostgresAppender(database.engine)
+            SqliteAppender(database.engine)
+            if database.sqlite
+            else PostgresAppender(database.engine)
         )
         self._queue: deque[_Waiting] = deque()
         self._lock = threading.Lock()

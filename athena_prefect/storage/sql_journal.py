@@ -9,8 +9,9 @@ from sqlalchemy import bindparam, select
 
 from athena_prefect.journal.events import Event
 from athena_prefect.journal.journal import Entry, Recorded
+from athena_prefect.storage.append import Append
 from athena_prefect.storage.db import Database
-from athena_prefect.storage.group_commit import Append, writer_of
+from athena_prefect.storage.group_commit import writer_of
 from athena_prefect.storage.rows import run_of, to_entry, to_record
 from athena_prefect.storage.tables import EventRow, LeaseRow
 
