@@ -1,4 +1,4 @@
-"""A value held against what is expected of it; success criteria, `when` and assumptions share it."""
+"""A value held against what is expected of it: success criteria, `when`, assumptions."""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ Share = float
 class ReplanningPolicy(BaseModel):
     """Thresholds for severity, risk and the choice of a replanning strategy."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     tolerated_slip: Share = Field(default=0.10, ge=0)
     """Finish slip, as a share of the planned duration, that needs no response."""

@@ -27,7 +27,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def _no_truth_value(value: Any) -> Any:
     # Python counts with True; a plan that says `cpu: true` has lost its number.
     if isinstance(value, bool):
-        raise ValueError(f"{str(value).lower()} is not a number")  # noqa: TRY004
+        raise ValueError(f"{str(value).lower()} is not a number")
     return value
 
 
@@ -108,7 +108,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def _key(key: Any) -> str:
     if not isinstance(key, str):
-        raise ValueError(f"key {key!r} is not text; quote it")  # noqa: TRY004
+        raise ValueError(f"key {key!r} is not text; quote it")
     return _printable(key)
 
 

@@ -1,4 +1,4 @@
-"""What surrounds the tasks: resources, runner, results, parameters, schedule, deadline, replanning."""
+"""What surrounds the tasks: resources, runner, parameters, schedule, deadline, replanning."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Parameter(DocumentPart):
         return None if fits(value) else f"{value!r} is no {self.type}; write {example}"
 
 
-CRON_FROM = datetime(2024, 1, 1)
+CRON_FROM = datetime(2024, 1, 1, tzinfo=UTC)
 """Any moment: a cron expression is sound when it fires at all after it."""
 
 

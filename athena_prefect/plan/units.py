@@ -1,4 +1,4 @@
-"""Durations as people write them: ``20s``, ``1h30m``, ``2.5 h``, ``PT20S``, or seconds as a number."""
+"""Durations as people write them: ``20s``, ``1h30m``, ``2.5 h``, ``PT20S``, or seconds."""
 
 from __future__ import annotations
 
