@@ -1,0 +1,1 @@
+"""Steps that plans call: plain functions with typed arguments, each testable alone."""
