@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 from athena_prefect.errors import CallableError, Defect, PlanDocumentError
 from athena_prefect.plan import references, shape, text
 from athena_prefect.plan.model import Plan
-from athena_prefect.plan.validation import Finding, Loc
+from athena_prefect.plan.validation import Finding, Loc, dotted
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -89,7 +89,7 @@ def _placed(found: Finding, parsed: text.Parsed) -> Defect:
         file=parsed.file,
         line=line,
         column=column,
-        field=text.dotted(found.loc),
+        field=dotted(found.loc),
         message=found.message + first,
         remedy=found.remedy,
     )
@@ -134,8 +134,15 @@ def as_dict(plan: Plan) -> dict[str, Any]:
     return {"schema": plan.schema_version, **said}
 
 
-class _Dumper(yaml.SafeDumper):
+_SafeDumper: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
+
+
+class _Dumper(_SafeDumper):  # type: ignore[misc]  # which of the two is known at run time
     """Quotes what YAML 1.2 would read as a number, beside what YAML 1.1 would."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write equal parts out each time: a document of anchors is hard to read."""
+        return True
 
 
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:int", text.INTEGER, list("-+0123456789"))

@@ -151,7 +151,8 @@ def _yaml_events(text: str) -> Iterator[Event]:
     documents = 0
     try:
         for event in yaml.parse(text, Loader=_Loader):
-            line, column = event.start_mark.line + 1, event.start_mark.column + 1
+            mark: Any = event.start_mark
+            line, column = mark.line + 1, mark.column + 1
             if isinstance(event, yaml.ScalarEvent):
                 yield _scalar(event, line, column)
             elif isinstance(event, yaml.CollectionStartEvent):

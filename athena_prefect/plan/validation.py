@@ -6,12 +6,13 @@ What one field or one object can tell is checked where it is made
 
 from __future__ import annotations
 
-import graphlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from athena_prefect.errors import Defect, PlanDocumentError
+from athena_prefect.plan.graph import find_cycle
 from athena_prefect.plan.scalars import nearest
 from athena_prefect.plan.templates import RUN_NAMES, references
 
@@ -144,16 +145,12 @@ class _Whole:
                     message=f"goal {goal!r} is optional",
                     remedy="a goal is never left out: take it from goals, or make it not optional",
                 )
-        if not goals and not self.lost.locs and not self.plan.required and self.acyclic:
+        if not goals and not self.lost.locs and not self.plan.required and not self.cyclic:
             yield Finding(
                 loc=("goals",),
                 message="every last task is optional, so nothing is required",
                 remedy="name the goals, or make one last task not optional",
             )
-
-    @property
-    def acyclic(self) -> bool:
-        return not self._cycles()
 
     def task(self, loc: Loc, task: PlanTask) -> Iterator[Finding]:
         yield from self.upstream(loc, task)
@@ -282,28 +279,23 @@ class _Whole:
 
     def cycles(self) -> Iterator[Finding]:
         index = {t.id: i for i, t in enumerate(self.plan.tasks)}
-        for cycle in self._cycles():
+        for cycle in self.cyclic:
             yield Finding(
                 loc=("tasks", min(index[t] for t in cycle)),
                 message="dependency cycle: " + " -> ".join(cycle),
                 remedy="take out one of these dependencies",
             )
 
-    def _cycles(self) -> list[tuple[str, ...]]:
+    @cached_property
+    def cyclic(self) -> tuple[tuple[str, ...], ...]:
         """Cycles that share no task, each from a task back to it, in the order of work."""
-        left = {
-            t.id: {d.task for d in t.upstream if d.task in self.tasks and d.task != t.id}
-            for t in self.plan.tasks
-        }
+        left = dict.fromkeys(self.tasks)
+        arcs = [(d.task, t.id) for t in self.plan.tasks for d in t.upstream if d.task != t.id]
         found: list[tuple[str, ...]] = []
-        while len(found) < MOST_CYCLES:
-            try:
-                graphlib.TopologicalSorter(left).prepare()
-                break
-            except graphlib.CycleError as error:
-                found.append(tuple(error.args[1]))
-            left = {t: up - set(found[-1]) for t, up in left.items() if t not in found[-1]}
-        return found
+        while len(found) < MOST_CYCLES and (cycle := find_cycle(tuple(left), arcs)):
+            found.append(cycle)
+            left = {task: None for task in left if task not in cycle}
+        return tuple(found)
 
     def assumption(self, index: int, assumption: Assumption) -> Iterator[Finding]:
         loc: Loc = ("assumptions", index)
