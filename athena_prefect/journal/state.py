@@ -356,7 +356,12 @@ def _evolve_task(task: TaskState, event: TaskEvent) -> TaskState:
             | TaskEventKind.OVERDUE
             | TaskEventKind.ABANDONED
         ):
-            return _evolve_attempt(task, event)
+            after = _evolve_attempt(task, event)
+            ready = event.data.get("ready")
+            if after is task or after.ready is not None or ready is None:
+                return after
+            # A start carries since when it could have been, to save an event of its own.
+            return replace(after, ready=datetime.fromisoformat(ready))
         case _:
             assert_never(event.kind)
 

@@ -35,21 +35,22 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def compile_plan(plan: Plan | str | Path) -> Flow[..., Any]:
+def compile_plan(plan: Plan | str | Path, *, root: Path | None = None) -> Flow[..., Any]:
     """The Prefect flow that runs `plan`, or the plan document at that path.
 
     A relative path starts at the project root (the nearest folder with
-    ``prefect.yaml`` or ``pyproject.toml``) of the file that calls this. Raises
-    PlanDocumentError for a plan that is not sound.
+    ``prefect.yaml`` or ``pyproject.toml``) of the file that calls this. The
+    plan's callables are looked for in `root` first: by default the plan
+    document's project root, or the working folder for a plan made in Python.
+    Raises PlanDocumentError for a plan that is not sound.
     """
     caller = sys._getframe(1).f_globals.get("__file__")
-    if isinstance(plan, Plan):
-        root = project_root(plan.source) if plan.source else Path.cwd()
-    else:
+    if not isinstance(plan, Plan):
         path = _find(Path(plan), Path(caller) if caller else None)
-        root = project_root(path)
         plan = Plan.load(path)
-    return _flow(plan, root)
+    if root is None:
+        root = project_root(plan.source) if plan.source else Path.cwd()
+    return _flow(plan, root.resolve())
 
 
 def _find(path: Path, caller: Path | None) -> Path:

@@ -82,6 +82,8 @@ class Dispatcher:
     running: dict[Item, Running] = field(default_factory=dict)
     ready: dict[Item, datetime] = field(default_factory=dict)
     """What could start but for capacity, and since when."""
+    noted: set[Item] = field(default_factory=set)
+    """What the journal knows to be waiting for capacity."""
     timers: dict[str, datetime] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
     tries: dict[Item, int] = field(default_factory=dict)
@@ -313,6 +315,26 @@ class Dispatcher:
             if self.capacity.full:
                 break
             self._try_to_start(item)
+        self._say_what_waits()
+
+    def _say_what_waits(self) -> None:
+        """Tasks that only a slot or a resource holds back: their queue time begins here."""
+        new = [(i, at) for i, at in self.ready.items() if i not in self.noted]
+        self.noted.update(i for i, _ in new)
+        self.record(
+            *(
+                TaskEvent(
+                    plan_run=self.facts.plan_run,
+                    task_id=task_id,
+                    map_index=index,
+                    kind=TaskEventKind.READY,
+                    at=at,
+                    source=self.facts.session,
+                    reported_by=Reporter.DISPATCHER,
+                )
+                for (task_id, index), at in new
+            )
+        )
 
     def _try_to_start(self, item: Item) -> None:
         task = self.facts.plan.get_task(item[0])
@@ -331,6 +353,7 @@ class Dispatcher:
                 return
             leases = taken
         since = self.ready.pop(item)
+        self.noted.discard(item)
         try:
             future = self.submitter.submit(
                 task, item[1], self.handles, ready=since,

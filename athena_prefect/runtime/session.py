@@ -112,7 +112,7 @@ def _final_state(end: RunEnd) -> Any:
 def recording_of(settings: AthenaSettings, plan: Plan) -> Recording:
     """Where the facts and results of the plan's runs go under `settings`."""
     return Recording(
-        database_url=settings.url,
+        database_url=settings.database_url,
         durable=settings.durable,
         spool=settings.spool_folder,
         results=settings.results_folder,
@@ -186,7 +186,7 @@ class Session:
     def _database(self) -> Database:
         from athena_prefect.storage.db import database_for
 
-        return database_for(self.settings.url, durable=self.settings.durable)
+        return database_for(self.settings.database_url, durable=self.settings.durable)
 
     # -- preparing --------------------------------------------------------------------------
 

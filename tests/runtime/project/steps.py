@@ -1,0 +1,137 @@
+"""Tasks of the plans that the runtime's tests run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+
+from athena_prefect.runtime.context import Partial, idempotency_token, report_usage
+
+_calls: dict[str, int] = {}
+
+
+def facts(folder: str = "data") -> dict[str, Any]:
+    report_usage(cpu=0.5)
+    report_usage(cpu=0.2)
+    return {"changed": True, "rows": 70, "folder": folder}
+
+
+def numbers(count: int = 3) -> list[int]:
+    return list(range(1, count + 1))
+
+
+def nothing() -> list[int]:
+    return []
+
+
+def square(x: int, plus: int = 0) -> int:
+    return x * x + plus
+
+
+def total(xs: list[int]) -> int:
+    return sum(xs)
+
+
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+def one() -> int:
+    return 1
+
+
+async def later() -> int:
+    await asyncio.sleep(0.01)
+    return 2
+
+
+async def never() -> None:
+    await asyncio.sleep(60)
+
+
+def fail() -> None:
+    raise ValueError("as it must")
+
+
+def crash() -> None:
+    raise SystemExit(3)
+
+
+def part() -> Partial[list[int]]:
+    return Partial([1], share=0.25)
+
+
+def lambda_() -> Any:
+    return (i for i in range(3))  # a generator cannot be pickled
+
+
+def third_time(folder: str, name: str = "flaky") -> int:
+    path = Path(folder) / name
+    count = int(path.read_text()) + 1 if path.exists() else 1
+    path.write_text(str(count))
+    if count < 3:
+        raise RuntimeError(f"try {count}")
+    return count
+
+
+def hang(seconds: float) -> int:
+    time.sleep(seconds)
+    return 1
+
+
+def process_id() -> int:
+    report_usage(cpu=2.0)
+    return os.getpid()
+
+
+def token() -> str:
+    return idempotency_token()
+
+
+def log_in(password: str) -> str:
+    return f"logged in with {len(password)} characters"
+
+
+def leak(password: str) -> None:
+    raise ValueError(f"cannot log in with {password}")
+
+
+def wait_for_file(path: str) -> str:
+    end = time.monotonic() + 60
+    while not Path(path).exists():
+        if time.monotonic() > end:
+            raise TimeoutError(path)
+        time.sleep(0.02)
+    return path
+
+
+def note(folder: str, name: str, seconds: float = 0.0) -> str:
+    """Write down, durably, that this ran: `start` and `end` lines of one file."""
+    with (Path(folder) / "log").open("a") as file:
+        file.write(f"start {name} {idempotency_token()}\n")
+        file.flush()
+    time.sleep(seconds)
+    with (Path(folder) / "log").open("a") as file:
+        file.write(f"end {name}\n")
+        file.flush()
+    return name
+
+
+def join(names: list[str]) -> str:
+    return ",".join(names)
+
+
+@task(retries=1, tags=["ready-made"])
+def ready_made(x: int) -> int:
+    return x + 1
+
+
+@task(persist_result=True, cache_key_fn=lambda *_: "always-the-same")
+def cached() -> int:
+    _calls["cached"] = _calls.get("cached", 0) + 1
+    return 41 + _calls["cached"]
