@@ -1,1 +1,88 @@
-"""A Prefect plugin that turns a pipeline with a plan into a flow that watches itself run."""
+"""A Prefect plugin that turns a pipeline with a plan into a flow that watches itself run.
+
+Every public name is here. A name's module is imported at its first use, so that
+`import athena_prefect` takes milliseconds and brings neither Prefect nor a database.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from athena_prefect.errors import AthenaError, PlanDocumentError
+    from athena_prefect.journal.events import TaskOutcome
+    from athena_prefect.journal.journal import MemoryJournal
+    from athena_prefect.monitor.context import ExecutionContext
+    from athena_prefect.monitor.deviation import PlanDeviation
+    from athena_prefect.monitor.records import TaskExecutionRecord
+    from athena_prefect.plan.assumption import Assumption
+    from athena_prefect.plan.estimate import Estimate
+    from athena_prefect.plan.model import Plan
+    from athena_prefect.plan.policy import ReplanningPolicy
+    from athena_prefect.plan.task import Dependency, Mode, PlanTask
+    from athena_prefect.plan.terms import Resource
+    from athena_prefect.runtime.compiler import compile_plan
+    from athena_prefect.runtime.context import Partial, idempotency_token, report_usage
+    from athena_prefect.settings import AthenaSettings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Assumption",
+    "AthenaError",
+    "AthenaSettings",
+    "Dependency",
+    "Estimate",
+    "ExecutionContext",
+    "MemoryJournal",
+    "Mode",
+    "Partial",
+    "Plan",
+    "PlanDeviation",
+    "PlanDocumentError",
+    "PlanTask",
+    "ReplanningPolicy",
+    "Resource",
+    "TaskExecutionRecord",
+    "TaskOutcome",
+    "__version__",
+    "compile_plan",
+    "idempotency_token",
+    "report_usage",
+]
+
+_MODULES = {
+    "Assumption": "plan.assumption",
+    "AthenaError": "errors",
+    "AthenaSettings": "settings",
+    "Dependency": "plan.task",
+    "Estimate": "plan.estimate",
+    "ExecutionContext": "monitor.context",
+    "MemoryJournal": "journal.journal",
+    "Mode": "plan.task",
+    "Partial": "runtime.context",
+    "Plan": "plan.model",
+    "PlanDeviation": "monitor.deviation",
+    "PlanDocumentError": "errors",
+    "PlanTask": "plan.task",
+    "ReplanningPolicy": "plan.policy",
+    "Resource": "plan.terms",
+    "TaskExecutionRecord": "monitor.records",
+    "TaskOutcome": "journal.events",
+    "compile_plan": "runtime.compiler",
+    "idempotency_token": "runtime.context",
+    "report_usage": "runtime.context",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
