@@ -156,4 +156,7 @@ def main(question: str, answer: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    # Under its own name, so that what it pickles is what the parent knows.
+    from athena_prefect.runtime import child
+
+    child.main(*sys.argv[1:3])

@@ -273,6 +273,8 @@ class Dispatcher:
     def _block(self, task_id: str, reason: str) -> list[str]:
         self.blocked[task_id] = reason
         future = self.submitter.show_blocked(self.facts.plan.get_task(task_id), self.handles)
+        if future is not None:
+            self.handles.put((task_id, None), future)
         source = str(future.task_run_id) if future is not None else f"{task_id}:blocked"
         self.record(
             TaskEvent(
@@ -496,6 +498,7 @@ class Dispatcher:
 
     def settled_by_hand(self, task_id: str) -> None:
         """A command has ended a task that had not started: go on from there."""
+        self.handles.forget(task_id)
         self.ready = {i: at for i, at in self.ready.items() if i[0] != task_id}
         self.blocked.pop(task_id, None)
         after = self._close(task_id)
