@@ -181,6 +181,8 @@ class LeaseRow(Base):
     token: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     """Grows by one with each acquisition and is never reset."""
     holder: Mapped[str | None]
+    process: Mapped[str | None]
+    """Identity of the holder's process (`storage.process.Process`), to see whether it lives."""
     expires_at: Mapped[datetime | None]
     last_position: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 

@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("plan_run", sa.Uuid(), nullable=False),
         sa.Column("token", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("holder", sa.Text(), nullable=True),
+        sa.Column("process", sa.Text(), nullable=True),
         sa.Column("expires_at", MOMENT, nullable=True),
         sa.Column("last_position", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("plan_run", name=op.f("pk_leases")),
