@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 
+from hypothesis import settings
+
 _HOME = tempfile.mkdtemp(prefix="athena-tests-")
 os.environ.update(
     PREFECT_HOME=f"{_HOME}/prefect",
@@ -15,3 +17,9 @@ os.environ.update(
 )
 for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "ATHENA_DATABASE_URL"):
     os.environ.pop(_name, None)
+
+# Hypothesis looks for counterexamples, never at the clock: the machine may be busy.
+# The gate draws the same examples each time; `--hypothesis-profile=search` looks wider.
+settings.register_profile("gate", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("search", deadline=None, max_examples=2000)
+settings.load_profile("gate")
