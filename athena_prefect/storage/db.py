@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine
 from athena_prefect.errors import SchemaError
 from athena_prefect.storage import schema
 from athena_prefect.storage.engine import WRITE, Durability, make_engine, parse_url
-from athena_prefect.storage.failures import UPGRADE, translated
+from athena_prefect.storage.failures import UPGRADE, location, translated
 
 
 class _Closable(Protocol):
@@ -151,13 +151,12 @@ class Database:
     @property
     def location(self) -> str:
         """Where it is, without the password."""
-        return self.url.render_as_string(hide_password=True)
+        return location(self.url)
 
     @cached_property
     def fingerprint(self) -> str:
         """Short name that differs between databases; for the folder of a spool."""
-        public = self.url.set(password=None).render_as_string()
-        return hashlib.sha256(public.encode()).hexdigest()[:16]
+        return hashlib.sha256(self.location.encode()).hexdigest()[:16]
 
     def __repr__(self) -> str:
         return f"Database({self.location!r}, durable={self.durable!r})"

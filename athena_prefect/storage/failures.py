@@ -11,6 +11,7 @@ from sqlalchemy import URL
 from sqlalchemy import exc as sa
 
 from athena_prefect.errors import SchemaError, StorageError, StorageUnavailableError
+from athena_prefect.settings import masked
 
 UPGRADE = "run `athena db upgrade`"
 """The remedy for a database of another version."""
@@ -42,7 +43,7 @@ def lacks_tables(error: BaseException) -> bool:
 
 def translate(error: BaseException, url: URL) -> StorageError:
     """`error` of a driver as the error to raise; says which database, without its password."""
-    where = url.render_as_string(hide_password=True)
+    where = location(url)
     text = _words(error, url)
     if lacks_tables(error):
         return SchemaError(f"{where} lacks tables or columns ({text}); {UPGRADE}", url=where)
@@ -51,10 +52,22 @@ def translate(error: BaseException, url: URL) -> StorageError:
     return StorageError(f"{where}: {text}", url=where)
 
 
+def location(url: URL) -> str:
+    """`url` without its password, wherever it stands."""
+    return masked(url.render_as_string(hide_password=True))
+
+
 def _words(error: BaseException, url: URL) -> str:
     source = error.orig if isinstance(error, sa.DBAPIError) and error.orig else error
     text = " ".join(str(source).split()) or type(source).__name__
-    return text.replace(url.password, "***") if url.password else text
+    for secret in (url.password, *_secrets(url)):
+        text = text.replace(secret, "***") if secret else text
+    return text
+
+
+def _secrets(url: URL) -> tuple[str, ...]:
+    found = (url.query.get(name) for name in ("password", "sslpassword"))
+    return tuple(value for value in found if isinstance(value, str))
 
 
 @contextmanager
