@@ -69,11 +69,13 @@ def contents(folder: Path, url: str = "") -> dict[str, list[tuple[object, ...]]]
         }
 
 
-def test_a_run_that_is_loaded_twice_has_the_same_rows(results: Results, tmp_path: Path) -> None:
-    first = load(results, tmp_path)
-    rows = contents(tmp_path)
-    assert load(results, tmp_path) == first
-    assert contents(tmp_path) == rows
+def test_a_run_that_is_loaded_twice_has_the_same_rows(
+    results: Results, tmp_path: Path, warehouse_url: str
+) -> None:
+    first = load(results, tmp_path, warehouse_url)
+    rows = contents(tmp_path, warehouse_url)
+    assert load(results, tmp_path, warehouse_url) == first
+    assert contents(tmp_path, warehouse_url) == rows
     assert first["problems"] == []
     assert [r[1] for r in rows["audit_distribution"]] == ["app", "lib", "na"]
     assert len(rows["audit_file"]) == results.integrity["files"] == first["rows"] - 3 - 3 - 1
@@ -109,10 +111,10 @@ def test_the_database_refuses_a_key_twice_and_a_null(results: Results, tmp_path:
 
 
 def test_the_report_is_self_contained_and_escapes_what_it_shows(
-    results: Results, tmp_path: Path
+    results: Results, tmp_path: Path, warehouse_url: str
 ) -> None:
-    load(results, tmp_path)
-    published = audit_report.publish_report(tmp_path, "", "run")
+    load(results, tmp_path, warehouse_url)
+    published = audit_report.publish_report(tmp_path, warehouse_url, "run")
     page = Path(published["path"]).read_text("utf-8")
     assert published["bytes"] == len(page.encode())
     assert "3 distributions" in published["summary"]
