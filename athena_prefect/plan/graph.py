@@ -175,6 +175,11 @@ class Network:
         rank[self.order] = np.arange(len(self))
         return rank
 
+    @cached_property
+    def layout(self) -> Layout:
+        """What passes over the levels need."""
+        return Layout(self)
+
     def extended(self, tails: ArrayLike, heads: ArrayLike) -> Network:
         """This network with further hard arcs without lag. Raises CycleError."""
         tail, head, lag, hard = self.arcs
@@ -207,6 +212,35 @@ class Network:
     @cached_property
     def _succ_lists(self) -> tuple[list[int], list[int]]:
         return self.succ_ptr.tolist(), self.succ.tolist()
+
+
+class Layout:
+    """A network with its nodes renamed to their places in `order`, for passes over its levels.
+
+    Place k's incoming arcs are ``in_ptr[k]:in_ptr[k + 1]`` of `in_tail` (places) and
+    `in_arc` (indices into ``network.pred``), outgoing ones likewise. Level l is
+    ``bounds[l]:bounds[l + 1]``, of which those before ``inner[l]`` have successors.
+    """
+
+    def __init__(self, network: Network) -> None:
+        order, rank = network.order, network.rank
+        self.in_arc, self.in_ptr = _rows_in_order(network.pred_ptr, order)
+        self.in_tail = rank[network.pred[self.in_arc]]
+        self.out_arc, self.out_ptr = _rows_in_order(network.succ_ptr, order)
+        self.out_head = rank[network.succ[self.out_arc]]
+        has_heads = np.diff(self.out_ptr) > 0
+        levels = network.levels
+        before = np.concatenate(([0], np.cumsum(has_heads)))
+        self.bounds: list[int] = levels.tolist()
+        # Nodes that have successors come first in their level.
+        self.inner: list[int] = (levels[:-1] + before[levels[1:]] - before[levels[:-1]]).tolist()
+
+
+def _rows_in_order(ptr: Ints, order: Ints) -> tuple[Ints, Ints]:
+    sizes = ptr[order + 1] - ptr[order]
+    rows = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+    picked = np.repeat(ptr[order] - rows[:-1], sizes) + np.arange(rows[-1])
+    return picked.astype(np.int64), rows
 
 
 def _inspect(count: int, tail: Ints, head: Ints, lag: Floats) -> None:
