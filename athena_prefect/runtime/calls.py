@@ -80,9 +80,18 @@ def check_arguments(target: object, arguments: Mapping[str, Any], task_id: str) 
         signature = inspect.signature(function)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return  # a built-in tells nobody what it takes
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
+    taken = signature.parameters.values()
+    names = {p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    anything = any(p.kind is p.VAR_KEYWORD for p in taken)
+    unknown = [] if anything else sorted(arguments.keys() - names)
+    missing = [
+        p.name
+        for p in taken
+        if p.name in names and p.default is p.empty and p.name not in arguments
+    ]
+    wrong = [f"it has no argument {n!r}" for n in unknown]
+    wrong += [f"argument {n!r} is missing" for n in missing]
+    if wrong:
         raise ParameterError(
-            f"task {task_id!r}: {error}; it takes {signature}", task_id=task_id
-        ) from None
+            f"task {task_id!r}: {'; '.join(wrong)}; its call takes {signature}", task_id=task_id
+        )

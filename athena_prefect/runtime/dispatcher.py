@@ -32,7 +32,7 @@ from athena_prefect.journal.events import (
 )
 from athena_prefect.journal.state import ExecutionState, Item, Status, evolve, fold, fold_entries
 from athena_prefect.plan.expectation import field_of
-from athena_prefect.plan.model import Isolation, PlanTask
+from athena_prefect.plan.model import PlanTask
 from athena_prefect.runtime.attempt import abandon
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.frontier import Frontier, Verdict, input_revisions
@@ -173,7 +173,7 @@ class Dispatcher:
                 continue
             self.timers.pop(task_id, None)
             task = self.facts.plan.get_task(task_id)
-            answer = self.frontier.readiness(task, self.state, self.clock())
+            answer = self.frontier.readiness(task, self.state, self.open, self.clock())
             if answer.verdict is Verdict.WAIT:
                 if answer.not_before is not None:
                     self.timers[task_id] = answer.not_before
@@ -346,12 +346,13 @@ class Dispatcher:
         leases: tuple[Any, ...] = ()
         slots = self.limits.demand(demand) if self.limits is not None else {}
         if slots and self.limits is not None:
+            impossible = self.limits.impossible(slots)
+            if impossible is not None:
+                del self.ready[item]
+                self._look_at(set(self._block(task.id, impossible)))
+                return
             taken = self.limits.take(slots)
             if taken is None:
-                impossible = self.limits.impossible(slots)
-                if impossible is not None:
-                    del self.ready[item]
-                    self._look_at(set(self._block(task.id, impossible)))
                 return
             leases = taken
         since = self.ready.pop(item)
@@ -390,15 +391,14 @@ class Dispatcher:
         """Go on from an item that has ended: its task may be over, or be tried again."""
         if item in self.running or item in self.ready:
             return
-        status = self.state.task(*item).status
-        if not status.good:
+        if not self.state.task(*item).status.good:
             self.handles.drop_failed(item)
-        if item[1] is not None:
-            status = self.state.status(item[0])
-            if not status.final:
-                return
-        if status.final:
-            self._look_at(set(self._close(item[0])))
+        self._close_if_over(item[0])
+
+    def _close_if_over(self, task_id: str) -> None:
+        # An item that is to be tried again still shows its last failure: it is not over.
+        if not self._under_way(task_id) and self.state.status(task_id).final:
+            self._look_at(set(self._close(task_id)))
 
     def _make_sure_it_is_recorded(self, item: Item, running: Running) -> None:
         """The hook has written the end; where it could not, the future knows it."""
@@ -460,12 +460,8 @@ class Dispatcher:
             self.running[item[0] + "\0" + running.source, item[1]] = self.running.pop(item)
             self.ready[item] = self.clock()
         else:
-            self._after_overdue(item)
-
-    def _after_overdue(self, item: Item) -> None:
-        self.handles.drop_failed(item)
-        if item[1] is None or self.state.status(item[0]).final:
-            self._look_at(set(self._close(item[0])))
+            self.handles.drop_failed(item)
+            self._close_if_over(item[0])
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -518,12 +514,8 @@ class Dispatcher:
 
     def stopped(self) -> RunEnd:
         """Cancelled: end what can be ended, take back the rest."""
-        killed = kill_children(self.facts.plan_run)
-        if killed:
-            logger.info("%d child processes ended", killed)
         now = self.clock()
         for item, running in self.running.items():
-            running.future.wait(0.5) if running.task.isolation is Isolation.PROCESS else None
             attempt = self.state.task(*item).latest
             count = attempt.run_count if attempt and attempt.source == running.source else 1
             abandon(running.future.task_run_id)
@@ -543,10 +535,16 @@ class Dispatcher:
                     data={"reason": self.stop_reason},
                 )
             )
+        # Only now, so that what the killed bodies report comes after and is ignored.
+        killed = kill_children(self.facts.plan_run)
+        if killed:
+            logger.info("%d child processes ended", killed)
+        self.orders.close(self)
         return RunEnd(status="cancelled", reason=self.stop_reason)
 
     def _end(self) -> RunEnd:
         self._take_in()
+        self.orders.close(self)
         plan = self.facts.plan
         bad = [t.id for t in plan.tasks if not self._settled(t.id)]
         required = [t for t in bad if t in plan.required]

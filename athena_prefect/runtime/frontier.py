@@ -5,7 +5,7 @@ No Prefect here: the dispatcher asks, and does what the answer says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -58,11 +58,17 @@ class Frontier:
         """The tasks that wait for `task_id`."""
         return self._after[task_id]
 
-    def readiness(self, task: PlanTask, state: ExecutionState, now: datetime) -> Readiness:
-        """Whether `task`, which has not started, can."""
+    def readiness(
+        self, task: PlanTask, state: ExecutionState, open_tasks: Collection[str], now: datetime
+    ) -> Readiness:
+        """Whether `task`, which has not started, can.
+
+        `open_tasks` have not come to their end in this dispatcher, whatever an
+        earlier one has seen of them: a failed task is tried again on a resume.
+        """
         waiting: Readiness | None = None
         for arc in task.upstream:
-            answer = self._arc(task, arc, state, now)
+            answer = _WAIT if arc.task in open_tasks else self._arc(task, arc, state, now)
             if answer.verdict in (Verdict.BLOCK, Verdict.SKIP):
                 return answer
             if answer.verdict is Verdict.WAIT and (waiting is None or answer.not_before is None):

@@ -73,6 +73,7 @@ class GlobalLimits:
     limits: Mapping[str, str]
     """Resource → name of its global limit."""
     held: set[UUID] = field(default_factory=set)
+    _checked: dict[tuple[str, int], str | None] = field(default_factory=dict)
 
     def demand(self, resources: Mapping[str, float]) -> dict[str, int]:
         """Slots of each limit that `resources` take; a fraction takes a whole slot."""
@@ -115,19 +116,29 @@ class GlobalLimits:
         return UUID(data["lease_id"])
 
     def impossible(self, slots: Mapping[str, int]) -> str | None:
-        """Why `slots` can never be had; None where they can."""
+        """Why `slots` can never be had; None where they can. Asked of the server once.
+
+        The server grants slots of a limit that does not exist, so this comes first.
+        """
+        for wanted in slots.items():
+            if wanted not in self._checked:
+                self._checked[wanted] = self._impossible(*wanted)
+            if self._checked[wanted] is not None:
+                return self._checked[wanted]
+        return None
+
+    def _impossible(self, name: str, wanted: int) -> str | None:
         from prefect.exceptions import ObjectNotFound
 
-        for name, wanted in slots.items():
-            try:
-                limit = self.client.read_global_concurrency_limit_by_name(name)
-            except ObjectNotFound:
-                return (
-                    f"there is no global concurrency limit {name!r}: create it with "
-                    f"`prefect gcl create {name} --limit N`"
-                )
-            if limit.limit < wanted:
-                return f"global concurrency limit {name!r} is {limit.limit}, {wanted} are needed"
+        try:
+            limit = self.client.read_global_concurrency_limit_by_name(name)
+        except ObjectNotFound:
+            return (
+                f"there is no global concurrency limit {name!r}: create it with "
+                f"`prefect gcl create {name} --limit {wanted}`"
+            )
+        if limit.limit < wanted:
+            return f"global concurrency limit {name!r} is {limit.limit}, {wanted} are needed"
         return None
 
     def give_back(self, leases: tuple[UUID, ...]) -> None:

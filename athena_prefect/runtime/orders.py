@@ -46,6 +46,19 @@ class Orders:
             said = "done" if refusal is None else f"refused: {refusal}"
             logger.info("command %s by %s: %s", command.kind, command.author or "somebody", said)
 
+    def close(self, dispatcher: Dispatcher) -> None:
+        """Answer what came too late."""
+        for command in dispatcher.state.commands.values():
+            dispatcher.record(
+                CommandAnswer(
+                    plan_run=command.plan_run,
+                    command_id=command.command_id,
+                    at=dispatcher.clock(),
+                    accepted=False,
+                    message="the plan run has ended",
+                )
+            )
+
     def _do(self, dispatcher: Dispatcher, command: Command) -> str | None:
         """Do one command; None, or why not."""
         match command.kind:

@@ -33,8 +33,9 @@ STARTUP_SECONDS = 180.0
 the database: 18 s measured on two cores, 4.6 s for later ones."""
 FLUSH_SECONDS = 15.0
 """How long records may take to reach the API after the last state change."""
-STOP_SECONDS = 10.0
-"""From asking the server to end, at first and again, until it is killed."""
+STOP_SECONDS = 20.0
+"""From asking the server to end, at first and again, until it is killed. A first
+start that is interrupted finishes making its database first."""
 POLL_SECONDS = 0.05
 
 _SERVER_ENV = {
@@ -91,19 +92,21 @@ def prefect_server(
     log_file: Path,
     on_wait: OnWait = lambda _: None,
     *,
+    meanwhile: Callable[[], object] = lambda: None,
     startup_timeout: float = STARTUP_SECONDS,
 ) -> Iterator[Api]:
     """Prefect's API while the block runs, with Prefect imported and told to use it.
 
     A configured API is used as it is. `on_wait` is told, in words, what is being
-    waited for. Raises ServerError, naming `log_file`, where no server comes up.
+    waited for; `meanwhile` is called, with Prefect imported, while a server comes up. Raises ServerError, naming `log_file`, where no server comes up.
     """
     configured = configured_api_url()
     with ExitStack() as stack:
-        stack.enter_context(_environment(_QUIET_ENV, keep=True))
+        stack.enter_context(environment(_QUIET_ENV, keep=True))
         if configured:
             on_wait("loading Prefect")
             stack.enter_context(_use(configured))
+            meanwhile()
             yield Api(url=configured, temporary=False)
             return
         log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +117,7 @@ def prefect_server(
         server = stack.enter_context(_process(log_file))
         url = _address(server, log_file)
         stack.enter_context(_use(url))
+        meanwhile()
         _await_health(server, url, log_file, startup_timeout)
         yield Api(url=url, temporary=True)
         drain_events(FLUSH_SECONDS)
@@ -173,7 +177,7 @@ def _prefect_database() -> Path:
 
 
 @contextmanager
-def _environment(values: Mapping[str, str], *, keep: bool = False) -> Iterator[None]:
+def environment(values: Mapping[str, str], *, keep: bool = False) -> Iterator[None]:
     """`values` in the environment while the block runs; with `keep` the user's own win."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update({k: v for k, v in values.items() if not (keep and before[k])})
@@ -195,7 +199,7 @@ def _use(url: str) -> Iterator[None]:
     values = {API_URL: url}
     if url.startswith("http://127.0.0.1"):
         values["NO_PROXY"] = hosts
-    with _environment(values):
+    with environment(values):
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         with temporary_settings({PREFECT_API_URL: url}):

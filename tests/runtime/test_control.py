@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -46,7 +47,8 @@ def beside(plan: Plan, act: Callable[[UUID], None]) -> Run:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=guarded)
+    # Prefect's settings are bound to the context, which a thread does not inherit.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(guarded,))
     thread.start()
     done = run(plan, plan_run)
     thread.join()
@@ -138,8 +140,9 @@ def test_commands_pause_skip_and_go_on(tmp_path: Path) -> None:
         sent["skip"] = command(plan, plan_run, CommandKind.SKIP, task_id="second")
         sent["done"] = command(plan, plan_run, CommandKind.DONE, task_id="third", result=7)
         until(plan, plan_run, lambda s: not s.commands)
-        (tmp_path / "go").touch()
         sent["continue"] = command(plan, plan_run, CommandKind.CONTINUE)
+        until(plan, plan_run, lambda s: not s.commands)
+        (tmp_path / "go").touch()
 
     done = beside(plan, act)
     state = done.state

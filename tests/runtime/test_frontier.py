@@ -66,7 +66,9 @@ TAKES = {"inputs": {"x": "a"}}
 )
 def test_verdicts(second: dict[str, Any], events: list[TaskEvent], verdict: Verdict) -> None:
     p = plan(**second)
-    answer = Frontier(p, {}).readiness(p.get_task("b"), fold(events), START + timedelta(hours=1))
+    answer = Frontier(p, {}).readiness(
+        p.get_task("b"), fold(events), set(), START + timedelta(hours=1)
+    )
     assert answer.verdict is verdict
 
 
@@ -75,9 +77,9 @@ def test_a_lag_runs_from_the_end_of_what_is_waited_for() -> None:
     state = fold(ended("a", TaskOutcome.SUCCESS, minutes=10))
     frontier = Frontier(p, {})
     due = START + timedelta(minutes=15)
-    early = frontier.readiness(p.get_task("b"), state, due - timedelta(seconds=1))
+    early = frontier.readiness(p.get_task("b"), state, set(), due - timedelta(seconds=1))
     assert (early.verdict, early.not_before) == (Verdict.WAIT, due)
-    assert frontier.readiness(p.get_task("b"), state, due).verdict is Verdict.START
+    assert frontier.readiness(p.get_task("b"), state, set(), due).verdict is Verdict.START
 
 
 def test_the_most_critical_comes_first_then_document_order() -> None:
@@ -101,3 +103,10 @@ def test_an_invalidated_ancestor_makes_another_input_revision() -> None:
     ]
     assert input_revisions(p, ExecutionState()) == {"a": 1, "b": 1, "c": 1}
     assert input_revisions(p, fold(events)) == {"a": 2, "b": 2, "c": 1}
+
+
+def test_a_failed_task_that_is_tried_again_blocks_nothing_yet() -> None:
+    p = plan(depends_on=["a"])
+    state = fold(ended("a", TaskOutcome.FAILURE))
+    answer = Frontier(p, {}).readiness(p.get_task("b"), state, {"a", "b"}, START)
+    assert answer.verdict is Verdict.WAIT
