@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from athena_prefect.errors import AthenaError, PlanDocumentError
     from athena_prefect.journal.events import TaskOutcome
     from athena_prefect.journal.journal import MemoryJournal
-    from athena_prefect.monitor.context import ExecutionContext
+    from athena_prefect.monitor.context import ExecutionContext, VirtualClock
     from athena_prefect.monitor.deviation import PlanDeviation
+    from athena_prefect.monitor.forecast import Forecast
+    from athena_prefect.monitor.monitor import ExecutionMonitor
     from athena_prefect.monitor.records import TaskExecutionRecord
     from athena_prefect.plan.assumption import Assumption
     from athena_prefect.plan.estimate import Estimate
@@ -35,6 +37,8 @@ __all__ = [
     "Dependency",
     "Estimate",
     "ExecutionContext",
+    "ExecutionMonitor",
+    "Forecast",
     "MemoryJournal",
     "Mode",
     "Partial",
@@ -46,6 +50,7 @@ __all__ = [
     "Resource",
     "TaskExecutionRecord",
     "TaskOutcome",
+    "VirtualClock",
     "__version__",
     "compile_plan",
     "idempotency_token",
@@ -59,6 +64,8 @@ _MODULES = {
     "Dependency": "plan.task",
     "Estimate": "plan.estimate",
     "ExecutionContext": "monitor.context",
+    "ExecutionMonitor": "monitor.monitor",
+    "Forecast": "monitor.forecast",
     "MemoryJournal": "journal.journal",
     "Mode": "plan.task",
     "Partial": "runtime.context",
@@ -70,6 +77,7 @@ _MODULES = {
     "Resource": "plan.terms",
     "TaskExecutionRecord": "monitor.records",
     "TaskOutcome": "journal.events",
+    "VirtualClock": "monitor.context",
     "compile_plan": "runtime.compiler",
     "idempotency_token": "runtime.context",
     "report_usage": "runtime.context",
