@@ -141,7 +141,8 @@ def network(view: RunView, *, inline: bool = False) -> str:
         css = "edge" + ("" if hard else " softedge") + (" pathedge" if on_path else "")
         body.append(
             f'<path d="M{num(x1)} {num(y1)}C{num(x1 + bend)} {num(y1)} {num(x2 - bend)} {num(y2)} '
-            f'{num(x2)} {num(y2)}" class="{css}"><title>{_title(source, target, hard)}</title></path>'
+            f'{num(x2)} {num(y2)}" class="{css}">'
+            f"<title>{_title(source, target, hard)}</title></path>"
         )
     for task, (x, y) in place.items():
         row = rows[task]

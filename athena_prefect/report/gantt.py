@@ -51,7 +51,7 @@ class Scale:
 
 
 def row_height(rows: int) -> float:
-    """Pixels a row: 24 up to 30 tasks, then less, so that 500 tasks are 3,000 px and no less than 6."""
+    """Pixels a row: 24 up to 30 tasks, then less, but never below 6 (500 tasks: 3,000 px)."""
     for most, height in ((30, 24.0), (60, 18.0), (150, 12.0), (300, 8.0)):
         if rows <= most:
             return height
@@ -248,8 +248,8 @@ def _moments(view: RunView, scale: Scale, height: float) -> list[str]:
         body.append(
             f'<path d="M{num(low)} {num(y)}H{num(high)}M{num(low)} {num(y - 4)}v8'
             f'M{num(high)} {num(y - 4)}v8M{num(middle)} {num(y - 4)}v8" class="whisker">'
-            f"<title>forecast finish: P10 {elapsed(view.finish[0])}, P50 {elapsed(view.finish[1])}, "
-            f"P90 {elapsed(view.finish[2])}</title></path>"
+            f"<title>forecast finish: P10 {elapsed(view.finish[0])}, "
+            f"P50 {elapsed(view.finish[1])}, P90 {elapsed(view.finish[2])}</title></path>"
         )
     return body
 
@@ -270,7 +270,8 @@ def _legend(view: RunView, rows: Sequence[Row], height: float) -> list[str]:
             if s in seen
         ]
     if any(r.forecast for r in rows):
-        entries.append(("forecast", "forecast, P10–P90"))
+        spread = any(r.forecast and r.forecast[2] > r.forecast[0] for r in rows)
+        entries.append(("forecast", "forecast, P10–P90" if spread else "forecast"))
     if any(r.critical for r in rows):
         entries.append(("path", "critical path"))
     x, y, body = 10.0, height - 12, []

@@ -23,7 +23,8 @@ _STYLE = """
 *{box-sizing:border-box}body{margin:0 auto;max-width:1180px;padding:24px 28px 60px;
 background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,-apple-system,"Segoe UI","DejaVu Sans",
 sans-serif}h1{font-size:26px;margin:0 0 2px}h2{font-size:18px;margin:34px 0 8px}
-.sub{color:var(--soft);margin:0 0 18px}.pill{display:inline-block;border-radius:12px;padding:2px 11px;
+.sub{color:var(--soft);margin:0 0 18px}
+.pill{display:inline-block;border-radius:12px;padding:2px 11px;
 color:#fff;font-size:14px;font-weight:600;vertical-align:4px;margin-left:10px;background:var(--soft)}
 .pill.ok{background:#1a6aa5}.pill.running{background:#9a5f00}.pill.failed{background:#b3261e}
 .pill.partial{background:#6d49b4}.facts{display:grid;gap:10px;
@@ -43,8 +44,8 @@ white-space:nowrap}.dot{display:inline-block;width:9px;height:9px;border-radius:
 .dot.failed{background:var(--failed)}.dot.blocked{background:var(--blocked)}
 .dot.skipped{background:var(--skipped)}.dot.waiting{background:var(--planned)}
 .crit{color:var(--path);font-weight:600}.soft{color:var(--soft)}summary{cursor:pointer}
-input{font:inherit;padding:4px 9px;border:1px solid var(--grid);border-radius:6px;background:var(--bg);
-color:var(--fg);margin-bottom:6px;width:280px;max-width:100%}noscript+input{}
+input{font:inherit;padding:4px 9px;border:1px solid var(--grid);border-radius:6px;
+background:var(--bg);color:var(--fg);margin-bottom:6px;width:280px;max-width:100%}
 @media print{body{max-width:none}.chart{overflow:visible}}
 """
 # Sorting and filtering are a convenience: without a script the tables are as written.
@@ -57,8 +58,8 @@ k=r=>{const c=r.children[i],v=c.dataset.v;return v===undefined?c.textContent:v==
 return x===null?1:y===null?-1:(typeof x==='number'?x-y:x.localeCompare(y))*d})
 .forEach(r=>b.append(r))};
 for(const f of document.querySelectorAll('input[data-filter]')){f.hidden=false;f.oninput=()=>{
-const w=f.value.toLowerCase();for(const r of document.getElementById(f.dataset.filter).tBodies[0].rows)
-r.hidden=!r.textContent.toLowerCase().includes(w)}}
+const w=f.value.toLowerCase(),t=document.getElementById(f.dataset.filter);
+for(const r of t.tBodies[0].rows)r.hidden=!r.textContent.toLowerCase().includes(w)}}
 """
 
 

@@ -8,6 +8,7 @@ reaches the terminal.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -37,6 +38,7 @@ STOP_SECONDS = 20.0
 """From asking the server to end, at first and again, until it is killed. A first
 start that is interrupted finishes making its database first."""
 POLL_SECONDS = 0.05
+PROGRAM = Path(__file__).with_name("server_process.py")
 
 _SERVER_ENV = {
     "PREFECT__SERVER_EPHEMERAL": "1",
@@ -63,6 +65,8 @@ class Api:
         stopped before they arrive loses them. True where all arrived in time.
         """
         drain_events(timeout)
+        if not self.temporary:
+            return True  # it stays, and takes what is still under way
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if self._recorded(flow_run, tasks):
@@ -98,7 +102,8 @@ def prefect_server(
     """Prefect's API while the block runs, with Prefect imported and told to use it.
 
     A configured API is used as it is. `on_wait` is told, in words, what is being
-    waited for; `meanwhile` is called, with Prefect imported, while a server comes up. Raises ServerError, naming `log_file`, where no server comes up.
+    waited for; `meanwhile` is called, with Prefect imported, while a server comes up.
+    Raises ServerError, naming `log_file`, where no server comes up.
     """
     configured = configured_api_url()
     with ExitStack() as stack:
@@ -208,11 +213,10 @@ def _use(url: str) -> Iterator[None]:
 
 @contextmanager
 def _process(log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    program = Path(__file__).with_name("server_process.py")
     with log_file.open("ab") as log:
         server = subprocess.Popen(
             # -P: this file's folder must not come first on the server's import path.
-            [sys.executable, "-P", str(program)],
+            [sys.executable, "-P", str(PROGRAM)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -285,11 +289,10 @@ def _get(url: str, path: str) -> Any:
 
 
 def _post(url: str, path: str, body: Mapping[str, Any]) -> Any:
-    request = urllib.request.Request(
-        f"{url}/{path}",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-        method="POST",
-    )
+    headers = {"Content-Type": "application/json"}
+    if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
+    content = json.dumps(body).encode()
+    request = urllib.request.Request(f"{url}/{path}", content, headers, method="POST")  # noqa: S310
     with _opener.open(request, timeout=5) as reply:
         return json.loads(reply.read())

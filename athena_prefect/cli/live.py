@@ -1,0 +1,247 @@
+"""Who watches `athena run`: a live view, plain lines, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from athena_prefect.cli import render
+from athena_prefect.journal.codec import encode
+from athena_prefect.journal.events import Event
+from athena_prefect.journal.state import Status
+from athena_prefect.service.results import RunStatus, ShownPlan
+
+REFRESH_PER_SECOND = 8
+"""Enough for a spinner to turn; what is shown changes at most twice a second."""
+FORECAST_SECONDS = 10.0
+"""Plain lines repeat a changed forecast at most this often."""
+MOST_RUNNING = 10
+
+
+class LiveView:
+    """A picture of the run that redraws itself in place."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: RunStatus | None = None
+        self._waiting = "reading the plan"
+        self._since = time.monotonic()
+        self._cancelling = False
+        self._spinner = Spinner("dots")
+        self._live = Live(
+            get_renderable=self._picture,
+            console=console,
+            refresh_per_second=REFRESH_PER_SECOND,
+            transient=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def planned(self, shown: ShownPlan) -> None:
+        """Show the plan at once, above everything that moves."""
+        self._console.print(render.shown_plan(shown, render.MOST_ROWS))
+        self._console.print()
+        self._live.start()
+
+    def begin(self) -> None:
+        """Begin to draw, where there is no plan to show first."""
+        self._live.start()
+
+    def waiting(self, what: str) -> None:
+        """Say what is being waited for."""
+        self._waiting, self._since = what, time.monotonic()
+
+    def happened(self, events: tuple[Event, ...]) -> None:
+        """Nothing: the picture shows what events add up to."""
+
+    def stands(self, status: RunStatus) -> None:
+        """Redraw with `status`."""
+        self._status = status
+
+    def cancelling(self) -> None:
+        """Say that the run is being cancelled."""
+        self._cancelling = True
+
+    def _picture(self) -> RenderableType:
+        status = self._status
+        if status is None or status.state.started is None or status.over:
+            waited = render.seconds(float(int(time.monotonic() - self._since)))
+            self._spinner.update(text=Text(f" {self._waiting} … {waited}"))
+            return self._spinner
+        return Group(
+            render.run_heading(status),
+            self._progress(status),
+            Text(render.forecast_line(status)),
+            *self._running(status),
+            *([Text(CANCELLING, style="yellow")] if self._cancelling else []),
+        )
+
+    def _progress(self, status: RunStatus) -> RenderableType:
+        over = sum(row.status.final for row in status.view.rows)
+        return ProgressBar(total=len(status.view.rows), completed=over, width=60)
+
+    def _running(self, status: RunStatus) -> list[RenderableType]:
+        rows = [r for r in status.view.rows if r.status is Status.RUNNING]
+        table = Table.grid(padding=(0, 2))
+        now = status.view.now or 0.0
+        for row in rows[:MOST_RUNNING]:
+            start = min((s.start for s in row.actual), default=now)
+            planned = row.planned[1] - row.planned[0] if row.planned else None
+            items = f"{row.items[0]}/{row.items[1]}" if row.items else ""
+            of = f"of {render.seconds(planned)} planned" if planned is not None else ""
+            late = planned is not None and now - start > planned
+            table.add_row(
+                "  ▸",
+                Text(row.task_id, style="bold" if row.critical else ""),
+                items,
+                Text(render.seconds(round(now - start, 1)), style="yellow" if late else ""),
+                Text(of, style="dim"),
+            )
+        left = len(rows) - MOST_RUNNING
+        more = [Text(f"    and {left} more")] if left > 0 else []
+        bad = [r for r in status.view.rows if r.status in (Status.FAILURE, Status.BLOCKED)]
+        told: list[RenderableType] = [
+            Text(f"  ✗ {r.task_id} {r.status.value}" + (f": {r.detail}" if r.detail else ""), "red")
+            for r in bad[:MOST_RUNNING]
+        ]
+        return [table, *more, *told]
+
+
+CANCELLING = "cancelling: nothing new starts, what runs may end; Ctrl-C again leaves at once"
+
+
+class PlainLines:
+    """One line for everything that changes; for pipes, files and logs of CI."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._seen: dict[str, Status] = {}
+        self._forecast = ""
+        self._said = -FORECAST_SECONDS
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def planned(self, shown: ShownPlan) -> None:
+        """Print the plan."""
+        render.say(self._console, render.shown_plan(shown, render.MOST_ROWS))
+        self._console.print()
+
+    def waiting(self, what: str) -> None:
+        """Print what is being waited for."""
+        render.say(self._console, Text(f"{what} …"))
+
+    def happened(self, events: tuple[Event, ...]) -> None:
+        """Nothing: `stands` says it by task."""
+
+    def stands(self, status: RunStatus) -> None:
+        """Print what is new since the last time."""
+        now = status.view.now if status.view.now is not None else status.view.ended or 0.0
+        for row in status.view.rows:
+            before = self._seen.get(row.task_id, Status.WAITING)
+            if row.status is before or row.status in (Status.WAITING, Status.READY):
+                continue
+            self._seen[row.task_id] = row.status
+            if row.status is Status.RUNNING:
+                moment, took = min((s.start for s in row.actual), default=now), ""
+            else:
+                moment = max((s.finish for s in row.actual), default=now)
+                begun = min((s.start for s in row.actual), default=None)
+                took = f" after {render.seconds(moment - begun)}" if begun is not None else ""
+            items = f" ({row.items[0]}/{row.items[1]} items)" if row.items else ""
+            why = f": {row.detail}" if row.detail else ""
+            self._line(moment, f"{row.task_id} {row.status.value}{took}{items}{why}")
+        self._tell_forecast(status, now)
+
+    def _tell_forecast(self, status: RunStatus, now: float) -> None:
+        if status.over or status.state.started is None or now - self._said < FORECAST_SECONDS:
+            return
+        text = render.forecast_line(status)
+        if text != self._forecast:
+            self._forecast, self._said = text, now
+            self._line(now, text)
+
+    def cancelling(self) -> None:
+        """Say that the run is being cancelled."""
+        render.say(self._console, Text(CANCELLING))
+
+    def _line(self, moment: float, text: str) -> None:
+        render.say(self._console, Text(f"{render.seconds(round(moment, 1)):>8}  {text}"))
+
+
+class JsonLines:
+    """One JSON object a line: the plan, every event, changed forecasts; for programs."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._forecast: Mapping[str, Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def line(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Write one object; `kind` says what it is."""
+        self._stream.write(json.dumps({"line": kind, **content}, default=str) + "\n")
+        self._stream.flush()
+
+    def planned(self, shown: ShownPlan) -> None:
+        """The plan."""
+        self.line("plan", shown.as_dict())
+
+    def waiting(self, what: str) -> None:
+        """What is being waited for."""
+        self.line("waiting", {"for": what})
+
+    def happened(self, events: tuple[Event, ...]) -> None:
+        """Every event of the journal, as it is kept."""
+        for event in events:
+            self.line("event", encode(event))
+
+    def stands(self, status: RunStatus) -> None:
+        """The deviation and forecast, where a newer one was made."""
+        if status.deviation is None or status.state.started is None:
+            return
+        found = status.deviation.as_dict()
+        if found != self._forecast:
+            self._forecast = found
+            self.line("deviation", found)
+
+    def cancelling(self) -> None:
+        """The run is being cancelled."""
+        self.line("cancelling", {})

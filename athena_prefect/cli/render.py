@@ -1,0 +1,226 @@
+"""Values of the service as tables and lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from athena_prefect.journal.state import Status
+from athena_prefect.report.svg import elapsed
+from athena_prefect.report.view import Row
+from athena_prefect.service.results import ListedRun, RunOutcome, RunStatus, ShownPlan
+
+STYLE = {
+    Status.SUCCESS: "green",
+    Status.PARTIAL: "magenta",
+    Status.RUNNING: "yellow",
+    Status.FAILURE: "red",
+    Status.BLOCKED: "red",
+    Status.SKIPPED: "dim",
+    Status.WAITING: "dim",
+    Status.READY: "dim",
+}
+RUN_STYLE = {"completed": "green", "running": "yellow", "not started": "dim", "paused": "magenta"}
+MOST_ROWS = 60
+"""Tasks that a table of a plan lists before a run; `athena show` lists all."""
+
+
+def seconds(value: float | None) -> str:
+    """`value` seconds in words; a dash where it is not known."""
+    return "–" if value is None else elapsed(value)
+
+
+def heading(shown: ShownPlan) -> Text:
+    """The plan in one line: name, tasks, expected finish, deadline."""
+    parts = [f"{len(shown.tasks)} task{'s' if len(shown.tasks) != 1 else ''}"]
+    if "p50" in shown.baseline:
+        low, high = shown.baseline.get("p10"), shown.baseline.get("p90")
+        spread = ""
+        if low is not None and high is not None and high - low > 0.005 * max(high, 1):
+            spread = f" ({seconds(low)} to {seconds(high)}, 8 times in 10)"
+        parts.append(f"expected to take {seconds(shown.baseline['p50'])}{spread}")
+    if shown.view.deadline is not None:
+        parts.append(f"deadline after {seconds(shown.view.deadline)}")
+    return Text.assemble((shown.plan.name, "bold"), " · ", " · ".join(parts))
+
+
+def plan_table(shown: ShownPlan, limit: int | None = None) -> Table:
+    """The network with durations, floats and the baseline's times."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name, right in (
+        ("task", False),
+        ("duration", True),
+        ("start", True),
+        ("finish", True),
+        ("float", True),
+        ("resources", False),
+        ("after", False),
+    ):
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for task in shown.tasks[:limit]:
+        style = "bold" if task.critical else ""
+        table.add_row(
+            Text(("◆ " if task.critical else "  ") + task.task_id, style=style),
+            seconds(task.duration),
+            seconds(task.planned_start),
+            seconds(task.planned_finish),
+            seconds(task.total_float),
+            ", ".join(f"{escape(n)} {a:g}" for n, a in task.resources.items()),
+            Text(", ".join(task.after), style="dim"),
+        )
+    return table
+
+
+def shown_plan(shown: ShownPlan, limit: int | None = None) -> RenderableType:
+    """The plan as a table, with what the signs mean."""
+    parts: list[RenderableType] = [heading(shown)]
+    if shown.plan.description:
+        parts.append(Text(shown.plan.description, style="dim"))
+    parts += ["", plan_table(shown, limit)]
+    left = len(shown.tasks) - limit if limit is not None else 0
+    if left > 0:
+        parts.append(Text(f"  and {left} more; `athena show` lists them all", style="dim"))
+    if shown.critical_path:
+        length = f", {seconds(shown.makespan)}" if shown.makespan is not None else ""
+        parts.append(Text(f"◆ critical path{length}", style="dim"))
+    if shown.reason:
+        parts.append(Text(shown.reason, style="yellow"))
+    return Group(*parts)
+
+
+def forecast_line(status: RunStatus) -> str:
+    """The forecast finish with its interval and the probability of the deadline."""
+    view = status.view
+    if view.ended is not None:
+        return f"took {seconds(view.ended)}"
+    if view.finish is None:
+        why = status.deviation.reason if status.deviation else ""
+        return "no forecast" + (f": {why}" if why else "")
+    low, middle, high = view.finish
+    now = view.now or 0.0
+    text = f"finishes in {seconds(max(middle - now, 0))}"
+    if high - low > 0.005 * max(high, 1):
+        text += f" ({seconds(max(low - now, 0))} to {seconds(max(high - now, 0))})"
+    chance = status.deviation.deadline_probability if status.deviation else None
+    if view.deadline is not None and chance is not None:
+        text += f" · deadline {seconds(view.deadline)} met with {percent(chance)}"
+    return text
+
+
+def percent(chance: float) -> str:
+    """A probability for people; never 0 % or 100 % for what samples cannot rule out."""
+    if 0 < chance < 0.01:
+        return "<1 %"
+    if 0.99 < chance < 1:
+        return ">99 %"
+    return f"{chance:.0%}".replace("%", " %")
+
+
+def status_table(status: RunStatus) -> RenderableType:
+    """A run: its heading, forecast, and one line a task."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name, right in (
+        ("task", False),
+        ("status", False),
+        ("start", True),
+        ("took", True),
+        ("planned", True),
+        ("finish", True),
+        ("", False),
+    ):
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in status.view.rows:
+        table.add_row(*task_cells(row))
+    parts: list[RenderableType] = [run_heading(status), Text(forecast_line(status))]
+    if status.state.end_reason:
+        parts.append(Text(status.state.end_reason, style="red" if status.exit_code else ""))
+    return Group(*parts, "", table)
+
+
+def run_heading(status: RunStatus) -> Text:
+    """Plan, run, where it stands and how many tasks are done."""
+    done = status.count(Status.SUCCESS, Status.PARTIAL)
+    total = len(status.view.rows) - status.count(Status.SKIPPED)
+    return Text.assemble(
+        (status.plan.name, "bold"),
+        f" · run {str(status.plan_run)[:8]} · ",
+        (status.word, RUN_STYLE.get(status.word, "red")),
+        f" · {done} of {total} tasks done",
+    )
+
+
+def task_cells(row: Row) -> tuple[RenderableType, ...]:
+    """The cells of one task of a run."""
+    start = min((s.start for s in row.actual), default=None)
+    end = max((s.finish for s in row.actual), default=None)
+    took = end - start if start is not None and end is not None else None
+    planned = row.planned[1] - row.planned[0] if row.planned else None
+    finish = seconds(end) if end is not None and row.status.final else ""
+    if row.forecast:
+        finish = f"≈{seconds(row.forecast[1])}"
+    name = row.task_id + (f" {row.items[0]}/{row.items[1]}" if row.items else "")
+    again = f"{row.attempts} tries" if row.attempts > 1 and not row.items else ""
+    return (
+        Text(name, style="bold" if row.critical else ""),
+        Text(row.status.value, style=STYLE[row.status]),
+        seconds(start) if start is not None else "",
+        seconds(took) if took is not None else "",
+        seconds(planned),
+        finish,
+        Text("; ".join(n for n in (again, row.detail) if n), style="dim"),
+    )
+
+
+def runs_table(runs: Sequence[ListedRun]) -> RenderableType:
+    """The list of runs, newest first."""
+    if not runs:
+        return Text("no runs yet; start one with `athena run PLAN`")
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("run", "plan", "status", "started", "took"):
+        table.add_column(name)
+    for run in runs:
+        table.add_row(
+            str(run.plan_run)[:8],
+            escape(run.plan),
+            Text(run.status, style=RUN_STYLE.get(run.status, "red")),
+            f"{run.started:%Y-%m-%d %H:%M:%S} UTC",
+            seconds((run.ended - run.started).total_seconds()) if run.ended else "",
+        )
+    return table
+
+
+def ending(outcome: RunOutcome) -> RenderableType:
+    """How the run ended: what matters, then where everything is."""
+    parts: list[RenderableType] = [""]
+    if outcome.final is not None:
+        status = outcome.final
+        parts.append(status_table(status))
+        parts.append("")
+        if status.view.deadline is not None and status.view.ended is not None:
+            spare = status.view.deadline - status.view.ended
+            word = f"{seconds(abs(spare))} {'to spare' if spare >= 0 else 'too late'}"
+            met = "deadline met" if spare >= 0 else "deadline missed"
+            parts.append(Text(f"{met}, {word}", style="green" if spare >= 0 else "red"))
+    elif outcome.reason:
+        parts.append(Text(outcome.reason, style="red"))
+    if not outcome.recorded:
+        parts.append(Text("Prefect's API did not confirm the last states in time", style="yellow"))
+    where = Table.grid(padding=(0, 2))
+    if outcome.report is not None:
+        where.add_row(Text("report", style="dim"), Text(str(outcome.report)))
+    where.add_row(Text("database", style="dim"), Text(outcome.database))
+    if outcome.exit_code:
+        where.add_row(Text("log", style="dim"), Text(str(outcome.log)))
+        if outcome.status in ("failed", "cancelled"):
+            resume = f"athena run … --resume {str(outcome.plan_run)[:8]}"
+            where.add_row(Text("go on", style="dim"), Text(resume))
+    return Group(*parts, where)
+
+
+def say(console: Console, what: RenderableType) -> None:
+    """Print without wrapping paths and ids where nobody sees columns."""
+    console.print(what, soft_wrap=not console.is_terminal, highlight=False)

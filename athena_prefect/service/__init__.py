@@ -1,0 +1,55 @@
+"""The use cases: all that flows, the command line and tools for agents call.
+
+Each is a plain function that answers a frozen value. Its module is imported at
+its first use, so that a command brings only what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from athena_prefect.service.database import db_current, db_upgrade
+    from athena_prefect.service.parameters import read_parameters, split_assignments
+    from athena_prefect.service.plans import register, show, validate
+    from athena_prefect.service.running import run_plan
+    from athena_prefect.service.runs import open_run, report, runs, status, watch_run
+
+__all__ = [
+    "db_current",
+    "db_upgrade",
+    "open_run",
+    "read_parameters",
+    "register",
+    "report",
+    "run_plan",
+    "runs",
+    "show",
+    "split_assignments",
+    "status",
+    "validate",
+    "watch_run",
+]
+
+_MODULES = {
+    "db_current": "database",
+    "db_upgrade": "database",
+    "open_run": "runs",
+    "read_parameters": "parameters",
+    "register": "plans",
+    "report": "runs",
+    "run_plan": "running",
+    "runs": "runs",
+    "show": "plans",
+    "split_assignments": "parameters",
+    "status": "runs",
+    "validate": "plans",
+    "watch_run": "runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,158 @@
+"""What is asked about plan runs; all of it from the database."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from athena_prefect.errors import InputError, UnknownRunError
+from athena_prefect.report.page import Profile, page
+from athena_prefect.report.view import profile, used_profile
+from athena_prefect.service.following import Clock, FollowedRun, utc_now
+from athena_prefect.service.results import ListedRun, Observer, RunStatus, WrittenReport
+
+if TYPE_CHECKING:
+    from athena_prefect.settings import AthenaSettings
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.plans import PlanStore
+
+WATCH_SECONDS = 0.5
+"""How often a watched run is looked at, at most."""
+BUSY_SHARE = 0.05
+"""Share of the time that looking may take; a large plan is looked at less often."""
+
+
+def runs(
+    *, settings: AthenaSettings, plan: str | None = None, limit: int = 20
+) -> tuple[ListedRun, ...]:
+    """The plan runs of the namespace, newest first. Raises StorageError."""
+    found = _store(settings).runs(settings.namespace, plan=plan, limit=limit)
+    return tuple(
+        ListedRun(
+            plan_run=r.plan_run,
+            plan=r.plan,
+            status=r.status,
+            started=r.started_at,
+            ended=r.ended_at,
+            revision=r.revision,
+        )
+        for r in found
+    )
+
+
+def open_run(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_now) -> FollowedRun:
+    """The run of that id, or of an id that begins so; the newest where none is named.
+
+    Raises UnknownRunError, StorageError.
+    """
+    from athena_prefect.storage.sql_journal import SqlJournal
+
+    database = _database(settings)
+    store = _store(settings)
+    if run is None:
+        newest = store.runs(settings.namespace, limit=1)
+        if not newest:
+            raise UnknownRunError("there is no plan run yet; start one with `athena run PLAN`")
+        plan_run = newest[0].plan_run
+    else:
+        plan_run = store.run(run).plan_run
+    return FollowedRun(
+        plan=store.revision(plan_run),
+        plan_run=plan_run,
+        journal=SqlJournal(database),
+        clock=clock,
+    )
+
+
+def status(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_now) -> RunStatus:
+    """Where a run stands, from its journal alone. Raises UnknownRunError, StorageError."""
+    return open_run(run, settings=settings, clock=clock).status()
+
+
+def watch_run(followed: FollowedRun, observer: Observer) -> RunStatus:
+    """Tell `observer` of everything until the run is over; how it ended."""
+    observer.waiting(f"plan run {str(followed.plan_run)[:8]}")
+    while True:
+        begun = time.monotonic()
+        new = followed.poll()
+        if new:
+            observer.happened(new)
+        found = followed.status()
+        observer.stands(found)
+        if found.over:
+            return found
+        time.sleep(pause_after(time.monotonic() - begun))
+
+
+def pause_after(took: float) -> float:
+    """Seconds to wait after a look that took `took` seconds."""
+    return max(WATCH_SECONDS, took / BUSY_SHARE)
+
+
+def report(
+    run: str | None,
+    output: Path | None = None,
+    *,
+    settings: AthenaSettings,
+    clock: Clock = utc_now,
+) -> WrittenReport:
+    """Write the report of a run to `output` (``athena-<run>.html`` here if not given).
+
+    Raises UnknownRunError, StorageError, and InputError where the file cannot be written.
+    """
+    followed = open_run(run, settings=settings, clock=clock)
+    file = output or Path(f"athena-{str(followed.plan_run)[:8]}.html")
+    return write_report(followed, file)
+
+
+def write_report(followed: FollowedRun, file: Path) -> WrittenReport:
+    """Write the report of `followed` to `file`. Raises InputError where it cannot be written."""
+    followed.poll()
+    found = followed.status()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(report_page(followed, found), encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"cannot write the report to {file}: {error.strerror}; name another file with -o",
+            file=str(file),
+        ) from None
+    return WrittenReport(plan_run=followed.plan_run, file=file.resolve(), status=found.word)
+
+
+def report_page(followed: FollowedRun, found: RunStatus) -> str:
+    """The HTML page about a run."""
+    plan, view = found.plan, found.view
+    planned = profile(plan, {r.task_id: r.planned for r in view.rows if r.planned})
+    until = view.ended if view.ended is not None else view.now or 0.0
+    used = used_profile(found.state, until)
+    return page(
+        plan,
+        view,
+        found.state,
+        found.deviation,
+        as_of=found.as_of,
+        profiles=[
+            Profile(
+                name=name,
+                capacity=resource.capacity,
+                planned=planned.get(name, ()),
+                used=used.get(name, ()),
+            )
+            for name, resource in plan.resources.items()
+        ],
+        events=followed.events,
+    )
+
+
+def _database(settings: AthenaSettings) -> Database:
+    from athena_prefect.storage.db import Database
+
+    return Database.open(settings)
+
+
+def _store(settings: AthenaSettings) -> PlanStore:
+    from athena_prefect.storage.plans import PlanStore
+
+    return PlanStore(_database(settings))
