@@ -53,6 +53,7 @@ class Database:
         self.url = parse_url(url)
         self.durable: Durability = durable
         self._engines: dict[int, Engine] = {}
+        self._seen: set[int] = set()
         self._local: dict[tuple[int, Callable[..., Any]], Any] = {}
 
     @classmethod
@@ -85,6 +86,7 @@ class Database:
 
     def local(self, make: Callable[[Database], T]) -> T:
         """What this process keeps beside its connections; made by `make` at first use."""
+        self._give_schema()
         key = (os.getpid(), make)
         kept: T = self._local.get(key) or self._local.setdefault(key, make(self))
         return kept
@@ -92,12 +94,14 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection in a transaction that only reads."""
+        self._give_schema()
         with translated(self.url), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection in a transaction that writes; committed at the end, or nothing is."""
+        self._give_schema()
         with translated(self.url), self.engine.connect() as connection:
             connection = connection.execution_options(**{WRITE: True})
             with connection.begin():
@@ -132,16 +136,23 @@ class Database:
 
     def prepare(self) -> None:
         """Give an empty SQLite database its schema; check that of any other."""
-        if self.sqlite and self.current() is None:
-            with translated(self.url), self.engine.connect() as connection:
-                empty = schema.is_empty(connection)
-            if empty:
-                self.upgrade()
+        self._give_schema()
         self.check_schema()
+
+    def _give_schema(self) -> None:
+        """Make the tables of a SQLite file that has none: there is nothing to lose in it."""
+        if not self.sqlite or os.getpid() in self._seen:
+            return
+        with translated(self.url), self.engine.connect() as connection:
+            empty = not connection.exec_driver_sql("SELECT 1 FROM sqlite_master").first()
+        if empty:
+            self.upgrade()
+        self._seen.add(os.getpid())
 
     def close(self) -> None:
         """Close this process's connections; the next use opens new ones."""
         pid = os.getpid()
+        self._seen.discard(pid)
         for key in [k for k in self._local if k[0] == pid]:
             self._local.pop(key).close()
         engine = self._engines.pop(pid, None)

@@ -9,10 +9,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, text
 
 from athena_prefect.storage.engine import WRITE
-from athena_prefect.storage.tables import VERSION_TABLE, Base
+from athena_prefect.storage.tables import VERSION_TABLE
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -48,11 +48,6 @@ def current(connection: Connection) -> str | None:
     """The version of the database; None where it has none."""
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     return context.get_current_revision()
-
-
-def is_empty(connection: Connection) -> bool:
-    """Whether the database has none of our tables."""
-    return not set(inspect(connection).get_table_names()) & set(Base.metadata.tables)
 
 
 def migrate(engine: Engine, revision: str, *, down: bool = False) -> None:
