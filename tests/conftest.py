@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 _HOME = tempfile.mkdtemp(prefix="athena-tests-")
@@ -23,3 +25,18 @@ for _name in ("PREFECT_API_URL", "PREFECT_PROFILE", "ATHENA_DATABASE_URL"):
 settings.register_profile("gate", deadline=None, derandomize=True, max_examples=60)
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("gate")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options for more than the short form of a test that chance drives."""
+    parser.addoption("--kills", type=int, default=5, help="how often tests/chaos kill a dispatcher")
+    parser.addoption("--kill-seed", type=int, default=1, help="chooses the moments of the kills")
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Prefect server, one for the session; the tests' flows use it."""
+    from athena_prefect.runtime.server import prefect_server
+
+    with prefect_server(tmp_path_factory.mktemp("server") / "server.log") as api:
+        yield api.url

@@ -25,10 +25,10 @@ from prefect.states import Cancelled, Completed, Failed
 
 from athena_prefect.errors import (
     AthenaError,
+    InputError,
     LeaseLostError,
     StorageError,
     StorageUnavailableError,
-    UnknownRunError,
 )
 from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
@@ -139,6 +139,7 @@ class Session:
 
     def run(self) -> RunEnd:
         """Take the plan run, run what is left of it, and end it."""
+        self._make_ready()
         recorder = recorder_for(recording_of(self.settings, self.compiled.plan))
         state = self._known(recorder)
         with self._leased(recorder, resuming=state.started is not None):
@@ -149,6 +150,11 @@ class Session:
             return self._dispatched(dispatcher)
 
     # -- taking it --------------------------------------------------------------------------
+
+    def _make_ready(self) -> None:
+        """A new SQLite database gets its schema. Raises SchemaError for any other without ours."""
+        with suppress(StorageUnavailableError):  # said when the journal is read
+            self._database().prepare()
 
     def _known(self, recorder: Recorder) -> ExecutionState:
         try:
@@ -224,7 +230,7 @@ class Session:
 
         try:
             return PlanStore(self._database()).revision(self.plan_run)
-        except (UnknownRunError, StorageUnavailableError):
+        except (InputError, StorageUnavailableError):
             return None
 
     def _prepared(self, facts: RunFacts, state: ExecutionState) -> Dispatcher:
@@ -382,8 +388,11 @@ class Session:
         from athena_prefect.storage.plans import PlanStore
 
         try:
-            PlanStore(self._database()).set_run_status(facts.plan_run, end.status)
-        except StorageError as error:
+            self._register(facts)  # again: the database may have been away when the run began
+            PlanStore(self._database()).set_run_status(
+                facts.plan_run, end.status, reason=end.reason, ended=self.clock()
+            )
+        except AthenaError as error:
             logger.error("the list of runs does not show the end yet: %s", error)
 
 

@@ -454,11 +454,16 @@ def _retry_condition(own: Any) -> Callable[..., bool]:
     return worth_another_try
 
 
-def carried_state(attempt: Attempt, task_run_id: UUID) -> State[Any]:
-    """A final state that stands for work done by an earlier flow run."""
+def carried_state(attempt: Attempt, task_run_id: UUID, *, data: Any = None) -> State[Any]:
+    """A final state that stands for work done by an earlier flow run.
+
+    Passed as an argument it needs some `data`, or Prefect misses its result; the
+    API gets none.
+    """
     done_by = attempt.data.get("flow_run_id", "an earlier run")
     state: State[Any] = Completed(
         name=CARRIED,
+        data=data,
         message=f"done by flow run {done_by}, task run {attempt.source}",
         state_details=StateDetails(task_run_id=task_run_id),
     )
