@@ -149,7 +149,7 @@ def test_prefects_log_goes_to_the_file_and_nowhere_else(tmp_path: Path) -> None:
         from prefect import flow
         from prefect.logging import get_logger
         import logging
-        get_logger("flow_runs").error("a word of Prefect's")
+        get_logger("test").error("a word of Prefect's")
         logging.getLogger("somebody").error("a word of another's")
     """
     with environment(log_to_file(log, tmp_path / "config")):
