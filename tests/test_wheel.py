@@ -120,6 +120,17 @@ def test_its_commands_and_its_collection_exist(wheel: Path) -> None:
         assert {f"{path}.py", f"{path}/__init__.py"} & set(names(wheel)), reference
 
 
+def test_prefect_finds_the_collection_and_says_nothing(installed: Path, tmp_path: Path) -> None:
+    code = """
+from prefect.blocks.core import Block
+from prefect.plugins import load_prefect_collections
+print(load_prefect_collections()["athena_prefect"].__name__)
+print(Block.get_block_class_from_key("athena-database").__name__)
+"""
+    told = python(installed, tmp_path, code)
+    assert told.split() == ["athena_prefect.runtime.blocks", "AthenaDatabase"]
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_every_entry_point_of_a_new_project_loads_strictly(
     installed: Path, project: Path, tmp_path: Path, elsewhere: bool
