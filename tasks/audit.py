@@ -24,7 +24,7 @@ from uuid import UUID
 
 from packaging.utils import canonicalize_name
 
-from athena_prefect.runtime.context import report_usage
+from athena_prefect import report_usage
 
 FILE_FIELDS = ("distribution", "path", "algorithm", "digest", "size")
 STATUS_FIELDS = ("distribution", "path", "status", "size", "detail")
