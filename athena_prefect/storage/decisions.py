@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, desc, func, insert, select
+from sqlalchemy import Connection, Row, Select, desc, func, insert, literal, select
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -74,7 +74,7 @@ def insert_once(connection: Connection, table: type[Base], row: Mapping[str, Any
     """Insert `row` unless its key is there; whether it was inserted."""
     insert_ = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
     statement = insert_(table).values(**row).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement.returning(literal(1))).first() is not None
 
 
 def store_document(connection: Connection, document: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import URL
 from sqlalchemy import exc as sa
 
-from athena_prefect.errors import SchemaError, StorageError, StorageUnavailableError
+from athena_prefect.errors import AthenaError, SchemaError, StorageError, StorageUnavailableError
 from athena_prefect.settings import masked
 
 UPGRADE = "run `athena db upgrade`"
@@ -18,7 +18,7 @@ UPGRADE = "run `athena db upgrade`"
 
 _AWAY = (sqlite3.OperationalError, psycopg.OperationalError, psycopg.InterfaceError)
 _NO_TABLE = (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)
-_TRANSLATED = (sa.DBAPIError, sa.TimeoutError, sqlite3.Error, psycopg.Error)
+_TRANSLATED = (sa.TimeoutError, sqlite3.Error, psycopg.Error)
 
 
 def unavailable(error: BaseException) -> bool:
@@ -58,7 +58,7 @@ def location(url: URL) -> str:
 
 
 def _words(error: BaseException, url: URL) -> str:
-    source = error.orig if isinstance(error, sa.DBAPIError) and error.orig else error
+    source = error.orig if isinstance(error, sa.StatementError) and error.orig else error
     text = " ".join(str(source).split()) or type(source).__name__
     for secret in (url.password, *_secrets(url)):
         text = text.replace(secret, "***") if secret else text
@@ -77,5 +77,10 @@ def translated(url: URL) -> Iterator[None]:
         yield
     except sa.IntegrityError:
         raise
+    except sa.StatementError as error:
+        if isinstance(error.orig, AthenaError):
+            # A value that we refused ourselves while it was bound.
+            raise error.orig from None
+        raise translate(error, url) from error
     except _TRANSLATED as error:
         raise translate(error, url) from error

@@ -83,7 +83,7 @@ class Spool:
         try:
             with os.scandir(self._pending) as files:
                 return any(True for _ in files)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def append(self, *events: Event, token: int | None = None) -> None:
