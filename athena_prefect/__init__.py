@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from athena_prefect.plan.terms import Resource
     from athena_prefect.runtime.compiler import compile_plan
     from athena_prefect.runtime.context import Partial, idempotency_token, report_usage
+    from athena_prefect.service.running import run_plan
     from athena_prefect.settings import AthenaSettings
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ __all__ = [
     "compile_plan",
     "idempotency_token",
     "report_usage",
+    "run_plan",
 ]
 
 _MODULES = {
@@ -81,6 +83,7 @@ _MODULES = {
     "compile_plan": "runtime.compiler",
     "idempotency_token": "runtime.context",
     "report_usage": "runtime.context",
+    "run_plan": "service.running",
 }
 
 

@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parents[1]
 INIT = """
 import sys, athena_prefect
 from pathlib import Path
-from athena_prefect.scaffold import init
+from athena_prefect.cli import main
 assert Path(athena_prefect.__file__).is_relative_to(sys.argv[1]), athena_prefect.__file__
-init(sys.argv[2])
+sys.argv = ["athena", "init", sys.argv[2]]
+main()
 """
 
 LOAD = """
