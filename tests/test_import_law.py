@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,37 @@ def impure(folder: Path) -> list[str]:
                 if clock or chance or unseeded:
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}")
     return found
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_used() -> None:
+    """Nothing rests on what another dependency happens to bring."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = [*project["optional-dependencies"]["dask"], *project["optional-dependencies"]["ray"]]
+    core = set(map(distribution, project["dependencies"]))
+    owners = packages_distributions()
+    used = {
+        distribution(owners.get(name, [name])[0])
+        for folder in (PACKAGE, ROOT / "flows", ROOT / "tasks")
+        for name in imported(folder)
+    } - {"flows", "tasks"}
+    assert used <= core | set(map(distribution, optional))
+    # Held to a bound for Prefect's sake, or data that is never imported.
+    assert core - used <= {"fastapi", "tzdata"}
+
+
+def distribution(requirement: str) -> str:
+    """The normalised name of a requirement."""
+    name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported(folder: Path) -> set[str]:
+    """Top-level names of what the files of `folder` import, but for the standard library."""
+    found: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"athena_prefect"}
