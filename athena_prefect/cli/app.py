@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
@@ -17,14 +19,18 @@ from athena_prefect.errors import AthenaError, InputError, PlanDocumentError
 if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings
 
-T = TypeVar("T")
-
 EXIT_CODES = """Exit codes: 0 done, 1 the plan (or athena) failed, 2 the input is wrong,
 3 the deadline was missed, or the run was cancelled or aborted."""
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Write JSON to standard output.")]
 PlanFile = Annotated[Path, Parameter(help="The plan document, YAML or JSON.")]
 RunId = Annotated[str, Parameter(help="A plan run's id, or the first letters of one.")]
+
+
+def _examples(*lines: str) -> str:
+    word = "Example" if len(lines) == 1 else "Examples"
+    return f"{word}:\n" + "\n".join(f"  {line}" for line in lines) + f"\n\n{EXIT_CODES}"
+
 
 app = App(
     name="athena",
@@ -37,7 +43,7 @@ app = App(
     result_action="return_value",
 )
 db = App(name="db", help="The database's schema.", help_format="plaintext")
-app.command(db)
+app.command(db)  # sorted last, by name
 
 
 class _Answer(Protocol):
@@ -68,7 +74,7 @@ def run_command(tokens: list[str]) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read has enough; Python would complain when it flushes.
-        sys.stdout = open("/dev/null", "w") if sys.platform != "win32" else sys.stdout  # noqa: SIM115
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the outermost boundary: kept in a file, told in a line
         return _unexpected(error, as_json)
@@ -152,17 +158,16 @@ def _answer(value: _Answer, as_json: bool, show: Callable[[Any], object]) -> Non
 # -- projects and plans -------------------------------------------------------------------------
 
 
-@app.command
+@app.command(sort_key=1, help_epilogue=_examples("athena init my-project"))
 def init(
     folder: Annotated[Path, Parameter(help="Where to put the project.")] = Path("."),
+    /,
     *,
     json: Json = False,
 ) -> int:
     """Make a project that is yours: flows, tasks, a plan to start from.
 
     Nothing that exists is overwritten.
-
-    Example: athena init my-project
     """
     from athena_prefect.scaffold import init as use_case
 
@@ -182,13 +187,13 @@ def init(
     return 0
 
 
-@app.command
-def validate(plan: PlanFile, *, json: Json = False) -> int:
+@app.command(
+    sort_key=2, help_epilogue=_examples("athena validate deployments/environment_audit/plan.yaml")
+)
+def validate(plan: PlanFile, /, *, json: Json = False) -> int:
     """Check a plan: every defect at once, each with file, line, field and what would be right.
 
     Functions that tasks call are imported to see that they are there.
-
-    Example: athena validate deployments/environment_audit/plan.yaml
     """
     from athena_prefect.service import validate as use_case
 
@@ -204,9 +209,17 @@ def validate(plan: PlanFile, *, json: Json = False) -> int:
     return 0
 
 
-@app.command
+@app.command(
+    sort_key=3,
+    help_epilogue=_examples(
+        "athena show plan.yaml",
+        "athena show plan.yaml --format svg -o network.svg",
+        "athena show plan.yaml --format mermaid",
+    ),
+)
 def show(
     plan: PlanFile,
+    /,
     *,
     format: Annotated[
         Literal["table", "mermaid", "svg", "gantt", "json"],
@@ -217,13 +230,7 @@ def show(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Show a plan's network, floats, critical path and baseline; nothing runs.
-
-    Examples:
-    athena show plan.yaml
-    athena show plan.yaml --format svg -o network.svg
-    athena show plan.yaml --format mermaid
-    """
+    """Show a plan's network, floats, critical path and baseline; nothing runs."""
     from athena_prefect.service import show as use_case
 
     shown = use_case(plan)
@@ -266,12 +273,11 @@ def _picture(shown: Any, kind: str) -> str:
             return captured.get()
 
 
-@app.command
-def register(plan: PlanFile, *, json: Json = False) -> int:
-    """Store a plan in the database and print the id of its revision.
-
-    Example: athena register deployments/environment_audit/plan.yaml
-    """
+@app.command(
+    sort_key=8, help_epilogue=_examples("athena register deployments/environment_audit/plan.yaml")
+)
+def register(plan: PlanFile, /, *, json: Json = False) -> int:
+    """Store a plan in the database and print the id of its revision."""
     from athena_prefect.service import register as use_case
 
     stored = use_case(plan, settings=_settings())
@@ -280,12 +286,9 @@ def register(plan: PlanFile, *, json: Json = False) -> int:
     return 0
 
 
-@app.command
+@app.command(sort_key=9, help_epilogue=_examples("athena schema > plan.schema.json"))
 def schema(*, json: Json = False) -> int:
-    """Print the JSON Schema of plan documents, for editors.
-
-    Example: athena schema > plan.schema.json
-    """
+    """Print the JSON Schema of plan documents, for editors."""
     from athena_prefect.plan.document import json_schema
 
     _emit(json_schema())
@@ -295,13 +298,25 @@ def schema(*, json: Json = False) -> int:
 # -- runs ---------------------------------------------------------------------------------------
 
 
-@app.command
+@app.command(
+    sort_key=4,
+    help_epilogue=_examples(
+        "athena run deployments/environment_audit/plan.yaml",
+        "athena run plan.yaml --set folder=data --set limit=10",
+        "athena run plan.yaml --resume 5f2c",
+    ),
+)
 def run(
     plan: PlanFile,
+    /,
     *,
     set: Annotated[
         tuple[str, ...],
-        Parameter(name="--set", help="A parameter of the plan, as name=value; again for more."),
+        Parameter(
+            name="--set",
+            negative=(),
+            help="A parameter of the plan, as name=value; again for more.",
+        ),
     ] = (),
     resume: Annotated[
         str | None, Parameter(help="Go on with this plan run where it was left.")
@@ -319,11 +334,6 @@ def run(
     Without a Prefect server (PREFECT_API_URL) one is started for the run. On a
     terminal the view is live, elsewhere it is plain lines; --json writes one JSON
     object a line. Ctrl-C cancels in order.
-
-    Examples:
-    athena run deployments/environment_audit/plan.yaml
-    athena run plan.yaml --set folder=data --set limit=10
-    athena run plan.yaml --resume 5f2c
     """
     from athena_prefect.cli import render
     from athena_prefect.cli.live import JsonLines, LiveView, PlainLines
@@ -333,11 +343,12 @@ def run(
     given = split_assignments(set)
     console = _console()
     observer: JsonLines | LiveView | PlainLines
-    if json:
-        observer = JsonLines()
-    else:
-        observer = LiveView(console) if console.is_terminal else PlainLines(console)
-    with observer:
+    with ExitStack() as stack:
+        if json:
+            observer = JsonLines(stack.enter_context(_standard_output_kept()))
+        else:
+            observer = LiveView(console) if console.is_terminal else PlainLines(console)
+        stack.enter_context(observer)
         outcome = run_plan(
             plan,
             settings=settings,
@@ -347,11 +358,31 @@ def run(
             report=report,
             observer=observer,
         )
-    if isinstance(observer, JsonLines):
-        observer.line("result", outcome.as_dict())
-    else:
+        if isinstance(observer, JsonLines):
+            observer.line("result", outcome.as_dict())
+    if not json:
         render.say(console, render.ending(outcome))
     return outcome.exit_code
+
+
+@contextmanager
+def _standard_output_kept() -> Iterator[TextIO]:
+    """Standard output for us alone; what tasks print, in children too, goes to standard error."""
+    try:
+        own = sys.stdout.fileno()
+    except (OSError, ValueError):
+        yield sys.stdout  # captured by a caller: there is nothing to keep apart
+        return
+    sys.stdout.flush()
+    with os.fdopen(os.dup(own), "w", encoding="utf-8") as stream:
+        before = os.dup(own)
+        os.dup2(2, own)
+        try:
+            yield stream
+        finally:
+            sys.stdout.flush()
+            os.dup2(before, own)
+            os.close(before)
 
 
 def _aware(moment: datetime | None) -> datetime | None:
@@ -359,11 +390,12 @@ def _aware(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.astimezone()
 
 
-@app.command
+@app.command(sort_key=5, help_epilogue=_examples("athena status", "athena status 5f2c --watch"))
 def status(
     run: Annotated[
         str | None, Parameter(help="A plan run's id or its first letters; the newest if not given.")
     ] = None,
+    /,
     *,
     watch: Annotated[
         bool, Parameter(negative=(), help="Keep showing it until the run is over.")
@@ -373,10 +405,6 @@ def status(
     """Say where a run stands, from the database alone; also while another process runs it.
 
     The exit code of a run that is over says how it ended.
-
-    Examples:
-    athena status
-    athena status 5f2c --watch
     """
     from athena_prefect.service import open_run
 
@@ -417,17 +445,14 @@ def _watch(followed: Any, json: bool) -> int:
     return found.exit_code
 
 
-@app.command
+@app.command(sort_key=6, help_epilogue=_examples("athena runs --plan environment-audit --limit 5"))
 def runs(
     *,
     plan: Annotated[str | None, Parameter(help="Only runs of the plan of this name.")] = None,
     limit: Annotated[int, Parameter(help="At most so many, newest first.")] = 20,
     json: Json = False,
 ) -> int:
-    """List plan runs, newest first.
-
-    Example: athena runs --plan environment-audit --limit 5
-    """
+    """List plan runs, newest first."""
     from athena_prefect.service import runs as use_case
 
     if limit < 1:
@@ -442,9 +467,10 @@ def runs(
     return 0
 
 
-@app.command
+@app.command(sort_key=7, help_epilogue=_examples("athena report 5f2c -o report.html"))
 def report(
     run: RunId,
+    /,
     *,
     output: Annotated[
         Path | None,
@@ -452,10 +478,7 @@ def report(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Write a run's report: one HTML page that needs nothing else.
-
-    Example: athena report 5f2c -o report.html
-    """
+    """Write a run's report: one HTML page that needs nothing else."""
     from athena_prefect.service import report as use_case
 
     written = use_case(run, output, settings=_settings())
@@ -466,12 +489,13 @@ def report(
 # -- the database -------------------------------------------------------------------------------
 
 
-@db.command
+@db.command(
+    help_epilogue=_examples(
+        "ATHENA_DATABASE_URL=postgresql+psycopg://me@host/athena athena db upgrade"
+    )
+)
 def upgrade(*, json: Json = False) -> int:
-    """Bring the database to the schema that this version needs.
-
-    Example: ATHENA_DATABASE_URL=postgresql+psycopg://me@host/athena athena db upgrade
-    """
+    """Bring the database to the schema that this version needs."""
     from athena_prefect.service import db_upgrade
 
     version = db_upgrade(settings=_settings())
@@ -479,12 +503,9 @@ def upgrade(*, json: Json = False) -> int:
     return 0
 
 
-@db.command
+@db.command(help_epilogue=_examples("athena db current"))
 def current(*, json: Json = False) -> int:
-    """Say which schema the database has; exit code 1 where it is not the needed one.
-
-    Example: athena db current
-    """
+    """Say which schema the database has; exit code 1 where it is not the needed one."""
     from athena_prefect.service import db_current
 
     version = db_current(settings=_settings())

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from athena_prefect.service.database import db_current, db_upgrade
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
+    from athena_prefect.service.reading import open_run, report, runs, status, watch_run
     from athena_prefect.service.running import run_plan
-    from athena_prefect.service.runs import open_run, report, runs, status, watch_run
 
 __all__ = [
     "db_current",
@@ -35,24 +35,21 @@ __all__ = [
 _MODULES = {
     "db_current": "database",
     "db_upgrade": "database",
-    "open_run": "runs",
+    "open_run": "reading",
     "read_parameters": "parameters",
     "register": "plans",
-    "report": "runs",
+    "report": "reading",
     "run_plan": "running",
-    "runs": "runs",
+    "runs": "reading",
     "show": "plans",
     "split_assignments": "parameters",
-    "status": "runs",
+    "status": "reading",
     "validate": "plans",
-    "watch_run": "runs",
+    "watch_run": "reading",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    # Importing the module `runs` has put it where the function of that name belongs.
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -28,8 +28,8 @@ from athena_prefect.plan.model import Plan
 from athena_prefect.service.following import FollowedRun, utc_now
 from athena_prefect.service.parameters import read_parameters
 from athena_prefect.service.plans import show, without_call
+from athena_prefect.service.reading import open_run, pause_after, write_report
 from athena_prefect.service.results import Observer, RunOutcome, RunStatus, Unwatched
-from athena_prefect.service.runs import open_run, pause_after, write_report
 
 if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings
