@@ -96,15 +96,21 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = [*project["optional-dependencies"]["dask"], *project["optional-dependencies"]["ray"]]
     core = set(map(distribution, project["dependencies"]))
-    owners = packages_distributions()
-    used = {
-        distribution(owners.get(name, [name])[0])
-        for folder in (PACKAGE, ROOT / "flows", ROOT / "tasks")
-        for name in imported(folder)
-    } - {"flows", "tasks"}
+    used = needed(PACKAGE, ROOT / "flows", ROOT / "tasks")
     assert used <= core | set(map(distribution, optional))
     # Held to a bound for Prefect's sake, or data that is never imported.
     assert core - used <= {"fastapi", "tzdata"}
+    dev = {distribution(r) for r in project["optional-dependencies"]["dev"]}
+    # pyarrow: what a step says where it is not there is tested, either way.
+    assert needed(ROOT / "tests", ROOT / "benchmarks") - {"pyarrow"} <= core | dev
+
+
+def needed(*folders: Path) -> set[str]:
+    """The distributions that the files of the folders import."""
+    owners = packages_distributions()
+    names = {name for folder in folders for name in imported(folder)}
+    own = {"flows", "tasks", "tests", "benchmarks"}
+    return {distribution(owners.get(name, [name])[0]) for name in names - own}
 
 
 def distribution(requirement: str) -> str:
