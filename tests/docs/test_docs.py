@@ -56,7 +56,7 @@ def test_the_index_links_every_page() -> None:
 def athena_commands() -> list[tuple[str, list[str]]]:
     """Each shown use of `athena`: where, and its words."""
     found = []
-    for block in [*blocks("console"), *blocks("sh"), *blocks("text")]:
+    for block in [*blocks("console"), *blocks("sh")]:
         lines = block.commands if block.language == "console" else block.text.splitlines()
         for line in lines:
             for part in re.split(r"&&|\|", line):
