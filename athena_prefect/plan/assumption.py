@@ -66,7 +66,7 @@ class Effect(DocumentPart):
 
     mode: Identifier | None = None
     """This is the only mode of the affected tasks; each must declare it."""
-    duration_factor: Annotated[float, Number, Field(gt=0, allow_inf_nan=False)] | None = None
+    duration_factor: Annotated[float, Field(gt=0, allow_inf_nan=False), Number] | None = None
     """The affected tasks take so many times as long."""
     capacity: Annotated[Mapping[str, Capacity], Field(min_length=1)] | None = None
     """Resources have this capacity, or the observed one."""
@@ -75,7 +75,8 @@ class Effect(DocumentPart):
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
-        if len(self.model_fields_set) != 1:
+        given = (self.mode, self.duration_factor, self.capacity, self.block)
+        if sum(v is not None for v in given) != 1:
             raise ValueError("give exactly one of mode, duration_factor, capacity, block")
         return self
 

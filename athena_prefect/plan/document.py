@@ -13,6 +13,7 @@ from pydantic_core import PydanticSerializationError
 
 from athena_prefect.errors import CallableError, Defect, PlanDocumentError
 from athena_prefect.plan import references, shape, text
+from athena_prefect.plan.explanation import shown
 from athena_prefect.plan.model import Plan
 from athena_prefect.plan.validation import Finding, Loc, dotted
 
@@ -78,8 +79,8 @@ def _read(path: Path) -> str:
 
 
 def _not_a_mapping(data: Any) -> Finding:
-    kind = "empty" if data is None else f"a {type(data).__name__}, not fields"
-    return Finding(loc=(), message=f"the document is {kind}", remedy="write name: and tasks:")
+    message = f"the document is {shown(data)}, not fields"
+    return Finding(loc=(), message=message, remedy="write name: and tasks:")
 
 
 def _placed(found: Finding, parsed: text.Parsed) -> Defect:
@@ -171,7 +172,10 @@ def dump(plan: Plan, path: str | Path) -> None:
 def _schema_text() -> str:
     schema = Plan.model_json_schema(by_alias=True)
     schema["title"] = "Plan document"
-    return json.dumps({"$schema": SCHEMA_DIALECT, **schema})
+    # Which of two forms is meant is decided by our own look at the value, so
+    # that both may fit a text is no error.
+    said = json.dumps({"$schema": SCHEMA_DIALECT, **schema})
+    return said.replace('"oneOf":', '"anyOf":')
 
 
 def json_schema() -> dict[str, Any]:

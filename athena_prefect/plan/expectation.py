@@ -24,7 +24,7 @@ MISSING: Any = object()
 """What `field_of` answers where there is no such field."""
 
 
-Bound = Annotated[float, Number, Field(allow_inf_nan=False)]
+Bound = Annotated[float, Field(allow_inf_nan=False), Number]
 
 
 class Expectation(DocumentPart):
@@ -61,7 +61,8 @@ class Expectation(DocumentPart):
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        if not self.model_fields_set - {"task", "field"}:
+        bounds = (self.min, self.max, self.max_age, self.one_of, self.matches)
+        if not self.model_fields_set & {"is_", "is_not"} and all(b is None for b in bounds):
             raise ValueError(
                 "says nothing; give one of is, is_not, min, max, max_age, one_of, matches"
             )

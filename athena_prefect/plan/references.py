@@ -104,12 +104,13 @@ def _forget_other_project(top: str, root: Path) -> None:
     Every project has a `tasks`; what an earlier plan of this process imported
     must not answer for this one.
     """
-    loaded = sys.modules.get(top)
     ours = (root / top).is_dir() or (root / f"{top}.py").is_file()
-    if loaded is None or not ours or top in sys.stdlib_module_names:
-        return
-    places = [*getattr(loaded, "__path__", ()), getattr(loaded, "__file__", None)]
-    if any(p and Path(p).resolve().is_relative_to(root) for p in places):
+    if not ours or top in sys.stdlib_module_names:
         return
     for name in [n for n in sys.modules if n == top or n.startswith(f"{top}.")]:
-        del sys.modules[name]
+        module = sys.modules[name]
+        # A package without __init__ has no file, and spans folders: its first one counts.
+        places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+        place = next((p for p in places if p), None)
+        if place is None or not Path(place).resolve().is_relative_to(root):
+            del sys.modules[name]

@@ -36,8 +36,8 @@ Number = BeforeValidator(_no_truth_value)
 
 _ID = r"^[A-Za-z0-9_][A-Za-z0-9_.\-]*$"
 Identifier = Annotated[str, Field(pattern=_ID, max_length=255)]
-Fraction = Annotated[float, Number, Field(ge=0, le=1, allow_inf_nan=False)]
-Amount = Annotated[float, Number, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
 
 
 def _reference(text: str) -> str:

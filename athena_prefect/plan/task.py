@@ -202,7 +202,7 @@ class PlanTask(DocumentPart):
     """Argument name → upstream task whose result it gets; implies a dependency."""
     map_over: str | None = None
     """The input whose items each get a mapped child."""
-    expected_items: Annotated[int, Number, Field(ge=1, le=100_000)] = 1
+    expected_items: Annotated[int, Field(ge=1, le=100_000), Number] = 1
     """Items to plan with until their number is known; only with `map_over`."""
     when: When | None = None
     """The condition on an upstream result without which it is skipped."""
@@ -210,7 +210,7 @@ class PlanTask(DocumentPart):
     """How long one item takes: a duration, three of them, or ``learned``."""
     resources: Mapping[str, Amount] = Field(default_factory=dict)
     """What one item takes of the plan's resources while it runs."""
-    retries: Annotated[int, Number, Field(ge=0, le=1000)] = 0
+    retries: Annotated[int, Field(ge=0, le=1000), Number] = 0
     """Further attempts after a failed one."""
     retry_delay: Duration = timedelta(0)
     """Time between a failed attempt and the next."""

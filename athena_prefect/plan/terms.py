@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 class Resource(DocumentPart):
     """A renewable resource: `capacity` units at every moment, shared by the tasks that run."""
 
-    capacity: Annotated[float, Number, Field(gt=0, allow_inf_nan=False)]
+    capacity: Annotated[float, Field(gt=0, allow_inf_nan=False), Number]
     """Units there are, in the unit of the resource's name."""
     cost_per_hour: Amount = 0.0
     """Price of one unit for one hour."""
@@ -61,7 +61,7 @@ class Runner(DocumentPart):
 
     kind: RunnerKind = RunnerKind.THREADS
     """Threads or processes of this machine, or a Dask or Ray cluster."""
-    max_workers: Annotated[int, Number, Field(ge=1, le=10_000)] = 8
+    max_workers: Annotated[int, Field(ge=1, le=10_000), Number] = 8
     """Tasks at once. Eight keeps a laptop usable and a plan without resources parallel."""
 
 
@@ -268,7 +268,7 @@ class Replanning(DocumentPart):
     """With `ask`: how long an answer is waited for."""
     unanswered: Literal["carry_on", "recommended"] = "carry_on"
     """With `ask`: what happens when no answer came."""
-    max_replans: Annotated[int, Number, Field(ge=0, le=1000)] = 5
+    max_replans: Annotated[int, Field(ge=0, le=1000), Number] = 5
     """Revisions a run may adopt; after them it carries on and escalates."""
     cooldown: Duration = timedelta(seconds=60)
     """Time after a replan in which no other is begun."""

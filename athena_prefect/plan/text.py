@@ -175,13 +175,13 @@ def _yaml_events(text: str) -> Iterator[Event]:
                         (line, column), "a second document begins", "one plan a file"
                     )
     except yaml.MarkedYAMLError as error:
-        raise _syntax(error) from None
+        raise _syntax(error, text) from None
     except yaml.YAMLError as error:
         raise BrokenTextError((1, 1), f"not YAML: {error}") from None
 
 
 _REMEDIES = (
-    ("\\t", "indent with spaces, not tabs"),
+    ("tab", "indent with spaces, not tabs"),
     ("mapping values are not allowed", "quote a text that has ': ' in it, or mend the indentation"),
     ("cannot start any token", "quote a text that begins with this character"),
     ("expected <block end>", "mend the indentation"),
@@ -193,20 +193,23 @@ _REMEDIES = (
 )
 
 
-def _syntax(error: yaml.MarkedYAMLError) -> BrokenTextError:
+def _syntax(error: yaml.MarkedYAMLError, text: str) -> BrokenTextError:
     mark = error.problem_mark or error.context_mark
     place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     said = " ".join(part for part in (error.context, error.problem) if part)
     if error.context_mark and error.problem_mark:
         said = f"{error.problem} {error.context} that begins on line {error.context_mark.line + 1}"
-    remedy = next(
-        (r for words, r in _REMEDIES if words in said), "see that brackets and quotes close"
-    )
-    return BrokenTextError(place, f"not YAML: {said.replace(chr(9), chr(92) + 't')}", remedy)
+    here = text.split("\n")[place[0] - 1 : place[0]]
+    if here and here[0][place[1] - 1 :].startswith("\t"):
+        said = "a tab where none may stand"
+    remedy = next((r for words, r in _REMEDIES if words in said), "see that all brackets close")
+    return BrokenTextError(place, f"not YAML: {said}", remedy)
 
 
 def _foreign(tag: str | None, own: str) -> str:
-    return "" if tag in (None, "!", _CORE + own) else f"tag {tag!r}"
+    if tag in (None, "!", _CORE + own):
+        return ""
+    return f"tag {str(tag).replace(_CORE, '!!')}"
 
 
 def _scalar(event: yaml.ScalarEvent, line: int, column: int) -> Event:

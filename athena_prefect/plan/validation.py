@@ -209,7 +209,7 @@ class _Whole:
         if task.map_over is not None:
             place, section = (*loc, "map_over"), (*loc, "inputs")
             yield from self.unknown(place, "input", task.map_over, task.inputs, section)
-        elif "expected_items" in task.model_fields_set and (*loc, "map_over") not in self.lost.locs:
+        elif task.expected_items > 1 and (*loc, "map_over") not in self.lost.locs:
             yield Finding(
                 loc=(*loc, "expected_items"),
                 message="the task is not mapped",
