@@ -38,7 +38,7 @@ class Finding:
     related: Loc | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Lost:
     """What a document with shape errors could not say; nothing follows from its absence.
 
@@ -47,6 +47,11 @@ class Lost:
 
     locs: frozenset[Loc] = field(default_factory=frozenset)
     names: frozenset[str] = field(default_factory=frozenset)
+
+    @cached_property
+    def touched(self) -> frozenset[Loc]:
+        """Every part that lacks something, down to what was taken out."""
+        return frozenset(loc[:i] for loc in self.locs for i in range(len(loc) + 1))
 
 
 NOTHING_LOST = Lost()
@@ -145,7 +150,9 @@ class _Whole:
                     message=f"goal {goal!r} is optional",
                     remedy="a goal is never left out: take it from goals, or make it not optional",
                 )
-        if not goals and not self.lost.locs and not self.plan.required and not self.cyclic:
+        feeds = {d.task for t in self.plan.tasks for d in t.upstream}
+        last = [t for t in self.plan.tasks if t.id not in feeds]
+        if last and not goals and not self.lost.locs and all(t.optional for t in last):
             yield Finding(
                 loc=("goals",),
                 message="every last task is optional, so nothing is required",
@@ -164,7 +171,7 @@ class _Whole:
             if value is not None and not value:
                 yield _zero((*loc, name), f"a {name}")
         criteria = task.success_criteria
-        if criteria and not criteria.fields and (*loc, "success_criteria") not in self.lost.locs:
+        if criteria and not criteria.fields and (*loc, "success_criteria") not in self.lost.touched:
             yield Finding(
                 loc=(*loc, "success_criteria"),
                 message="asks nothing of the result",
@@ -190,7 +197,7 @@ class _Whole:
             yield from self.unknown(place, "task", name, self.tasks, ("tasks",))
 
     def optional_results(self, loc: Loc, task: PlanTask) -> Iterator[Finding]:
-        if (*loc, "optional") in self.lost.locs or task.id not in self.plan.required:
+        if (*loc, "optional") in self.lost.touched or task.id not in self.plan.required:
             return
         taken: list[tuple[Loc, str]] = [((*loc, "inputs", k), v) for k, v in task.inputs.items()]
         if task.when:
@@ -209,7 +216,7 @@ class _Whole:
         if task.map_over is not None:
             place, section = (*loc, "map_over"), (*loc, "inputs")
             yield from self.unknown(place, "input", task.map_over, task.inputs, section)
-        elif task.expected_items > 1 and (*loc, "map_over") not in self.lost.locs:
+        elif task.expected_items > 1 and (*loc, "map_over") not in self.lost.touched:
             yield Finding(
                 loc=(*loc, "expected_items"),
                 message="the task is not mapped",
@@ -322,7 +329,7 @@ class _Whole:
         effect = assumption.effect
         if effect is None:
             return
-        if not assumption.affects and (*loc, "affects") not in self.lost.locs:
+        if not assumption.affects and (*loc, "affects") not in self.lost.touched:
             yield Finding(
                 loc=(*loc, "effect"),
                 message="an effect on no task",
