@@ -161,7 +161,9 @@ def main() -> None:
     if options.json:
         print(json.dumps({"compare": results, "hooks": hook}, indent=2))
         return
-    print("| graph | plain wall s | ours wall s | ratio | plain CPU s | ours CPU s | ratio | extra ms a task |")
+    print(
+        "| graph | plain wall s | ours wall s | ratio | plain CPU s | ours CPU s | ratio | extra ms a task |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     for r in results:
         print(

@@ -42,7 +42,7 @@ def is_async(target: object) -> bool:
 
 
 def secret(name: str) -> str:
-    """The secret `name`: of the environment (``ATHENA_SECRET_NAME``), else of Prefect's Secret block."""
+    """The secret `name`: of the environment (``ATHENA_SECRET_…``), else a Prefect Secret block."""
     variable = "ATHENA_SECRET_" + name.upper().replace("-", "_").replace(".", "_")
     if variable in os.environ:
         return os.environ[variable]

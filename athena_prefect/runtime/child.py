@@ -63,7 +63,7 @@ def run_in_child(job: Job, *, timeout: float | None) -> Answer:
     with tempfile.TemporaryDirectory(prefix="athena-") as folder:
         question, answer = Path(folder, "question"), Path(folder, "answer")
         question.write_bytes(cloudpickle.dumps(job))
-        process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+        process = subprocess.Popen(
             [sys.executable, "-m", "athena_prefect.runtime.child", str(question), str(answer)],
             start_new_session=True,
             env={**os.environ, "ATHENA_PARENT": str(os.getpid())},
@@ -129,7 +129,7 @@ def _work(job: Job) -> Answer:
     try:
         with attempt_context(attempt):
             value = call(function_of(job.call, Path(job.root)), job.arguments)
-    except Exception as error:  # the body's own, whatever it is: it goes to the parent
+    except Exception as error:  # noqa: BLE001 - the body's own, whatever it is: it goes to the parent
         return Answer(error=error, usage=attempt.usage)
     return Answer(value=value, usage=attempt.usage)
 
@@ -144,10 +144,10 @@ def main(question: str, answer: str) -> None:
     result = _work(job)
     try:
         content = cloudpickle.dumps(result)
-    except Exception as error:  # pickling runs the value's own code
+    except Exception as error:  # noqa: BLE001 - pickling runs the value's own code
         reason = (
-            f"task {job.task_id!r} gave a {type(result.value or result.error).__name__} that cannot "
-            f"be pickled ({error}); return plain data, or write it to a file and return the path"
+            f"task {job.task_id!r} gave what cannot be pickled ({error}); "
+            "return plain data, or write it to a file and return the path"
         )
         content = cloudpickle.dumps(Answer(error=RunError(reason), usage=result.usage))
     partial = Path(answer + ".part")

@@ -11,7 +11,7 @@ import logging
 import queue
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +23,6 @@ from athena_prefect.errors import (
 )
 from athena_prefect.journal.events import (
     Event,
-    Reporter,
     RunEvent,
     RunEventKind,
     TaskEvent,
@@ -35,10 +34,14 @@ from athena_prefect.plan.expectation import field_of
 from athena_prefect.plan.model import PlanTask
 from athena_prefect.runtime.attempt import abandon
 from athena_prefect.runtime.child import kill_children
+from athena_prefect.runtime.ending import RunEnd, how_it_ended, settled
+from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.runtime.frontier import Frontier, Verdict, input_revisions
+from athena_prefect.runtime.handles import Handles
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
 from athena_prefect.runtime.orders import Orders
-from athena_prefect.runtime.submission import Handles, RunFacts, Submitter
+from athena_prefect.runtime.submission import Submitter
+from athena_prefect.runtime.time_outs import watch
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +59,6 @@ class Running:
     demand: Mapping[str, float]
     leases: tuple[Any, ...] = ()
     overdue: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEnd:
-    """How a plan run ended: completed, failed, cancelled; and why."""
-
-    status: str
-    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -98,14 +93,14 @@ class Dispatcher:
 
     def run(self) -> RunEnd:
         """Run until nothing is left. Raises LeaseLostError where another has taken over."""
-        self.open = {t.id for t in self.facts.plan.tasks if not self._settled(t.id)}
+        self.open = {t.id for t in self.facts.plan.tasks if not settled(self.state, t.id)}
         self._look_at(set(self.open))
         while self.open:
-            self._take_in()
+            self.take_in()
             self.orders.obey(self)
             if self.stop_reason:
                 return self.stopped()
-            self._watch_time_outs()
+            watch(self)
             if not self.paused:
                 self._start_what_fits()
             if not self.open or self._nothing_can_happen():
@@ -128,7 +123,7 @@ class Dispatcher:
                 told()
         ended = [n for n in news if isinstance(n, tuple)]
         if ended:
-            self._take_in()
+            self.take_in()
             for item in ended:
                 self._ended(item)
         passed = {t for t, at in self.timers.items() if at <= self.clock()}
@@ -147,7 +142,7 @@ class Dispatcher:
         for event in events:
             self.state = evolve(self.state, event)
 
-    def _take_in(self) -> None:
+    def take_in(self) -> None:
         """Fold what others — hooks, other processes — have written since the last time."""
         try:
             entries = self.facts.recorder.journal.read(self.facts.plan_run, self.state.position)
@@ -157,10 +152,6 @@ class Dispatcher:
             return
         self.facts.heard_since()
         self.state = fold_entries(entries, self.state)
-
-    def _settled(self, task_id: str) -> bool:
-        status = self.state.status(task_id)
-        return status.good or status is Status.SKIPPED
 
     # -- from waiting to ready --------------------------------------------------------------
 
@@ -219,17 +210,7 @@ class Dispatcher:
             return ((task.id, None),)
         count = self.handles.expand(task)
         if self.state.task(task.id).items != count:
-            self.record(
-                TaskEvent(
-                    plan_run=self.facts.plan_run,
-                    task_id=task.id,
-                    kind=TaskEventKind.EXPANDED,
-                    at=self.clock(),
-                    source=f"{task.id}:{self.input_revision(task.id)}",
-                    reported_by=Reporter.DISPATCHER,
-                    data={"items": count},
-                )
-            )
+            self.record(self._marker(task.id, TaskEventKind.EXPANDED, data={"items": count}))
         return tuple((task.id, i) for i in range(count))
 
     def input_revision(self, task_id: str) -> int:
@@ -249,15 +230,12 @@ class Dispatcher:
         """End the success in force of a task (and its items), so that it may run again."""
         indices = [None, *self.state.items(task_id)]
         events = [
-            TaskEvent(
-                plan_run=self.facts.plan_run,
-                task_id=task_id,
-                map_index=index,
-                kind=TaskEventKind.INVALIDATED,
-                at=self.clock(),
-                source=str(uuid4()),
-                reported_by=Reporter.DISPATCHER,
-                data={"reason": reason},
+            self.facts.event(
+                TaskEventKind.INVALIDATED,
+                self.clock(),
+                (task_id, index),
+                str(uuid4()),
+                reason=reason,
             )
             for index in indices
             if index is None or self.state.task(task_id, index).in_force
@@ -266,7 +244,7 @@ class Dispatcher:
         self.open.add(task_id)
 
     def _skip(self, task_id: str, reason: str) -> list[str]:
-        self.record(self._marker(task_id, TaskEventKind.SKIPPED, reason))
+        self.record(self._marker(task_id, TaskEventKind.SKIPPED, reason=reason))
         logger.info("task %s is skipped: %s", task_id, reason)
         return self._close(task_id)
 
@@ -277,32 +255,24 @@ class Dispatcher:
             self.handles.put((task_id, None), future)
         source = str(future.task_run_id) if future is not None else f"{task_id}:blocked"
         self.record(
-            TaskEvent(
-                plan_run=self.facts.plan_run,
-                task_id=task_id,
-                kind=TaskEventKind.ENDED,
-                at=self.clock(),
-                source=source,
+            self.facts.event(
+                TaskEventKind.ENDED,
+                self.clock(),
+                (task_id, None),
+                source,
                 state_type="PENDING",
                 state_name="NotReady",
                 outcome=TaskOutcome.BLOCKED,
-                reported_by=Reporter.DISPATCHER,
-                data={"reason": reason},
+                reason=reason,
             )
         )
         logger.warning("task %s is blocked: %s", task_id, reason)
         return self._close(task_id)
 
-    def _marker(self, task_id: str, kind: TaskEventKind, reason: str) -> TaskEvent:
-        return TaskEvent(
-            plan_run=self.facts.plan_run,
-            task_id=task_id,
-            kind=kind,
-            at=self.clock(),
-            source=f"{task_id}:{self.input_revision(task_id)}",
-            reported_by=Reporter.DISPATCHER,
-            data={"reason": reason},
-        )
+    def _marker(self, task_id: str, kind: TaskEventKind, **more: Any) -> TaskEvent:
+        """An event that a task has at most once on the same inputs."""
+        source = f"{task_id}:{self.input_revision(task_id)}"
+        return self.facts.event(kind, self.clock(), (task_id, None), source, **more)
 
     def _close(self, task_id: str) -> list[str]:
         """A task has come to an end: what waited for it is to be looked at."""
@@ -324,18 +294,7 @@ class Dispatcher:
         new = [(i, at) for i, at in self.ready.items() if i not in self.noted]
         self.noted.update(i for i, _ in new)
         self.record(
-            *(
-                TaskEvent(
-                    plan_run=self.facts.plan_run,
-                    task_id=task_id,
-                    map_index=index,
-                    kind=TaskEventKind.READY,
-                    at=at,
-                    source=self.facts.session,
-                    reported_by=Reporter.DISPATCHER,
-                )
-                for (task_id, index), at in new
-            )
+            *(self.facts.event(TaskEventKind.READY, at, i, self.facts.session) for i, at in new)
         )
 
     def _try_to_start(self, item: Item) -> None:
@@ -393,9 +352,10 @@ class Dispatcher:
             return
         if not self.state.task(*item).status.good:
             self.handles.drop_failed(item)
-        self._close_if_over(item[0])
+        self.close_if_over(item[0])
 
-    def _close_if_over(self, task_id: str) -> None:
+    def close_if_over(self, task_id: str) -> None:
+        """End a task of which nothing is left to be tried."""
         # An item that is to be tried again still shows its last failure: it is not over.
         if not self._under_way(task_id) and self.state.status(task_id).final:
             self._look_at(set(self._close(task_id)))
@@ -409,59 +369,6 @@ class Dispatcher:
         if attempt is not None and attempt.ended is not None:
             return
         self.record(*self.submitter.end_of(item, running.future, attempt, self.clock()))
-
-    def _watch_time_outs(self) -> None:
-        now = self.clock()
-        for item, running in list(self.running.items()):
-            task = running.task
-            if task.timeout is None or running.overdue or self.submitter.ends_itself(task):
-                continue
-            attempt = self.state.task(*item).latest
-            if attempt is None or attempt.source != running.source or attempt.started is None:
-                continue
-            if attempt.running and now - attempt.started >= task.timeout:
-                self._overdue(item, running, attempt.run_count, task.timeout)
-
-    def _overdue(self, item: Item, running: Running, count: int, limit: timedelta) -> None:
-        running.overdue = True
-        abandon(running.future.task_run_id)
-        reason = f"ran past its time-out of {limit.total_seconds():g} s; its body cannot be stopped"
-
-        def event(kind: TaskEventKind, **more: Any) -> TaskEvent:
-            return TaskEvent(
-                plan_run=self.facts.plan_run,
-                task_id=item[0],
-                map_index=item[1],
-                kind=kind,
-                at=self.clock(),
-                source=running.source,
-                run_count=count,
-                reported_by=Reporter.DISPATCHER,
-                data={"reason": reason},
-                **more,
-            )
-
-        self.record(
-            event(TaskEventKind.OVERDUE),
-            event(
-                TaskEventKind.ABANDONED,
-                state_type="FAILED",
-                state_name="TimedOut",
-                outcome=TaskOutcome.FAILURE,
-            ),
-        )
-        logger.error("task %s %s (isolation: process can be)", item[0], reason)
-        self._take_in()
-        if self.state.task(*item).status.good:
-            return  # its success was recorded first
-        self.tries[item] = self.tries.get(item, 0) + 1
-        if running.task.rerunnable and self.tries[item] <= running.task.retries:
-            # The old body keeps its slot and resources; the new attempt waits for its own.
-            self.running[item[0] + "\0" + running.source, item[1]] = self.running.pop(item)
-            self.ready[item] = self.clock()
-        else:
-            self.handles.drop_failed(item)
-            self._close_if_over(item[0])
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -520,19 +427,16 @@ class Dispatcher:
             count = attempt.run_count if attempt and attempt.source == running.source else 1
             abandon(running.future.task_run_id)
             self.record(
-                TaskEvent(
-                    plan_run=self.facts.plan_run,
-                    task_id=item[0],
-                    map_index=item[1],
-                    kind=TaskEventKind.ABANDONED,
-                    at=now,
-                    source=running.source,
+                self.facts.event(
+                    TaskEventKind.ABANDONED,
+                    now,
+                    item,
+                    running.source,
                     run_count=count,
                     state_type="CANCELLED",
                     state_name="Cancelled",
                     outcome=TaskOutcome.BLOCKED,
-                    reported_by=Reporter.DISPATCHER,
-                    data={"reason": self.stop_reason},
+                    reason=self.stop_reason,
                 )
             )
         # Only now, so that what the killed bodies report comes after and is ignored.
@@ -543,24 +447,6 @@ class Dispatcher:
         return RunEnd(status="cancelled", reason=self.stop_reason)
 
     def _end(self) -> RunEnd:
-        self._take_in()
+        self.take_in()
         self.orders.close(self)
-        plan = self.facts.plan
-        bad = [t.id for t in plan.tasks if not self._settled(t.id)]
-        required = [t for t in bad if t in plan.required]
-        if not required:
-            reason = f"not required and not done: {', '.join(bad)}" if bad else ""
-            return RunEnd(status="completed", reason=reason)
-        return RunEnd(status="failed", reason="; ".join(self._why_not(t) for t in required))
-
-    def _why_not(self, task_id: str) -> str:
-        if task_id in self.blocked:
-            return f"{task_id} is blocked: {self.blocked[task_id]}"
-        states = [self.state.task(task_id), *self.state.items(task_id).values()]
-        last = next(
-            (s.latest for s in states if s.latest and s.latest.outcome is TaskOutcome.FAILURE), None
-        )
-        if last is not None:
-            said = last.data.get("reason") or last.state_name or "no reason was given"
-            return f"{task_id} failed: {said}"
-        return f"{task_id} never became ready"
+        return how_it_ended(self.facts.plan, self.state, self.blocked)

@@ -51,7 +51,7 @@ def execute(
     if not state.is_completed():
         try:
             raised = state.result(raise_on_failure=False, _sync=True)
-        except Exception as unreadable:  # a state without data raises what it likes
+        except Exception as unreadable:  # noqa: BLE001 - a state without data raises what it likes
             raised = unreadable
         error = raised if isinstance(raised, AthenaError) else None
     details = state.state_details

@@ -21,9 +21,7 @@ def execution_records(
     starts = planned_starts or {}
     for task in plan.tasks:
         for index, own, number in attempts_of(state, task.id):
-            yield record_of(
-                task, own, number, map_index=index, planned_start=starts.get(task.id)
-            )
+            yield record_of(task, own, number, map_index=index, planned_start=starts.get(task.id))
 
 
 def write_records(database: Database, plan: Plan, plan_run: UUID, state: ExecutionState) -> int:

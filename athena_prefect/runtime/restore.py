@@ -22,10 +22,12 @@ from athena_prefect.journal.events import (
     TaskOutcome,
 )
 from athena_prefect.journal.state import Attempt, Item, Status, fold_entries
+from athena_prefect.runtime.facts import label
 from athena_prefect.runtime.frontier import input_revisions, results_taken
+from athena_prefect.runtime.handles import carried_state
 from athena_prefect.runtime.reconcile import CARRIED, item_of, missing_events, task_runs_of
 from athena_prefect.runtime.results import result_key
-from athena_prefect.runtime.submission import carried_state, definition_of, label
+from athena_prefect.runtime.submission import definition_of
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -165,9 +167,7 @@ def carry(dispatcher: Dispatcher) -> None:
 def _carry_one(dispatcher: Dispatcher, item: Item, attempt: Attempt) -> None:
     facts = dispatcher.facts
     if attempt.data.get("flow_run_id") == str(facts.flow_run_id):
-        dispatcher.handles.carry(
-            item, carried_state(attempt, UUID(attempt.source), data=CARRIED)
-        )
+        dispatcher.handles.carry(item, carried_state(attempt, UUID(attempt.source), data=CARRIED))
         return
     from prefect import Task
 
@@ -187,7 +187,7 @@ def _never() -> None:
 
 
 def _check_results(dispatcher: Dispatcher) -> None:
-    """Results that unfinished tasks will take are read now: a lost one is found before it is needed."""
+    """Read now what unfinished tasks will take: a lost result is found before it is needed."""
     from athena_prefect.errors import ResultUnreadableError
 
     plan = dispatcher.facts.plan

@@ -293,6 +293,6 @@ def _post(url: str, path: str, body: Mapping[str, Any]) -> Any:
     if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
         headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
     content = json.dumps(body).encode()
-    request = urllib.request.Request(f"{url}/{path}", content, headers, method="POST")  # noqa: S310
+    request = urllib.request.Request(f"{url}/{path}", content, headers, method="POST")
     with _opener.open(request, timeout=5) as reply:
         return json.loads(reply.read())

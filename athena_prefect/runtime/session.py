@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -34,14 +34,19 @@ from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.attempt import QuietHooks
+from athena_prefect.runtime.baseline import latest_starts, make_baseline
 from athena_prefect.runtime.child import kill_children
-from athena_prefect.runtime.dispatcher import Dispatcher, RunEnd
+from athena_prefect.runtime.chores import LEASE, chores
+from athena_prefect.runtime.dispatcher import Dispatcher
+from athena_prefect.runtime.ending import RunEnd
+from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.runtime.frontier import Frontier
-from athena_prefect.runtime.limits import RENEW_SECONDS, Capacity, GlobalLimits
+from athena_prefect.runtime.handles import Handles
+from athena_prefect.runtime.limits import Capacity, GlobalLimits
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
 from athena_prefect.runtime.restore import restore
-from athena_prefect.runtime.submission import Handles, RunFacts, Submitter
-from athena_prefect.runtime.watcher import Chore, Watcher
+from athena_prefect.runtime.submission import Submitter
+from athena_prefect.runtime.watcher import Watcher
 from athena_prefect.settings import AthenaSettings
 
 if TYPE_CHECKING:
@@ -52,14 +57,6 @@ if TYPE_CHECKING:
     from athena_prefect.storage.lease import Lease, Leases
 
 logger = logging.getLogger(__name__)
-
-LEASE = timedelta(seconds=30)
-"""How long after its last sign of life a dispatcher on another host counts as alive."""
-RENEW_LEASE_SECONDS = 10.0
-"""Three tries at renewing before the lease runs out."""
-FLOW_STATE_SECONDS = 2.0
-"""How late a cancel or pause from Prefect's UI is seen, at most."""
-DRAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +167,7 @@ class Session:
     @contextmanager
     def _leased(self, recorder: Recorder, *, resuming: bool) -> Iterator[None]:
         """Hold the plan run's lease. Raises LeaseHeldError, saying who holds it."""
-        leases = self._leases(recorder)
+        leases = self.leases()
         try:
             self.lease = leases.acquire(self.plan_run, holder_name(self.flow_run.id), ttl=LEASE)
         except StorageUnavailableError:
@@ -184,7 +181,8 @@ class Session:
                 with suppress(StorageError):
                     leases.release(self.lease)
 
-    def _leases(self, recorder: Recorder) -> Leases:
+    def leases(self) -> Leases:
+        """The leases in the run's database."""
         from athena_prefect.storage.lease import Leases
 
         return Leases(self._database())
@@ -241,7 +239,7 @@ class Session:
         dispatcher = Dispatcher(
             facts=facts,
             state=fold_entries(_read(facts), state),
-            frontier=Frontier(facts.plan, _latest_starts(facts.plan)),
+            frontier=Frontier(facts.plan, latest_starts(facts.plan)),
             capacity=Capacity(facts.plan),
             limits=self._limits(facts.plan),
             submitter=submitter,
@@ -250,7 +248,7 @@ class Session:
         )
         if state.started is not None:
             restore(dispatcher)
-        _baseline(facts)
+        make_baseline(facts)
         return dispatcher
 
     def _limits(self, plan: Plan) -> GlobalLimits | None:
@@ -305,7 +303,7 @@ class Session:
             len(facts.plan.tasks),
         )  # fmt: skip
         try:
-            with Watcher(self._chores(dispatcher)):
+            with Watcher(chores(self, dispatcher)):
                 end = dispatcher.run()
         except LeaseLostError:
             kill_children(facts.plan_run)
@@ -326,47 +324,6 @@ class Session:
             "plan run %s %s%s", facts.plan_run, end.status, f": {end.reason}" if end.reason else ""
         )
         return end
-
-    def _chores(self, dispatcher: Dispatcher) -> tuple[Chore, ...]:
-        journal = dispatcher.facts.recorder.journal
-        chores = [
-            Chore(name="watching the flow run's state", every=FLOW_STATE_SECONDS,
-                  do=lambda: self._look_at_flow_run(dispatcher)),
-            Chore(name="renewing the lease", every=RENEW_LEASE_SECONDS,
-                  do=lambda: self._renew(dispatcher)),
-        ]  # fmt: skip
-        drain = getattr(journal, "drain", None)
-        if drain is not None:
-            chores.append(Chore(name="draining the spool", every=DRAIN_SECONDS, do=drain))
-        if dispatcher.limits is not None:
-            chores.append(
-                Chore(name="renewing slots", every=RENEW_SECONDS, do=dispatcher.limits.renew)
-            )
-        return tuple(chores)
-
-    def _look_at_flow_run(self, dispatcher: Dispatcher) -> None:
-        state = self.client.read_flow_run(self.flow_run.id).state
-        if state is None:
-            return
-        if state.is_cancelling() or state.is_cancelled():
-            dispatcher.news.put(lambda: dispatcher.stop("cancelled in Prefect"))
-        elif state.is_paused():
-            dispatcher.news.put(lambda: dispatcher.pause("in Prefect"))
-        elif state.is_running():
-            dispatcher.news.put(dispatcher.resume_from("in Prefect"))
-
-    def _renew(self, dispatcher: Dispatcher) -> None:
-        if self.lease is None:
-            return
-        try:
-            self.lease = self._leases(dispatcher.facts.recorder).renew(self.lease, ttl=LEASE)
-        except LeaseLostError as error:
-            lost = error
-
-            def give_up() -> None:
-                raise lost
-
-            dispatcher.news.put(give_up)
 
     def _cancelling(self) -> bool:
         with suppress(Exception):  # the API may be what is gone
@@ -412,48 +369,6 @@ def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
     from pydantic_core import to_jsonable_python
 
     return {k: to_jsonable_python(v, fallback=str) for k, v in values.items()}
-
-
-def _latest_starts(plan: Plan) -> dict[str, float]:
-    """Seconds from the start by which each task must start to keep the makespan."""
-    import numpy as np
-
-    from athena_prefect.plan.graph import Network
-    from athena_prefect.schedule.critical_path import critical_path
-
-    network = Network.of(plan)
-    means = [plan.get_task(t).planned_duration for t in network.ids]
-    seconds = np.array([0.0 if m is None else m.total_seconds() for m in means])
-    return dict(
-        zip(network.ids, critical_path(network, seconds).latest_start.tolist(), strict=True)
-    )
-
-
-def _baseline(facts: RunFacts) -> None:
-    """Make the run's baseline, where it has none; a monitor that cannot is no reason to stop."""
-    from athena_prefect.monitor.monitor import ExecutionContext, ExecutionMonitor
-
-    try:
-        ExecutionMonitor(
-            facts.plan,
-            ExecutionContext(
-                plan_run=facts.plan_run,
-                clock=lambda: datetime.now(UTC),
-                started_at=facts.started_at,
-                journal=facts.recorder.journal,
-            ),
-        )
-    except Exception as error:  # the boundary between the monitor and the pipeline
-        logger.error("no baseline could be made, so there is no forecast: %r", error)
-        facts.recorder.record(
-            RunEvent(
-                plan_run=facts.plan_run,
-                kind=RunEventKind.GAP,
-                at=datetime.now(UTC),
-                source=facts.session,
-                data={"what": f"no baseline: {error!r}"},
-            )
-        )
 
 
 def project(database: Database, facts: RunFacts, state: ExecutionState) -> None:

@@ -7,34 +7,27 @@ import hashlib
 import inspect
 import json
 import logging
-import queue
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, StateDetails
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
-from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
-from athena_prefect.errors import LeaseLostError, ResultUnreadableError, RunError
-from athena_prefect.journal.events import Event, Reporter, TaskEvent, TaskEventKind, TaskOutcome
-from athena_prefect.journal.state import Attempt, ExecutionState, Item
+from athena_prefect.errors import LeaseLostError, RunError
+from athena_prefect.journal.events import TaskEvent, TaskEventKind, TaskOutcome
+from athena_prefect.journal.state import Attempt, Item
 from athena_prefect.plan.model import (
-    DEFAULT_MODE,
     Isolation,
-    Plan,
     PlanTask,
     ResolvedMode,
     RunnerKind,
 )
-from athena_prefect.plan.templates import Template, references, render
+from athena_prefect.plan.templates import references, render
 from athena_prefect.runtime.attempt import (
     AttemptSpec,
     brief,
@@ -43,175 +36,16 @@ from athena_prefect.runtime.attempt import (
     make_hook,
     plain,
 )
-from athena_prefect.runtime.calls import check_arguments, is_async, is_task, target_of, variable
+from athena_prefect.runtime.calls import check_arguments, is_async, is_task, target_of
+from athena_prefect.runtime.facts import RunFacts, label
 from athena_prefect.runtime.frontier import results_taken
-from athena_prefect.runtime.reconcile import CARRIED
-from athena_prefect.runtime.recorder import Recorder, Recording
+from athena_prefect.runtime.handles import Handles
 from athena_prefect.runtime.results import result_key
 
 if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
+    pass
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, kw_only=True)
-class RunFacts:
-    """What stays the same while one dispatcher runs."""
-
-    plan: Plan
-    plan_run: UUID
-    revision: int
-    root: Path
-    parameters: Mapping[str, Any]
-    logical_date: datetime
-    started_at: datetime
-    flow_run_id: UUID
-    session: str
-    """Unique to this dispatcher, so that its run events are facts of their own."""
-    token: int | None
-    recorder: Recorder
-    recording: Recording
-    client: SyncPrefectClient
-    modes: Mapping[str, str] = field(default_factory=dict)
-    heard: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
-
-    def mode_of(self, task_id: str) -> str:
-        """The mode in which the revision in force runs a task."""
-        return self.modes.get(task_id, DEFAULT_MODE)
-
-    def hear(self, events: Iterable[Event]) -> None:
-        """Take note of what this process has recorded, for when the database is away."""
-        for event in events:
-            self.heard.put(event)
-
-    def heard_since(self) -> list[Event]:
-        """What this process has recorded since the last time."""
-        events = []
-        while not self.heard.empty():
-            events.append(self.heard.get())
-        return events
-
-    def look_up(self, template: Template) -> Any:
-        """The value of a template that is no secret."""
-        if template.namespace == "parameters":
-            return self.parameters[template.name]
-        if template.namespace == "variable":
-            return variable(template.name)
-        return {
-            "logical_date": self.logical_date,
-            "started_at": self.started_at,
-            "id": str(self.plan_run),
-            "plan": self.plan.name,
-        }[template.name]
-
-
-def label(item: Item) -> str:
-    """The name of an item's task run."""
-    return item[0] if item[1] is None else f"{item[0]}[{item[1]}]"
-
-
-class Handles:
-    """The results of tasks that have ended, as futures of this process or from storage."""
-
-    def __init__(self, facts: RunFacts, state: Callable[[], ExecutionState]) -> None:
-        self._facts = facts
-        self._state = state
-        self._futures: dict[Item, PrefectFuture[Any]] = {}
-        self._values: dict[Item, Any] = {}
-        self._carried: dict[Item, State[Any]] = {}
-
-    def put(self, item: Item, future: PrefectFuture[Any]) -> None:
-        """A future of this process; it outranks what was carried."""
-        self._futures[item] = future
-
-    def future(self, item: Item) -> PrefectFuture[Any] | None:
-        """The future of an item that this process has submitted."""
-        return self._futures.get(item)
-
-    def drop_failed(self, item: Item) -> None:
-        """Nothing is kept of an attempt that gave no result."""
-        self._values.pop(item, None)
-
-    def forget(self, task_id: str) -> None:
-        """Forget the results of a task and its items: they are made again."""
-        kept: dict[Item, Any]
-        for kept in (self._futures, self._values, self._carried):
-            for item in [i for i in kept if i[0] == task_id]:
-                kept.pop(item)
-
-    def carry(self, item: Item, state: State[Any]) -> None:
-        """`state` stands for the task run that did the work of `item`, in the UI's graph."""
-        self._carried[item] = state
-
-    def _items(self, task_id: str) -> list[Item]:
-        count = self._state().task(task_id).items
-        return [(task_id, None)] if count is None else [(task_id, i) for i in range(count)]
-
-    def value(self, task_id: str) -> Any:
-        """The result of a task; of a mapped one the list of its items'.
-
-        Raises ResultUnreadableError.
-        """
-        items = self._items(task_id)
-        if items and items[0][1] is not None:
-            return [self._value(item) for item in items]
-        return self._value(items[0]) if items else []
-
-    def _value(self, item: Item) -> Any:
-        future = self._futures.get(item)
-        if future is not None:
-            return future.result()
-        if item not in self._values:
-            attempt = self._state().task(*item).in_force
-            if attempt is None or attempt.result_key is None:
-                raise ResultUnreadableError(
-                    f"no result of task {label(item)!r} is stored", task_id=item[0], key=None
-                )
-            self._values[item] = self._facts.recorder.vault.get(
-                attempt.result_key, attempt.data.get("checksum"), task_id=item[0]
-            )
-        return self._values[item]
-
-    def argument(self, task_id: str) -> Any:
-        """What to pass for the result of a task: its future, so that the UI draws the edge."""
-        items = self._items(task_id)
-        if items and items[0][1] is not None:
-            return [self._argument(item) for item in items]
-        return self._argument(items[0]) if items else []
-
-    def _argument(self, item: Item) -> Any:
-        future = self._futures.get(item)
-        # A value read from storage is quoted: Prefect would walk through all of it otherwise.
-        return future if future is not None else quote(self._value(item))
-
-    def edges(self, task_ids: Iterable[str]) -> list[Any]:
-        """What to wait for, so that the UI draws an edge from each of `task_ids`."""
-        found: list[Any] = []
-        for task_id in task_ids:
-            for item in self._items(task_id):
-                if item in self._futures:
-                    found.append(self._futures[item])
-                elif item in self._carried:
-                    found.append(self._carried[item])
-        return found
-
-    def expand(self, task: PlanTask) -> int:
-        """The number of items that a mapped task has. Raises ResultUnreadableError."""
-        return len(self.over(task))
-
-    def over(self, task: PlanTask) -> list[Any]:
-        """The items that `task` maps over. Raises RunError where they are none."""
-        assert task.map_over is not None
-        source = task.inputs[task.map_over]
-        value = self.value(source)
-        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-            raise RunError(
-                f"task {task.id!r} maps over the result of {source!r}, which is a "
-                f"{type(value).__name__}; return a list",
-                task_id=task.id,
-            )
-        return value if isinstance(value, list) else list(value)
 
 
 class Submitter:
@@ -258,7 +92,7 @@ class Submitter:
             parameters[name] = (
                 quote(handles.over(task)[index or 0]) if mapped else handles.argument(source)
             )
-        state = handles._state()
+        state = handles.state()
         passed = {
             s for n, s in task.inputs.items() if not (index is not None and n == task.map_over)
         }
@@ -413,19 +247,16 @@ class Submitter:
         if kind == "COMPLETED":
             reason = "it completed, but its end could not be recorded"
         return [
-            TaskEvent(
-                plan_run=self._facts.plan_run,
-                task_id=item[0],
-                map_index=item[1],
-                kind=TaskEventKind.ENDED,
-                at=at,
-                source=str(future.task_run_id),
+            self._facts.event(
+                TaskEventKind.ENDED,
+                at,
+                item,
+                str(future.task_run_id),
                 run_count=attempt.run_count if attempt else 1,
                 state_type=kind,
                 state_name=name,
                 outcome=outcome,
-                reported_by=Reporter.DISPATCHER,
-                data={"reason": reason},
+                reason=reason,
             )
         ]
 
@@ -452,22 +283,6 @@ def _retry_condition(own: Any) -> Callable[..., bool]:
         return bool(own(task, task_run, state)) if own is not None else True
 
     return worth_another_try
-
-
-def carried_state(attempt: Attempt, task_run_id: UUID, *, data: Any = None) -> State[Any]:
-    """A final state that stands for work done by an earlier flow run.
-
-    Passed as an argument it needs some `data`, or Prefect misses its result; the
-    API gets none.
-    """
-    done_by = attempt.data.get("flow_run_id", "an earlier run")
-    state: State[Any] = Completed(
-        name=CARRIED,
-        data=data,
-        message=f"done by flow run {done_by}, task run {attempt.source}",
-        state_details=StateDetails(task_run_id=task_run_id),
-    )
-    return state
 
 
 def definition_of(task: PlanTask, mode: ResolvedMode) -> str:

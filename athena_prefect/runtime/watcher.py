@@ -64,7 +64,7 @@ class Watcher:
     def _do(self, chore: Chore) -> None:
         try:
             chore.do()
-        except Exception as error:  # the boundary: watching must never end the run
+        except Exception as error:  # noqa: BLE001 - the boundary: watching must never end the run
             if chore.name not in self._failing:
                 self._failing.add(chore.name)
                 logger.warning("%s fails (%r); it is tried again", chore.name, error)

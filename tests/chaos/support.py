@@ -68,9 +68,7 @@ def in_force(state: ExecutionState, plan: Plan) -> set[str]:
     return {t for t in plan.task_ids if state.task(t).in_force is not None}
 
 
-def check_against_the_tasks_own_words(
-    state: ExecutionState, plan: Plan, folder: Path
-) -> list[str]:
+def check_against_the_tasks_own_words(state: ExecutionState, plan: Plan, folder: Path) -> list[str]:
     """Hold the journal against what the tasks wrote; the attempts in flight at a kill.
 
     Every body that began is an attempt; every attempt but one in flight when

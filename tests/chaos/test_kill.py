@@ -40,9 +40,7 @@ def test_sigkill_at_any_moment(
     print(f"{done} kills in {rounds} runs, {listed} attempts in flight at a kill")
 
 
-def one_run(
-    api: str, folder: Path, chance: random.Random, most: int
-) -> tuple[int, int]:
+def one_run(api: str, folder: Path, chance: random.Random, most: int) -> tuple[int, int]:
     """Kill and resume one plan run until it completes; (kills, attempts in flight at one)."""
     path, plan_run = thirty_tasks(folder), uuid4()
     plan = Plan.load(path)

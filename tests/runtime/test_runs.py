@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 from pathlib import Path
@@ -45,7 +46,9 @@ def test_a_failed_goal_fails_the_flow_and_says_why() -> None:
         )
     )
     assert done.final.is_failed()
-    assert done.final.message == "fail failed: ValueError: as it must; after is blocked: fail failed"
+    assert (
+        done.final.message == "fail failed: ValueError: as it must; after is blocked: fail failed"
+    )
     assert done.state.end_status == "failed"
 
 
@@ -85,7 +88,7 @@ def test_a_missing_secret_names_the_remedy() -> None:
 
 def test_a_calls_arguments_are_checked_before_anything_starts() -> None:
     plan = plan_of({"id": "a", "call": "one"}, {"id": "b", "call": "hang", "with": {"secs": 3}})
-    with pytest.raises(ParameterError, match="'b'.*secs"):
+    with pytest.raises(ParameterError, match=r"'b'.*secs"):
         run(plan).final.result()
     unknown = plan_of({"id": "a", "call": "oen"})
     with pytest.raises(CallableError, match="oen"):
@@ -95,7 +98,10 @@ def test_a_calls_arguments_are_checked_before_anything_starts() -> None:
 def test_resources_are_never_taken_beyond_their_capacity() -> None:
     names = [f"t{i}" for i in range(6)]
     plan = plan_of(
-        *({"id": n, "call": "hang", "with": {"seconds": 0.05}, "resources": {"cpu": 0.7}} for n in names),
+        *(
+            {"id": n, "call": "hang", "with": {"seconds": 0.05}, "resources": {"cpu": 0.7}}
+            for n in names
+        ),
         resources={"cpu": {"capacity": 1.4}},
     )
     state = run(plan).state
@@ -114,7 +120,10 @@ def test_a_shared_limit_holds_back_and_is_given_back() -> None:
             GlobalConcurrencyLimitCreate(name="warehouse", limit=1)
         )
         plan = plan_of(
-            *({"id": f"t{i}", "call": "hang", "with": {"seconds": 0.1}, "resources": {"db": 1}} for i in range(3)),
+            *(
+                {"id": f"t{i}", "call": "hang", "with": {"seconds": 0.1}, "resources": {"db": 1}}
+                for i in range(3)
+            ),
             resources={"db": {"capacity": 3, "concurrency_limit": "warehouse"}},
         )
         done = run(plan)
@@ -122,7 +131,7 @@ def test_a_shared_limit_holds_back_and_is_given_back() -> None:
         spans = sorted(
             (a.started, a.ended) for i in range(3) for a in done.state.task(f"t{i}").attempts
         )
-        assert all(e <= s for (_, e), (s, _) in zip(spans, spans[1:], strict=False))  # type: ignore[operator]
+        assert all(e <= s for (_, e), (s, _) in itertools.pairwise(spans))  # type: ignore[operator]
         limit = client.read_global_concurrency_limit_by_name("warehouse")
         assert limit.active_slots == 0
 
@@ -179,7 +188,11 @@ def test_a_run_without_a_given_id_takes_its_flow_runs() -> None:
 
 
 def test_execution_records_are_in_the_table() -> None:
-    done = run(plan_of({"id": "a", "call": "facts"}, {"id": "b", "call": "fail", "retries": 1}, goals=["a"]))
+    done = run(
+        plan_of(
+            {"id": "a", "call": "facts"}, {"id": "b", "call": "fail", "retries": 1}, goals=["a"]
+        )
+    )
     path = AthenaSettings().database_url.removeprefix("sqlite:///")
     with sqlite3.connect(path) as database:
         rows = database.execute(

@@ -1,9 +1,8 @@
-"""Every state that a task can come to is recorded, once an attempt, and agrees with Prefect's API."""
+"""Every state that a task can come to is recorded, once an attempt, as Prefect's API has it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +59,7 @@ EXPECTED: dict[tuple[str, int | None], list[tuple[str, TaskOutcome]]] = {
 
 
 @pytest.fixture(scope="module")
-def everything(
-    prefect_api: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Run]:
+def everything(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = str(tmp_path_factory.mktemp("flaky"))
     flaky = {"call": "third_time", "retries": 2}
     plan = plan_of(
@@ -103,7 +100,11 @@ def everything(
         {"id": "ready_made", "call": "ready_made", "inputs": {"x": "total"}},
         {"id": "cached", "call": "cached"},
         {"id": "cached_again", "call": "cached", "depends_on": ["cached"]},
-        {"id": "unwanted", "call": "one", "when": {"task": "facts", "field": "changed", "is": False}},
+        {
+            "id": "unwanted",
+            "call": "one",
+            "when": {"task": "facts", "field": "changed", "is": False},
+        },
         {"id": "takes_unwanted", "call": "square", "inputs": {"x": "unwanted"}},
         {"id": "after_skip", "call": "one", "depends_on": ["unwanted"]},
         {"id": "nothing", "call": "nothing"},
@@ -115,7 +116,7 @@ def everything(
         runner={"kind": "threads", "max_workers": 8},
         goals=["total"],
     )
-    yield run(plan)
+    return run(plan)
 
 
 def test_each_attempt_has_exactly_one_record(everything: Run) -> None:
@@ -189,7 +190,10 @@ def test_the_api_knows_nothing_that_the_journal_does_not(everything: Run) -> Non
             told = attempts_in(states[task_run.id])
             known = [a for a in state.task(*item).attempts if a.source == str(task_run.id)]
             assert len(told) == len(known), (item, told, known)
-            assert missing_events(everything.plan_run, item, task_run, states[task_run.id], state) == []
+            assert (
+                missing_events(everything.plan_run, item, task_run, states[task_run.id], state)
+                == []
+            )
 
 
 def test_a_journal_that_lost_everything_is_rebuilt_from_the_api(everything: Run) -> None:

@@ -1,0 +1,103 @@
+"""What stays the same while one dispatcher runs a plan run."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from athena_prefect.journal.events import Event, Reporter, TaskEvent, TaskEventKind
+from athena_prefect.journal.state import Item
+from athena_prefect.plan.model import DEFAULT_MODE, Plan
+from athena_prefect.plan.templates import Template
+from athena_prefect.runtime.calls import variable
+from athena_prefect.runtime.recorder import Recorder, Recording
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+
+@dataclass(slots=True, kw_only=True)
+class RunFacts:
+    """A plan run in the hands of one dispatcher."""
+
+    plan: Plan
+    plan_run: UUID
+    revision: int
+    root: Path
+    parameters: Mapping[str, Any]
+    logical_date: datetime
+    started_at: datetime
+    flow_run_id: UUID
+    session: str
+    """Unique to this dispatcher, so that its run events are facts of their own."""
+    token: int | None
+    recorder: Recorder
+    recording: Recording
+    client: SyncPrefectClient
+    modes: Mapping[str, str] = field(default_factory=dict)
+    heard: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
+
+    def mode_of(self, task_id: str) -> str:
+        """The mode in which the revision in force runs a task."""
+        return self.modes.get(task_id, DEFAULT_MODE)
+
+    def hear(self, events: Iterable[Event]) -> None:
+        """Take note of what this process has recorded, for when the database is away."""
+        for event in events:
+            self.heard.put(event)
+
+    def heard_since(self) -> list[Event]:
+        """What this process has recorded since the last time."""
+        events = []
+        while not self.heard.empty():
+            events.append(self.heard.get())
+        return events
+
+    def event(
+        self,
+        kind: TaskEventKind,
+        at: datetime,
+        item: Item,
+        source: str,
+        *,
+        reason: str | None = None,
+        **more: Any,
+    ) -> TaskEvent:
+        """An event of a task (or item) that the dispatcher itself reports."""
+        data = dict(more.pop("data", {}))
+        if reason is not None:
+            data["reason"] = reason
+        return TaskEvent(
+            plan_run=self.plan_run,
+            task_id=item[0],
+            map_index=item[1],
+            kind=kind,
+            at=at,
+            source=source,
+            reported_by=Reporter.DISPATCHER,
+            data=data,
+            **more,
+        )
+
+    def look_up(self, template: Template) -> Any:
+        """The value of a template that is no secret."""
+        if template.namespace == "parameters":
+            return self.parameters[template.name]
+        if template.namespace == "variable":
+            return variable(template.name)
+        return {
+            "logical_date": self.logical_date,
+            "started_at": self.started_at,
+            "id": str(self.plan_run),
+            "plan": self.plan.name,
+        }[template.name]
+
+
+def label(item: Item) -> str:
+    """The name of an item's task run."""
+    return item[0] if item[1] is None else f"{item[0]}[{item[1]}]"
