@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.compiler import compile_plan
@@ -16,7 +17,7 @@ def main(path: str, plan_run: str) -> None:
     """Run the plan as plan run `plan_run`."""
     plan = Plan.load(path)
     flow = compile_plan(plan, root=Path(__file__).parent.parent / "runtime" / "project")
-    state = flow(plan_run=plan_run, return_state=True)
+    state: Any = flow(plan_run=plan_run, return_state=True)
     print(state.type.value, state.message)
 
 
