@@ -40,7 +40,10 @@ Write = Callable[[tuple[Event, ...], int | None], object]
 """Writes events of one plan run with a fencing token into the database."""
 
 LARGEST_BATCH = 200
-"""Events that are drained in one transaction."""
+"""Lines that are drained in one transaction."""
+
+ROUNDS = 3
+"""Times that a drain follows those who append meanwhile before it makes them wait."""
 
 _RUN = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -123,18 +126,25 @@ class Spool:
 
     def _drain_file(self, file: Path, write: Write, gaps: list[str]) -> int:
         offset, total = 0, 0
-        while True:
-            lines = _read(file, offset)
-            for batch in _batches(lines):
-                total += self._drain_batch(file, batch, write, gaps)
-            if lines:
-                offset = lines[-1].offset + len(lines[-1].raw)
-                continue
-            with file_lock(self._append_lock):
-                if not _read(file, offset):
-                    # What follows is at most a line that nobody was told was safe.
-                    file.unlink(missing_ok=True)
-                    return total
+        for _ in range(ROUNDS):
+            size, count = self._drain_lines(file, offset, write, gaps)
+            if size == 0:
+                break
+            offset, total = offset + size, total + count
+        with file_lock(self._append_lock):
+            # Whoever appends waits now, so that the end is reached however much they write.
+            _, count = self._drain_lines(file, offset, write, gaps)
+            # What may follow still is a line that nobody was told was safe.
+            file.unlink(missing_ok=True)
+        return total + count
+
+    def _drain_lines(
+        self, file: Path, offset: int, write: Write, gaps: list[str]
+    ) -> tuple[int, int]:
+        """Bytes read from `offset` on, and events written."""
+        lines = _read(file, offset)
+        count = sum(self._drain_batch(file, b, write, gaps) for b in _batches(lines))
+        return sum(len(line.raw) for line in lines), count
 
     def _drain_batch(self, file: Path, batch: list[_Line], write: Write, gaps: list[str]) -> int:
         first = batch[0]
