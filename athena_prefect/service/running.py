@@ -127,10 +127,21 @@ def run_plan(
         known = open_run(str(order.plan_run), settings=settings).status()
         if known.state.end_status == "completed":
             return _done_already(order, known, settings)
-    watcher.planned(show(order.plan, now=utc_now()))
-    if execute is not None:
-        return _finish(order, settings, watcher, execute, _no_flush)
-    return _with_server(order, settings, watcher)
+    with _log_kept(order.log):
+        _tell_plan(order.plan, watcher)
+        if execute is not None:
+            return _finish(order, settings, watcher, execute, _no_flush)
+        return _with_server(order, settings, watcher)
+
+
+def _tell_plan(plan: Plan, observer: Observer) -> None:
+    try:
+        shown = show(plan, now=utc_now())
+    except Exception:  # the boundary between the monitor and the pipeline
+        logger.exception("the plan cannot be shown; it is run all the same")
+        observer.waiting(f"plan {plan.name}")
+        return
+    observer.planned(shown)
 
 
 def _ordered(
@@ -218,7 +229,6 @@ def _with_server(order: Order, settings: AthenaSettings, observer: Observer) -> 
 
     with (
         environment(log_to_file(order.log, order.logs)),
-        _warnings_to_log(),
         prefect_server(
             order.logs / "server.log",
             observer.waiting,
@@ -243,12 +253,25 @@ def _load_callables(order: Order, observer: Observer) -> None:
 
 
 @contextmanager
-def _warnings_to_log() -> Iterator[None]:
+def _log_kept(file: Path) -> Iterator[None]:
+    """What is logged or warned of goes to `file`, also where no logger of Prefect's takes it.
+
+    Prefect leaves a root logger alone that has a handler with a format.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(file, encoding="utf-8", delay=True)
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s | %(levelname)-7s | %(name)s - %(message)s")
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
     logging.captureWarnings(True)
     try:
         yield
     finally:
         logging.captureWarnings(False)
+        root.removeHandler(handler)
+        handler.close()
 
 
 # -- the run ------------------------------------------------------------------------------------
