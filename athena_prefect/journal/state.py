@@ -238,9 +238,7 @@ def evolve(state: ExecutionState, event: Event) -> ExecutionState:
             before = state.tasks.get(item, _EMPTY)
             after = _evolve_task(before, event)
             tasks = state.tasks if after is before else state.tasks.set(item, after)
-            return replace(
-                state, plan_run=state.plan_run or event.plan_run, tasks=tasks, now=now
-            )
+            return replace(state, plan_run=state.plan_run or event.plan_run, tasks=tasks, now=now)
         case RunEvent():
             if event.key in state.run_keys:
                 return state

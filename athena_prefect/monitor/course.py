@@ -3,20 +3,20 @@
 The network is the revision's partial order: dependencies and resource arcs.
 What has ended and what runs is fixed by its actual times; the rest starts as
 soon as everything before it has ended, and not before now. One event touches
-only the nodes whose times it moves. Times are seconds from the start of the run.
+only the nodes whose times it moves; where those are many, one pass over all
+nodes is cheaper and is made instead. Times are seconds from the start of the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from enum import IntEnum
 from heapq import heapify, heappop, heappush
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from athena_prefect.plan.graph import Bools, Floats, Network
+from athena_prefect.schedule.passes import backward, forward
 
 
 class Stage(IntEnum):
@@ -29,171 +29,271 @@ class Stage(IntEnum):
     """It will not run, and nothing waits for it."""
 
 
+# Plain numbers: numpy asks an enum's members for a dozen attributes that they do not have.
+_WAITING, _RUNNING, _DONE, _DEAD = (int(stage) for stage in Stage)
+_NEVER = -np.inf
+"""Lag of an arc that does not count."""
+_FEW = 200
+"""Nodes up to which an update never is a pass over all of them."""
+_SHARE = 16
+"""One node in so many: an update that looks at more costs more than a pass over all."""
+
+
 class Course:
     """Earliest starts and finishes of a run's nodes, and how long the rest takes after each."""
 
     def __init__(
-        self, durations: Floats, order: Sequence[int], tails: Ints, heads: Ints, lags: Floats
+        self, network: Network, durations: Floats, *, instant: Bools | None = None
     ) -> None:
-        """`durations` (seconds, P50) of the nodes; `order`: the nodes, topologically sorted;
-        arc k: node ``heads[k]`` starts at least ``lags[k]`` seconds after ``tails[k]`` ends."""
-        count = len(durations)
+        """`durations`: seconds, P50, shape (n,).
+
+        `instant` nodes are no work: they are over as soon as all before them is.
+        """
+        count = len(network)
         self.durations = durations.astype(np.float64)
         self.stage = np.zeros(count, dtype=np.int8)
         self.start = np.zeros(count)
         self.finish = np.zeros(count)
         self.now = 0.0
-        self._order = list(order)
-        self._rank = [0] * count
-        for rank, node in enumerate(self._order):
-            self._rank[node] = rank
-        self._before: list[list[tuple[int, float]]] = [[] for _ in range(count)]
-        self._behind: list[list[tuple[int, float]]] = [[] for _ in range(count)]
-        for tail, head, lag in zip(tails.tolist(), heads.tolist(), lags.tolist(), strict=True):
-            self._before[head].append((tail, lag))
-            self._behind[tail].append((head, lag))
-        self._dirty: set[int] = set()
-        self._after: Floats | None = None
+        self.version = 0
+        """Counts what changed the network itself: `after` and `latest` hold until the next."""
         self.touched = 0
         """Nodes looked at since the course was made: the cost of its updates."""
-        self._dirty.update(range(count))
+        self._instant = np.zeros(count, dtype=np.bool_) if instant is None else instant
+        self._network = network
+        self._after: Floats | None = None
+        self._order: list[int] = network.order.tolist()
+        self._rank: list[int] = network.rank.tolist()
+        self._pred_ptr: list[int] = network.pred_ptr.tolist()
+        self._pred: list[int] = network.pred.tolist()
+        self._pred_lag: list[float] = network.pred_lag.tolist()
+        self._succ_ptr: list[int] = network.succ_ptr.tolist()
+        self._succ: list[int] = network.succ.tolist()
+        self._gone: set[tuple[int, int]] = set()
+        self._overtaken_by: dict[int, list[int]] = {}
+        self._overtook: dict[int, list[int]] = {}
+        self._dirty: set[int] = set()
+        self._all_dirty = True
 
     def __len__(self) -> int:
         return len(self._order)
+
+    # What happens
 
     def run(self, node: int, start: float, duration: float | None = None) -> bool:
         """Node `node` runs since `start`; whether everything before it has ended.
 
         Where it has not, the arcs are turned round: what should have been first
-        now waits for the node that took its place.
+        now waits for the node that took its place. `duration`: seconds, where it
+        runs in another mode.
         """
         if duration is not None and duration != self.durations[node]:
             self.durations[node] = duration
-            self._after = None
-        in_order = self.stage[node] != Stage.WAITING or self._turn_round(node)
-        self._put(node, Stage.RUNNING, start, start + float(self.durations[node]))
+            self._changed()
+        in_order = self.stage[node] != _WAITING or self._turn_round(node)
+        self.begin(node, start)
         return in_order
+
+    def begin(self, node: int, start: float) -> None:
+        """Node `node` counts as running from `start` on, whatever the order says.
+
+        For the pieces of what is recorded as one: their own starts are not known.
+        """
+        self._put(node, _RUNNING, start, start + float(self.durations[node]))
 
     def end(self, node: int, start: float, finish: float) -> None:
         """Node `node` is over, and what waits for it may start."""
-        self._put(node, Stage.DONE, start, finish)
+        self._put(node, _DONE, start, finish)
 
     def wait(self, node: int) -> None:
         """Node `node` is still, or once more, to be done."""
-        self._put(node, Stage.WAITING, self.now, self.now)
+        self._put(node, _WAITING, self.now, self.now)
 
     def drop(self, node: int) -> None:
         """Node `node` will not run, and nothing waits for it."""
-        self._after = None
-        self._put(node, Stage.DEAD, self.now, 0.0)
+        self._put(node, _DEAD, self.now, 0.0)
 
-    def _put(self, node: int, stage: Stage, start: float, finish: float) -> None:
-        if (stage is Stage.DEAD) != (self.stage[node] == Stage.DEAD):
-            self._after = None
+    def _put(self, node: int, stage: int, start: float, finish: float) -> None:
+        if (stage == _DEAD) != (self.stage[node] == _DEAD):
+            self._changed()
         self.stage[node] = stage
         self.start[node] = start
         self.finish[node] = finish
         self._dirty.add(node)
-        self._dirty.update(head for head, _ in self._behind[node])
+        self._dirty.update(self._behind(node))
+
+    def _changed(self) -> None:
+        self._after = None
+        self.version += 1
 
     def _turn_round(self, node: int) -> bool:
-        open_ = [a for a in self._before[node] if self.stage[a[0]] < Stage.DONE]
-        for arc in open_:
-            tail, _ = arc
-            self._before[node].remove(arc)
-            self._behind[tail] = [a for a in self._behind[tail] if a[0] != node]
-            if self.stage[tail] == Stage.WAITING:
-                self._before[tail].append((node, 0.0))
-                self._behind[node].append((tail, 0.0))
+        open_ = [tail for tail, _ in self._before(node) if not self.is_past(tail)]
+        for tail in open_:
+            self._gone.add((tail, node))
+            if self.stage[tail] == _WAITING and not self._instant[tail]:
+                self._overtaken_by.setdefault(tail, []).append(node)
+                self._overtook.setdefault(node, []).append(tail)
         if open_:
-            self._after = None
+            self._changed()
         return not open_
+
+    def is_past(self, node: int) -> bool:
+        """Whether node `node` is over; one that is no work is when all before it is."""
+        if self._instant[node] and self.stage[node] == _WAITING:
+            return all(self.stage[tail] >= _DONE for tail, _ in self._before(node))
+        return bool(self.stage[node] >= _DONE)
+
+    def _before(self, node: int) -> Iterator[tuple[int, float]]:
+        """What `node` waits for, and how long after its end."""
+        for arc in range(self._pred_ptr[node], self._pred_ptr[node + 1]):
+            if not self._gone or (self._pred[arc], node) not in self._gone:
+                yield self._pred[arc], self._pred_lag[arc]
+        for other in self._overtaken_by.get(node, ()):
+            yield other, 0.0
+
+    def _behind(self, node: int) -> list[int]:
+        """What waits for `node`."""
+        heads = self._succ[self._succ_ptr[node] : self._succ_ptr[node + 1]]
+        if self._gone:
+            heads = [h for h in heads if (node, h) not in self._gone]
+        return [*heads, *self._overtook.get(node, ())] if node in self._overtook else heads
+
+    # What follows
 
     def advance(self, now: float) -> None:
         """Bring every time up to date at `now`, seconds from the start of the run."""
-        if now < self.now:
-            self._dirty.update(np.flatnonzero(self.stage < Stage.DONE).tolist())
+        self._all_dirty |= now < self.now
         self.now = now
-        late = (self.stage == Stage.WAITING) & (self.start < now)
-        late |= (self.stage == Stage.RUNNING) & (self.finish < now)
+        late = (self.stage == _WAITING) & (self.start < now) & ~self._instant
+        late |= (self.stage == _RUNNING) & (self.finish < now)
         self._dirty.update(np.flatnonzero(late).tolist())
-        self._propagate()
+        if self._all_dirty or not self._propagate():
+            self._sweep()
 
-    def _propagate(self) -> None:
-        rank, order = self._rank, self._order
-        heap = [rank[node] for node in self._dirty]
-        heapify(heap)
-        queued = self._dirty
+    def _propagate(self) -> bool:
+        """Reckon anew what changes follow from the dirty nodes; False where they are too many."""
+        limit = max(_FEW, len(self) // _SHARE)
+        rank, order, queued = self._rank, self._order, self._dirty
         self._dirty = set()
+        if len(queued) > limit:
+            return False
+        heap = [rank[node] for node in queued]
+        heapify(heap)
+        looked_at = 0
         while heap:
             node = order[heappop(heap)]
             queued.discard(node)
-            self.touched += 1
+            looked_at += 1
+            if looked_at > limit:
+                return False
             if not self._retime(node):
                 continue
-            for head, _ in self._behind[node]:
-                if head not in queued and self.stage[head] == Stage.WAITING:
+            for head in self._behind(node):
+                if head not in queued and self.stage[head] == _WAITING:
                     queued.add(head)
                     heappush(heap, rank[head])
+        self.touched += looked_at
+        return True
 
     def _retime(self, node: int) -> bool:
         """Reckon the times of `node` anew; whether what is behind it must look again."""
         stage = self.stage[node]
-        if stage >= Stage.DONE:
-            return True
+        if stage >= _DONE:
+            return False
         start = float(self.start[node])
-        if stage == Stage.WAITING:
-            start = self.now
-            for tail, lag in self._before[node]:
-                if self.stage[tail] != Stage.DEAD:
+        if stage == _WAITING:
+            start = 0.0 if self._instant[node] else self.now
+            for tail, lag in self._before(node):
+                if self.stage[tail] != _DEAD:
                     start = max(start, float(self.finish[tail]) + lag)
-        finish = max(start + float(self.durations[node]), self.now)
+        finish = start + float(self.durations[node])
+        if stage == _RUNNING:
+            finish = max(finish, self.now)
         if finish == self.finish[node] and start == self.start[node]:
             return False
         self.start[node], self.finish[node] = start, finish
         return True
 
+    def _sweep(self) -> None:
+        """One forward pass over all nodes."""
+        network, waiting = self._current(), self.stage == _WAITING
+        running = self.stage == _RUNNING
+        ends = np.maximum(self.start + self.durations, self.now)
+        self.finish = np.where(running, ends, self.finish)
+        # What has begun stands: as a point in time it keeps its finish to the last bit.
+        floor = np.where(waiting, np.where(self._instant, 0.0, self.now), self.finish)
+        lag = np.where(
+            waiting[network.heads] & (self.stage[network.pred] != _DEAD), network.pred_lag, _NEVER
+        )
+        durations = np.where(waiting, self.durations, 0.0)
+        start, finish = forward(network, durations, floor=floor, lag=lag)
+        self.start = np.where(waiting, start, self.start)
+        self.finish = np.where(waiting, finish, self.finish)
+        self.touched += len(self)
+        self._dirty.clear()
+        self._all_dirty = False
+
+    def _current(self) -> Network:
+        """The network with what was turned round; into what has begun no arc leads any more."""
+        if not self._gone:
+            return self._network
+        tail, head, lag, hard = self._network.arcs
+        keep = self.stage[head] == _WAITING
+        arcs = zip(tail.tolist(), head.tolist(), strict=True)
+        keep &= [arc not in self._gone for arc in arcs]
+        more = [(t, h) for t, heads in self._overtook.items() for h in heads]
+        more = [(t, h) for t, h in more if self.stage[h] == _WAITING]
+        return Network.build(
+            self._network.ids,
+            np.concatenate((tail[keep], np.array([t for t, _ in more], dtype=np.int64))),
+            np.concatenate((head[keep], np.array([h for _, h in more], dtype=np.int64))),
+            lag=np.concatenate((lag[keep], np.zeros(len(more)))),
+            hard=np.concatenate((hard[keep], np.ones(len(more), dtype=np.bool_))),
+        )
+
     @property
-    def open(self) -> NDArray[np.bool_]:
-        """The nodes that wait or run."""
-        result: NDArray[np.bool_] = self.stage < Stage.DONE
+    def over(self) -> bool:
+        """Whether nothing waits or runs any more."""
+        return not self.open.any()
+
+    @property
+    def open(self) -> Bools:
+        """The nodes that wait or run, but for those that are no work."""
+        result: Bools = (self.stage < _DONE) & ~self._instant
         return result
 
     @property
     def end_of_all(self) -> float:
         """Finish of the last node, in seconds from the start of the run."""
-        live = self.stage != Stage.DEAD
+        live = self.stage != _DEAD
         return float(self.finish[live].max(initial=0.0))
 
     @property
     def after(self) -> Floats:
-        """Of each node: seconds from its finish to the end of what depends on it."""
+        """Of each open node: seconds from its finish to the end of what depends on it."""
         if self._after is None:
-            self._after = self._backward(np.zeros(len(self)), largest=True)
+            network = self._current()
+            lag = np.where(self.stage[network.succ] == _DEAD, _NEVER, network.succ_lag)
+            self._after = backward(network, self.durations, lag=lag)
         return self._after
 
-    def latest(self, bounds: Floats) -> Floats:
-        """Latest finish of each node so that no node passes its bound (inf: none of its own)."""
-        return -self._backward(-bounds, largest=True)
-
-    def _backward(self, own: Floats, *, largest: bool) -> Floats:
-        result: list[float] = own.tolist()
-        durations: list[float] = self.durations.tolist()
-        stages: list[int] = self.stage.tolist()
-        dead = int(Stage.DEAD)
-        for node in self._reverse_order():
-            best = result[node]
-            for head, lag in self._behind[node]:
-                if stages[head] != dead:
-                    best = max(best, result[head] + durations[head] + lag)
-            result[node] = best
+    def latest(self, bound: float, own: Floats | None = None) -> Floats:
+        """Latest finish of each node, so that nothing that depends on it ends after `bound`,
+        nor any node after its `own` bound (inf: none).
+        """
+        latest = bound - self.after
+        if own is None or not np.isfinite(own).any():
+            return latest
+        network = self._current()
+        live = self.stage != _DEAD
+        result: list[float] = np.minimum(latest, own).tolist()
+        for node in network.order[::-1].tolist():
+            for arc in range(int(network.succ_ptr[node]), int(network.succ_ptr[node + 1])):
+                head = int(network.succ[arc])
+                if live[head]:
+                    before = result[head] - float(self.durations[head] + network.succ_lag[arc])
+                    result[node] = min(result[node], before)
         return np.asarray(result)
-
-    def _reverse_order(self) -> Iterable[int]:
-        # An arc that was turned round leads from a running node to a waiting one.
-        waiting = (self.stage == Stage.WAITING).tolist()
-        yield from (n for n in reversed(self._order) if waiting[n])
-        yield from (n for n in reversed(self._order) if not waiting[n])
 
     def floats(self) -> Floats:
         """Total float of each node in seconds: how much later it may end without moving the end."""

@@ -59,7 +59,9 @@ class EarnedValue:
     """AT + (PD − ES) / SPI(t): finish if the rest goes as so far."""
 
 
-def earned_value(items: Iterable[WorkItem], actual_time: float, unit: str = "seconds") -> EarnedValue:
+def earned_value(
+    items: Iterable[WorkItem], actual_time: float, unit: str = "seconds"
+) -> EarnedValue:
     """The indices at `actual_time` seconds after the start (Lipke 2003 for ES).
 
     ES = C + (EV − PV_C) / (PV_{C+1} − PV_C), C the last step with PV_C ≤ EV.

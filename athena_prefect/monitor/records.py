@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from athena_prefect.journal.events import TaskOutcome
-from athena_prefect.journal.state import Attempt, ExecutionState, TaskState
+from athena_prefect.journal.state import ExecutionState, TaskState
+from athena_prefect.monitor.tally import mode_of
 from athena_prefect.plan.model import DEFAULT_MODE, PlanTask
 
 
@@ -107,7 +108,7 @@ def record_of(
 ) -> TaskExecutionRecord:
     """The record of attempt `number` (from 1) at `task`, whose state is `state`."""
     attempt = state.attempts[number - 1]
-    mode = task.mode(_mode_name(task, attempt))
+    mode = task.mode(mode_of(task, attempt))
     planned = None if mode.estimate is None else mode.estimate.mean
     start = attempt.started
     return TaskExecutionRecord(
@@ -134,12 +135,6 @@ def record_of(
         abandoned=attempt.abandoned,
         overdue=attempt.overdue,
     )
-
-
-def _mode_name(task: PlanTask, attempt: Attempt) -> str:
-    # A revision may have ended the mode that an earlier attempt ran in.
-    name = attempt.data.get("mode") or DEFAULT_MODE
-    return name if name in task.mode_names else DEFAULT_MODE
 
 
 def _queue_time(state: TaskState, number: int) -> timedelta | None:

@@ -384,7 +384,8 @@ class _Lateness:
 
     def count(self, rows: Singles) -> None:
         """Take in the finishes of more scenarios."""
-        self.hits += [np.count_nonzero(rows[row] > margin) for row, margin in self.rows]
+        hits = [np.count_nonzero(rows[row] > margin) for row, margin in self.rows]
+        self.hits += np.array(hits, dtype=np.int64)  # of no rows, too
 
     def share(self, samples: int) -> Floats:
         """P(finish > limit), shape (n,)."""

@@ -44,6 +44,4 @@ def test_an_older_token_writes_nothing() -> None:
         journal.append(event(source="b"), token=1)
     journal.append(event(source="c"), token=2)
     journal.append(event(source="d"))
-    assert [e.event.key for e in journal.read(UUID(int=1))] == [
-        event(source=s).key for s in "acd"
-    ]
+    assert [e.event.key for e in journal.read(UUID(int=1))] == [event(source=s).key for s in "acd"]

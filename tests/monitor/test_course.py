@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from athena_prefect.monitor.course import Course, Stage
+from athena_prefect.plan.graph import Network
 
 Arc = tuple[int, int, float]
 
@@ -23,13 +24,8 @@ def networks(draw: st.DrawFn) -> tuple[list[float], list[Arc]]:
 
 def course_of(durations: list[float], arcs: list[Arc]) -> Course:
     tails, heads, lags = ([a[k] for a in arcs] for k in range(3))
-    return Course(
-        np.array(durations),
-        range(len(durations)),
-        np.array(tails, dtype=np.int64),
-        np.array(heads, dtype=np.int64),
-        np.array(lags, dtype=np.float64),
-    )
+    names = [str(k) for k in range(len(durations))]
+    return Course(Network.build(names, tails, heads, lag=lags), np.array(durations))
 
 
 def longest_path(durations: list[float], arcs: list[Arc]) -> float:
@@ -74,7 +70,7 @@ def test_latest_finish_is_the_bound_less_what_comes_after(
     course = course_of(*network)
     course.advance(0)
     bound = course.end_of_all + spare
-    latest = course.latest(np.full(len(course), bound))
+    latest = course.latest(bound)
     assert (latest == bound - course.after).all()
     assert (latest - course.finish == course.floats() + spare).all()
 

@@ -36,9 +36,7 @@ def test_exactly_on_plan_every_index_is_one(plan: list[tuple[int, int]], now: fl
 def test_indices_stay_within_what_they_mean(
     plan: list[tuple[int, int]], now: float, data: st.DataObject
 ) -> None:
-    items = [
-        WorkItem(budget=b, planned_finish=f, done=data.draw(st.booleans())) for b, f in plan
-    ]
+    items = [WorkItem(budget=b, planned_finish=f, done=data.draw(st.booleans())) for b, f in plan]
     value = earned_value(items, now)
     assert 0 <= value.ev <= value.bac == sum(b for b, _ in plan)
     assert 0 <= value.pv <= value.bac

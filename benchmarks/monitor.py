@@ -1,0 +1,222 @@
+"""Time from an event to the new deviation, and from scratch, against a networkx longest path.
+
+    python benchmarks/monitor.py [--sizes 100 1000 10000 100000] [--json]
+
+"After an event" is what a running monitor does: one completion is written to a
+`MemoryJournal`, folded, the forward pass brought up to date, and the whole
+deviation read (severity, tasks at risk, critical path). "Simulated" is the same
+where the quantiles are simulated anew as well. "From scratch" is a monitor taken
+up from a journal in which half of the tasks have ended, with its first deviation.
+The peer, in the same process on the same network, is what a monitor without an
+incremental pass would do for one event: `networkx.dag_longest_path_length`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import networkx as nx
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from athena_prefect.journal.events import TaskOutcome
+from athena_prefect.journal.journal import MemoryJournal
+from athena_prefect.monitor.context import ExecutionContext, VirtualClock
+from athena_prefect.monitor.monitor import ExecutionMonitor
+from athena_prefect.plan.model import Plan
+
+T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
+SIZES = (100, 1_000, 10_000, 100_000)
+WIDTH = 20
+"""Tasks side by side: layers of twenty, as wide as the capacity."""
+EVENTS = 30
+SAMPLES = 1_000
+
+
+def layered(size: int, seed: int = 1) -> Plan:
+    """`size` tasks in layers of `WIDTH`, each after two of the layer before it."""
+    rng = Random(seed)
+    tasks = []
+    for k in range(size):
+        layer = k // WIDTH
+        before = range((layer - 1) * WIDTH, layer * WIDTH) if layer else []
+        low = rng.uniform(20, 60)
+        tasks.append(
+            {
+                "id": f"t{k}",
+                "duration": {
+                    "optimistic": low,
+                    "likely": low * rng.uniform(1.1, 1.5),
+                    "pessimistic": low * rng.uniform(2, 4),
+                },
+                "depends_on": [f"t{i}" for i in rng.sample(list(before), 2)] if layer else [],
+                "resources": {"cpu": 1},
+            }
+        )
+    return Plan.model_validate(
+        {
+            "name": f"layered-{size}",
+            "resources": {"cpu": {"capacity": WIDTH}},
+            "runner": {"max_workers": WIDTH},
+            "tasks": tasks,
+        }
+    )
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Milliseconds that `work` takes."""
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1000
+
+
+class Replay:
+    """A run in virtual time: each task ends as planned, give or take a few per cent."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.clock = VirtualClock(T0)
+        self.journal = MemoryJournal()
+        self.rng = Random(2)
+        self.context = ExecutionContext(
+            plan_run=UUID(int=1), clock=self.clock, started_at=T0, journal=self.journal
+        )
+        self.monitor = ExecutionMonitor(plan, self.context, samples=SAMPLES)
+        self._ended: set[str] = set()
+        self._open: list[tuple[datetime, str]] = []
+        self._order = iter(sorted(plan.task_ids, key=lambda t: int(t[1:])))
+        self._next = next(self._order, None)
+
+    def step(self) -> str | None:
+        """Start what can start, move on to the next end; its task."""
+        while self._next is not None and len(self._open) < WIDTH:
+            task = self.plan.get_task(self._next)
+            if any(d.task not in self._ended for d in task.upstream):
+                break
+            self.monitor.record_task_start(task.id, self.clock(), {"cpu": 1})
+            assert task.planned_duration is not None
+            ends = self.clock() + task.planned_duration * self.rng.uniform(0.97, 1.03)
+            self._open.append((ends, task.id))
+            self._next = next(self._order, None)
+        if not self._open:
+            return None
+        self._open.sort()
+        ends, ended = self._open.pop(0)
+        self.clock.move_to(ends)
+        self._ended.add(ended)
+        return ended
+
+    def end(self, task_id: str) -> None:
+        """Record the end of `task_id` now."""
+        self.monitor.record_task_completion(
+            task_id, self.clock(), None, {"cpu": 1}, TaskOutcome.SUCCESS
+        )
+
+
+def longest_path(plan: Plan) -> tuple[nx.DiGraph[str], Callable[[], float]]:
+    """The peer: the plan's network in networkx, and its longest path from scratch."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for task in plan.tasks:
+        assert task.planned_duration is not None
+        for arc in task.upstream:
+            before = plan.get_task(arc.task).planned_duration
+            assert before is not None
+            graph.add_edge(arc.task, task.id, weight=before.total_seconds())
+    return graph, lambda: float(nx.dag_longest_path_length(graph))
+
+
+def measure(size: int) -> dict[str, Any]:
+    """The figures for one size, in milliseconds (medians)."""
+    plan = layered(size)
+    making = timed(lambda: Replay(plan))
+    replay = Replay(plan)
+    replay.monitor.get_plan_deviation()
+    for _ in range(min(size // 10, 200)):
+        ended = replay.step()
+        if ended is None:
+            break
+        replay.end(ended)
+    # Within the life of one simulation: what an event costs by itself.
+    incremental, touched = [], []
+    for _ in range(EVENTS):
+        ended = replay.step()
+        if ended is None:
+            break
+        now = replay.clock()
+        replay.monitor.get_plan_deviation(now=now)
+        before = replay.monitor.touched
+
+        def event(task_id: str = ended, at: datetime = now) -> None:
+            replay.end(task_id)
+            replay.monitor.get_plan_deviation(now=at)
+
+        incremental.append(timed(event))
+        touched.append(replay.monitor.touched - before)
+    simulated = []
+    for _ in range(5):
+        replay.clock.advance(timedelta(seconds=6))
+        simulated.append(timed(replay.monitor.get_plan_deviation))
+    scratch = timed(
+        lambda: ExecutionMonitor(plan, replay.context, samples=SAMPLES).get_plan_deviation()
+    )
+    _, peer = longest_path(plan)
+    networkx = statistics.median(timed(peer) for _ in range(3))
+    after = statistics.median(incremental)
+    return {
+        "tasks": size,
+        "after_event_ms": after,
+        "after_event_worst_ms": max(incremental),
+        "nodes_touched": statistics.median(touched),
+        "simulated_ms": statistics.median(simulated),
+        "from_scratch_ms": scratch,
+        "first_ms": making,
+        "networkx_ms": networkx,
+        "ratio": networkx / after,
+    }
+
+
+HEAD = (
+    "| tasks | after an event, ms (worst) | nodes touched | with a new simulation, ms "
+    "| taken up from a journal, ms | first, with baseline, ms | networkx, ms | networkx / ours |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+
+
+def row(found: dict[str, Any]) -> str:
+    """One line of the table."""
+    return (
+        "| {tasks:,} | {after_event_ms:.2f} ({after_event_worst_ms:.2f}) | {nodes_touched:.0f} | "
+        "{simulated_ms:.0f} | {from_scratch_ms:.0f} | {first_ms:.0f} | {networkx_ms:.2f} | "
+        "{ratio:.1f} |".format(**found)
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = [measure(size) for size in options.sizes]
+    if options.json:
+        about = {"python": platform.python_version(), "machine": platform.machine()}
+        print(json.dumps({**about, "samples": SAMPLES, "rows": found}, indent=2))
+        return
+    print(HEAD)
+    for line in found:
+        print(row(line))
+
+
+if __name__ == "__main__":
+    main()
