@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic_core import PydanticSerializationError
 
 from athena_prefect.errors import CallableError, Defect, PlanDocumentError
 from athena_prefect.plan import references, shape, text
@@ -36,10 +35,11 @@ def load(path: str | Path, *, resolve: bool = False) -> Plan:
 
 
 def loads(content: str, *, file: str = "<string>", root: str | Path | None = None) -> Plan:
-    """The plan of a document's text, JSON where `file` ends so, YAML otherwise.
+    """The plan of a document's text; whether it is YAML or JSON is said by the name of `file`.
 
-    `file` stands in messages. With `root` every `call` is imported from that
-    project. Raises PlanDocumentError with every defect.
+    `file` stands in messages; where it says neither, JSON is known by its form. With
+    `root` every `call` is imported from that project. Raises PlanDocumentError with
+    every defect.
     """
     parsed = text.parse(content, file)
     found: list[Finding] = []
@@ -127,11 +127,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
 
     `Plan.model_validate` of it is the same plan.
     """
-    try:
-        said = plan.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    except PydanticSerializationError as error:
-        finding = Defect(file=f"plan {plan.name!r}", line=0, field="", message=str(error))
-        raise PlanDocumentError([finding]) from None
+    said = plan.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {"schema": plan.schema_version, **said}
 
 
@@ -161,7 +157,7 @@ def dumps(plan: Plan) -> str:
 def dump(plan: Plan, path: str | Path) -> None:
     """Write the plan to a file, JSON where its name ends so and YAML otherwise."""
     path = Path(path)
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         content = json.dumps(as_dict(plan), indent=2, ensure_ascii=False) + "\n"
     else:
         content = dumps(plan)

@@ -113,7 +113,7 @@ class Parsed:
 
 
 def parse(text: str, file: str) -> Parsed:
-    """The data of `text`, JSON where `file` ends so and YAML otherwise.
+    """The data of `text`, YAML or JSON as the name of `file` or the text itself says.
 
     Never raises: what cannot be read is in `Parsed.defects`.
     """
@@ -121,12 +121,26 @@ def parse(text: str, file: str) -> Parsed:
     try:
         _check_characters(text)
         text = text.removeprefix("\ufeff")
-        events = _json_events(text) if file.endswith(".json") else _yaml_events(text)
+        events = _json_events(text) if _is_json(text, file) else _yaml_events(text)
         _Builder(parsed).build(events)
         parsed.complete = True
     except BrokenTextError as error:
         parsed.defect(error.place, error.message, error.remedy, error.loc)
     return parsed
+
+
+def _is_json(text: str, file: str) -> bool:
+    name = file.lower()
+    if name.endswith((".json", ".yaml", ".yml")):
+        return name.endswith(".json")
+    if not text.lstrip().startswith("{"):
+        return False
+    # YAML has braces too; only what is JSON throughout is read as such.
+    try:
+        json.loads(text, parse_int=len, parse_float=len, parse_constant=len)
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _check_characters(text: str) -> None:

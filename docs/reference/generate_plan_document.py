@@ -1,4 +1,4 @@
-"""Writes plan-document.md from the model: ``python docs/reference/generate_plan_document.py``."""
+"""Writes plan-document.md and plan.schema.json from the model, when it is run."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from athena_prefect.plan.terms import (
 )
 
 PAGE = Path(__file__).with_name("plan-document.md")
+SCHEMA = Path(__file__).with_name("plan.schema.json")
 
 SECTIONS: list[tuple[type[BaseModel], str, str, dict[str, str]]] = [
     (Plan, "The plan", "the top of the document", {
@@ -132,7 +133,13 @@ INTRODUCTION = """\
 
 A plan is one YAML or JSON file. `athena validate PLAN` reports all its defects at
 once, each with file, line, field and what would be right. Editors complete and check
-it with the JSON Schema that `athena_prefect.plan.document.json_schema()` returns.
+it with its JSON Schema, [plan.schema.json](plan.schema.json), which
+`athena_prefect.plan.document.json_schema()` returns too. For VS Code and other users of
+the YAML language server, write at the top of a plan:
+
+```yaml
+# yaml-language-server: $schema=PATH/TO/plan.schema.json
+```
 
 - **YAML 1.2**: only `true` and `false` are truth values; `06:00`, `yes` and
   `2026-11-30` are text. Anchors, aliases and `<<` work within bounds; tags do not.
@@ -273,5 +280,11 @@ def page() -> str:
     return INTRODUCTION + "\n" + "\n".join(lines).rstrip().replace("``", "`") + "\n"
 
 
+def schema() -> str:
+    """The JSON Schema file for editors."""
+    return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    SCHEMA.write_text(schema(), encoding="utf-8")

@@ -256,6 +256,12 @@ def test_a_byte_order_mark_and_windows_lines_are_fine() -> None:
     assert document.loads("\ufeff" + GOOD.replace("\n", "\r\n")) == document.loads(GOOD)
 
 
+def test_json_is_known_by_its_form_where_the_name_does_not_say() -> None:
+    plan = document.loads('{"name": "x", "tasks": [{"id": "a", "category": "\\ud83d\\ude00"}]}')
+    assert plan.tasks[0].category == "\U0001f600"
+    assert document.loads("{name: x, tasks: [{id: a}]}").name == "x"
+
+
 def test_json_has_places_too() -> None:
     content = '{"name": "x",\n "tasks": [{"id": "a"},\n  {"id": "a", "retries": "\\u0041"}]}'
     assert [(d.line, d.column, d.field) for d in defects(content, "p.json")] == [
