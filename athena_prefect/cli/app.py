@@ -41,6 +41,7 @@ app = App(
     help_format="plaintext",
     version_flags=["--version"],
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 db = App(name="db", help="The database's schema.", help_format="plaintext")
 app.command(db)  # sorted last, by name
@@ -338,6 +339,7 @@ def run(
     from athena_prefect.cli import render
     from athena_prefect.cli.live import JsonLines, LiveView, PlainLines
     from athena_prefect.service import run_plan, split_assignments
+    from athena_prefect.service.running import CANCELLED
 
     settings = _settings()
     given = split_assignments(set)
@@ -349,15 +351,20 @@ def run(
         else:
             observer = LiveView(console) if console.is_terminal else PlainLines(console)
         stack.enter_context(observer)
-        outcome = run_plan(
-            plan,
-            settings=settings,
-            values=given,
-            resume=resume,
-            logical_date=_aware(logical_date),
-            report=report,
-            observer=observer,
-        )
+        try:
+            outcome = run_plan(
+                plan,
+                settings=settings,
+                values=given,
+                resume=resume,
+                logical_date=_aware(logical_date),
+                report=report,
+                observer=observer,
+            )
+        except KeyboardInterrupt:
+            # Before the flow ran, or the second Ctrl-C: there is nothing to wait for.
+            _errors().print("stopped")
+            return CANCELLED
         if isinstance(observer, JsonLines):
             observer.line("result", outcome.as_dict())
     if not json:

@@ -98,7 +98,10 @@ class LiveView:
 
     def _progress(self, status: RunStatus) -> RenderableType:
         over = sum(row.status.final for row in status.view.rows)
-        return ProgressBar(total=len(status.view.rows), completed=over, width=60)
+        # A cell of its own: a bar does not end its line.
+        line = Table.grid()
+        line.add_row(ProgressBar(total=len(status.view.rows), completed=over, width=60))
+        return line
 
     def _running(self, status: RunStatus) -> list[RenderableType]:
         rows = [r for r in status.view.rows if r.status is Status.RUNNING]

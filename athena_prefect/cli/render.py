@@ -209,16 +209,19 @@ def ending(outcome: RunOutcome) -> RenderableType:
         parts.append(Text(outcome.reason, style="red"))
     if not outcome.recorded:
         parts.append(Text("Prefect's API did not confirm the last states in time", style="yellow"))
-    where = Table.grid(padding=(0, 2))
-    if outcome.report is not None:
-        where.add_row(Text("report", style="dim"), Text(str(outcome.report)))
-    where.add_row(Text("database", style="dim"), Text(outcome.database))
+    where = [("report", outcome.report), ("database", outcome.database)]
     if outcome.exit_code:
-        where.add_row(Text("log", style="dim"), Text(str(outcome.log)))
+        where.append(("log", outcome.log))
         if outcome.status in ("failed", "cancelled"):
-            resume = f"athena run … --resume {str(outcome.plan_run)[:8]}"
-            where.add_row(Text("go on", style="dim"), Text(resume))
-    return Group(*parts, where)
+            where.append(("go on", f"athena run … --resume {str(outcome.plan_run)[:8]}"))
+    for name, place in where:
+        if place is not None:
+            # Never folded: a path is there to be copied.
+            line = Text.assemble(
+                (f"{name:<10}", "dim"), str(place), no_wrap=True, overflow="ignore"
+            )
+            parts.append(line)
+    return Group(*parts)
 
 
 def say(console: Console, what: RenderableType) -> None:

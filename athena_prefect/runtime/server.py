@@ -125,6 +125,7 @@ def prefect_server(
         meanwhile()
         _await_health(server, url, log_file, startup_timeout)
         yield Api(url=url, temporary=True)
+        on_wait("stopping the Prefect server")
         drain_events(FLUSH_SECONDS)
 
 

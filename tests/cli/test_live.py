@@ -1,0 +1,155 @@
+"""The three ways to watch a run."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from rich.console import Console
+
+from athena_prefect.cli import render
+from athena_prefect.cli.live import JsonLines, LiveView, PlainLines
+from athena_prefect.journal.state import ExecutionState, Status
+from athena_prefect.service.plans import show
+from athena_prefect.service.results import RunStatus
+from tests.report.runs import RUN, half_run, plan_of, view_of
+from tests.report.test_report import deviation
+
+
+def standing(count: int = 10, **more: object) -> RunStatus:
+    """A run of `count` tasks that is half done."""
+    plan = plan_of(count, width=3)
+    state, now = half_run(plan)
+    status = RunStatus(
+        plan=plan,
+        plan_run=RUN,
+        state=state,
+        view=view_of(count, width=3),
+        deviation=deviation(),
+        as_of=now,
+    )
+    return replace(status, **more)  # type: ignore[arg-type]
+
+
+def terminal() -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=100, height=40, color_system=None)
+
+
+def text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def drawn(view: LiveView) -> str:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(view._picture())
+    return text(console)
+
+
+def test_the_live_view_says_what_it_waits_for_then_shows_the_run() -> None:
+    console = terminal()
+    with LiveView(console) as view:
+        view.planned(show(plan_of(4)))
+        view.waiting("starting a Prefect server")
+        assert "starting a Prefect server …" in drawn(view)
+        view.stands(standing())
+        picture = drawn(view)
+        view.happened(())
+        view.cancelling()
+        assert "cancelling" in drawn(view)
+    for part in (
+        "5 of 10 tasks done",
+        "finishes in",
+        "met with 82 %",
+        "step_005_extract",
+        "planned",
+    ):
+        assert part in picture
+    assert "critical path" in text(console)
+
+
+def test_the_live_view_of_many_tasks_fits_a_screen() -> None:
+    status = standing(500)
+    rows = tuple(replace(r, status=Status.RUNNING) for r in status.view.rows)
+    view = LiveView(terminal())
+    view.stands(replace(status, view=replace(status.view, rows=rows)))
+    assert len(drawn(view).splitlines()) < 20
+    assert "and 490 more" in drawn(view)
+
+
+def test_failed_tasks_are_shown_with_their_reason() -> None:
+    status = standing()
+    rows = (
+        replace(status.view.rows[0], status=Status.FAILURE, detail="it broke"),
+        *status.view.rows[1:],
+    )
+    view = LiveView(terminal())
+    view.stands(replace(status, view=replace(status.view, rows=rows)))
+    assert "✗ step_000_load failure: it broke" in drawn(view)
+
+
+def test_plain_lines_say_each_change_once() -> None:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    with PlainLines(console) as lines:
+        lines.planned(show(plan_of(4)))
+        lines.waiting("starting the flow")
+        lines.happened(())
+        lines.stands(standing())
+        lines.stands(standing())
+        lines.cancelling()
+    told = text(console)
+    assert told.count("step_000_load success") == 1
+    assert told.count("step_005_extract running") == 1
+    assert told.count("finishes in") == 1
+    assert "step_009" not in told.split("starting the flow")[1]
+
+
+def test_json_lines_are_json_and_repeat_nothing() -> None:
+    stream = io.StringIO()
+    with JsonLines(stream) as lines:
+        lines.planned(show(plan_of(2)))
+        lines.waiting("x")
+        lines.stands(standing())
+        lines.stands(standing())
+        lines.stands(standing(deviation=None))
+        lines.cancelling()
+    kinds = [json.loads(line)["line"] for line in stream.getvalue().splitlines()]
+    assert kinds == ["plan", "waiting", "deviation", "cancelling"]
+
+
+def test_the_forecast_in_words() -> None:
+    status = standing()
+    assert render.forecast_line(status).startswith("finishes in 33s (30s to 37s) · deadline 1m 11s")
+    over = replace(status, view=replace(status.view, ended=12.0))
+    assert render.forecast_line(over) == "took 12s"
+    unknown = replace(
+        status, view=replace(status.view, finish=None), deviation=deviation(reason="no estimate")
+    )
+    assert render.forecast_line(unknown) == "no forecast: no estimate"
+
+
+@pytest.mark.parametrize(
+    ("chance", "words"),
+    [(0, "0 %"), (0.004, "<1 %"), (0.5, "50 %"), (0.999, ">99 %"), (1, "100 %")],
+)
+def test_samples_never_make_certainty(chance: float, words: str) -> None:
+    assert render.percent(chance) == words
+
+
+def test_words_for_where_a_run_stands() -> None:
+    status = standing()
+    assert status.word == "running"
+    assert replace(status, state=replace(status.state, paused=True)).word == "paused"
+    assert replace(status, state=ExecutionState()).word == "not started"
+    for end, code in (("cancelled", 3), ("aborted", 3), ("failed", 1), ("superseded", 0)):
+        ended = replace(status, state=replace(status.state, end_status=end))
+        assert (ended.word, ended.exit_code) == (end, code)
+    late = replace(
+        status,
+        state=replace(status.state, end_status="completed", ended=status.as_of + timedelta(1)),
+        view=replace(status.view, ended=1000.0, deadline=1.0),
+    )
+    assert late.exit_code == 3
