@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from athena_prefect.storage.lease import Lease, Leases
 
 logger = logging.getLogger(__name__)
+
+LAST_WAIT_SECONDS = 15.0
+"""How long a run that has ended waits for its database: a restart of PostgreSQL takes that long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +321,7 @@ class Session:
             self._say_ended(facts, end)
             raise
         finally:
+            _wait_for_database(facts.recorder)
             project(self._database(), facts, dispatcher.state)
             facts.recorder.listen(facts.plan_run, None)
         self._say_ended(facts, end)
@@ -351,6 +356,15 @@ class Session:
             )
         except AthenaError as error:
             logger.error("the list of runs does not show the end yet: %s", error)
+
+
+def _wait_for_database(recorder: Recorder) -> None:
+    """Give an absent database a moment: when the run has ended, nobody drains its spool."""
+    end = time.monotonic() + LAST_WAIT_SECONDS
+    while getattr(recorder.journal, "degraded", False) and time.monotonic() < end:
+        with suppress(AthenaError, OSError):
+            recorder.journal.drain()  # type: ignore[attr-defined]
+        time.sleep(0.25)
 
 
 def holder_name(flow_run_id: UUID) -> str:
