@@ -32,18 +32,22 @@ PROBABILITIES.setflags(write=False)
 @cache
 def quantile_table() -> Floats:
     """Quantiles of Beta(α, 6 − α) on [0, 1]; row k has α = 1 + 4 k / SHAPES; read-only."""
-    angle = np.linspace(0.0, np.pi / 2, _GRID + 1)
-    # With x = sin² t the density has no singular derivative, and the ends are finely cut.
-    with np.errstate(divide="ignore"):
-        sine, cosine = np.log(np.sin(angle)), np.log(np.cos(angle).clip(min=0.0))
-    table = np.empty((SHAPES + 1, LEVELS))
-    for k in range(SHAPES + 1):
-        alpha = 1 + 4 * k / SHAPES
-        density = np.exp((2 * alpha - 1) * sine + (11 - 2 * alpha) * cosine)
-        mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
-        table[k] = np.sin(np.interp(PROBABILITIES, mass / mass[-1], angle)) ** 2
+    table = np.array([_truncated(1 + 4 * k / SHAPES, 0.0) for k in range(SHAPES + 1)])
     table.setflags(write=False)
     return table
+
+
+def _truncated(alpha: float, beyond: float) -> Floats:
+    """Quantiles at `PROBABILITIES` of Beta(α, 6 − α), given that it exceeds `beyond` < 1."""
+    # With x = sin² t the density has no singular derivative, and the ends are finely cut.
+    angle = np.linspace(np.arcsin(np.sqrt(beyond)), np.pi / 2, _GRID + 1)
+    with np.errstate(divide="ignore"):
+        sine, cosine = np.log(np.sin(angle)), np.log(np.cos(angle).clip(min=0.0))
+        logarithm = (2 * alpha - 1) * sine + (11 - 2 * alpha) * cosine
+    density = np.exp(logarithm - logarithm.max())
+    mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
+    quantiles: Floats = np.sin(np.interp(PROBABILITIES, mass / mass[-1], angle)) ** 2
+    return quantiles
 
 
 def quantile_rows(estimates: Floats) -> Floats:
@@ -88,13 +92,12 @@ def remaining_row(estimate: ArrayLike, elapsed: float) -> Floats:
         return np.full(LEVELS, elapsed)
     if three[0] == three[2]:
         return np.full(LEVELS, three[0])
-    row = quantile_rows(three[None])[0]
-    points = np.concatenate((three[:1], row, three[2:]))
-    shares = np.concatenate(([0.0], PROBABILITIES, [1.0]))
-    gone = float(np.interp(elapsed, points, shares))
-    left = gone + (1 - gone) * PROBABILITIES
-    rest: Floats = np.interp(left, shares, points)
-    rest[rest < elapsed] = elapsed
+    width = three[2] - three[0]
+    alpha = 1 + 4 * (three[1] - three[0]) / width
+    beyond = max(0.0, (elapsed - three[0]) / width)
+    if beyond >= 1.0:
+        return np.full(LEVELS, elapsed)
+    rest: Floats = np.maximum(three[0] + width * _truncated(alpha, beyond), elapsed)
     return rest
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,8 +166,7 @@ def _require_durations(problem: Problem, left_out: Bools | None, finished: Float
         problem.require_durations()
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     """How the start of one varying activity follows from others, all as deviations."""
 
     row: int
@@ -379,13 +379,16 @@ class _Lateness:
         open_ = (at.least[nodes] <= margin[nodes]) & (margin[nodes] < at.most[nodes])
         rows = np.flatnonzero(open_)
         self.nodes = nodes[rows]
-        self.rows = list(zip(rows.tolist(), margin[self.nodes].tolist(), strict=True))
+        self.rows = rows
+        self.margins = margin[self.nodes].astype(np.float32)[:, None]
         self.hits = np.zeros(len(rows), dtype=np.int64)
 
     def count(self, rows: Singles) -> None:
         """Take in the finishes of more scenarios."""
-        hits = [np.count_nonzero(rows[row] > margin) for row, margin in self.rows]
-        self.hits += np.array(hits, dtype=np.int64)  # of no rows, too
+        for first in range(0, len(self.rows), BLOCK):
+            block = slice(first, first + BLOCK)
+            late = rows[self.rows[block]] > self.margins[block]
+            self.hits[block] += np.count_nonzero(late, axis=1)
 
     def share(self, samples: int) -> Floats:
         """P(finish > limit), shape (n,)."""
