@@ -44,12 +44,12 @@ CELLS = 4_000_000
 
 
 def samples_for(tasks: int) -> int:
-    """Scenarios for a plan of so many tasks, unless told otherwise: 1,000 to 10,000.
+    """Scenarios for a plan of so many tasks, unless told otherwise: 500 to 10,000.
 
-    The standard error of a probability is at most 1.6 points with 1,000, half a
+    The standard error of a probability is at most 2.2 points with 500, half a
     point with 10,000.
     """
-    return min(max(CELLS // max(tasks, 1), 1_000), 10_000)
+    return min(max(CELLS // max(tasks, 1), 500), 10_000)
 
 
 class ExecutionMonitor:
