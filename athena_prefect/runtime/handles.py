@@ -92,8 +92,16 @@ class Handles:
         # A value read from storage is quoted: Prefect would walk through all of it otherwise.
         return future if future is not None else quote(self._value(item))
 
-    def edges(self, task_ids: Iterable[str]) -> list[Any]:
-        """What to wait for, so that the UI draws an edge from each of `task_ids`."""
+    def edges(self, task_ids: Iterable[str], *, passed: Iterable[str] = ()) -> list[Any]:
+        """What to wait for, so that the UI draws an edge from each of `task_ids`.
+
+        Results that are `passed` as futures draw their own; those that were read
+        from storage are values, whose edges are drawn here.
+        """
+        found = self._edges(task_ids)
+        return found + [s for s in self._edges(passed) if isinstance(s, State)]
+
+    def _edges(self, task_ids: Iterable[str]) -> list[Any]:
         found: list[Any] = []
         for task_id in task_ids:
             for item in self._items(task_id):

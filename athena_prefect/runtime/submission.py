@@ -101,7 +101,9 @@ class Submitter:
         ]
         spec = self._spec(task, mode, index, ready, input_revision, leases)
         return self._start(
-            self._prefect_task(task, spec, tuple(parameters)), parameters, handles.edges(after)
+            self._prefect_task(task, spec, tuple(parameters)),
+            parameters,
+            handles.edges(after, passed=passed),
         )
 
     def _start(

@@ -112,9 +112,7 @@ def test_pause_in_prefect_holds_new_starts_until_resumed(tmp_path: Path) -> None
     def act(plan_run: UUID) -> None:
         state = until(plan, plan_run, running)
         with get_client(sync_client=True) as client:
-            client.set_flow_run_state(
-                flow_run_of(state), Paused(timeout_seconds=300), force=True
-            )
+            client.set_flow_run_state(flow_run_of(state), Paused(timeout_seconds=300), force=True)
             until(plan, plan_run, lambda s: s.paused)
             (tmp_path / "go").touch()
             until(plan, plan_run, lambda s: s.status("first").good)

@@ -38,9 +38,7 @@ def ended(task: str, outcome: TaskOutcome, minutes: float = 1) -> list[TaskEvent
 
 def skipped(task: str) -> list[TaskEvent]:
     return [
-        TaskEvent(
-            plan_run=RUN, task_id=task, kind=TaskEventKind.SKIPPED, at=START, source=task
-        )
+        TaskEvent(plan_run=RUN, task_id=task, kind=TaskEventKind.SKIPPED, at=START, source=task)
     ]
 
 
