@@ -135,7 +135,11 @@ def _settings() -> AthenaSettings:
 
 
 def _console() -> Console:
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # Nobody's window: wide enough that a table keeps one line a row.
+        console.width = 140
+    return console
 
 
 def _errors() -> Console:

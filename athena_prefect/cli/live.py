@@ -20,6 +20,7 @@ from athena_prefect.cli import render
 from athena_prefect.journal.codec import encode
 from athena_prefect.journal.events import Event
 from athena_prefect.journal.state import Status
+from athena_prefect.report.view import Row
 from athena_prefect.service.results import RunStatus, ShownPlan
 
 REFRESH_PER_SECOND = 8
@@ -108,7 +109,7 @@ class LiveView:
         table = Table.grid(padding=(0, 2))
         now = status.view.now or 0.0
         for row in rows[:MOST_RUNNING]:
-            start = min((s.start for s in row.actual), default=now)
+            start = row.latest.start if row.latest else now
             planned = row.planned[1] - row.planned[0] if row.planned else None
             items = f"{row.items[0]}/{row.items[1]}" if row.items else ""
             of = f"of {render.seconds(planned)} planned" if planned is not None else ""
@@ -168,20 +169,14 @@ class PlainLines:
     def stands(self, status: RunStatus) -> None:
         """Print what is new since the last time."""
         now = status.view.now if status.view.now is not None else status.view.ended or 0.0
+        news = []
         for row in status.view.rows:
             before = self._seen.get(row.task_id, Status.WAITING)
-            if row.status is before or row.status in (Status.WAITING, Status.READY):
-                continue
-            self._seen[row.task_id] = row.status
-            if row.status is Status.RUNNING:
-                moment, took = min((s.start for s in row.actual), default=now), ""
-            else:
-                moment = max((s.finish for s in row.actual), default=now)
-                begun = min((s.start for s in row.actual), default=None)
-                took = f" after {render.seconds(moment - begun)}" if begun is not None else ""
-            items = f" ({row.items[0]}/{row.items[1]} items)" if row.items else ""
-            why = f": {row.detail}" if row.detail else ""
-            self._line(moment, f"{row.task_id} {row.status.value}{took}{items}{why}")
+            if row.status is not before and row.status not in (Status.WAITING, Status.READY):
+                self._seen[row.task_id] = row.status
+                news.append(_change(row, now))
+        for moment, text in sorted(news):
+            self._line(moment, text)
         self._tell_forecast(status, now)
 
     def _tell_forecast(self, status: RunStatus, now: float) -> None:
@@ -198,6 +193,18 @@ class PlainLines:
 
     def _line(self, moment: float, text: str) -> None:
         render.say(self._console, Text(f"{render.seconds(round(moment, 1)):>8}  {text}"))
+
+
+def _change(row: Row, now: float) -> tuple[float, str]:
+    """When a task came to where it stands, in seconds, and what is said of it."""
+    last, moment, took = row.latest, now, ""
+    if last is not None and row.status is Status.RUNNING:
+        moment = last.start
+    elif last is not None:
+        moment, took = last.finish, f" after {render.seconds(last.finish - last.start)}"
+    items = f" ({row.items[0]}/{row.items[1]} items)" if row.items else ""
+    why = f": {row.detail}" if row.detail else ""
+    return moment, f"{row.task_id} {row.status.value}{took}{items}{why}"
 
 
 class JsonLines:
@@ -241,8 +248,10 @@ class JsonLines:
         if status.deviation is None or status.state.started is None:
             return
         found = status.deviation.as_dict()
-        if found != self._forecast:
-            self._forecast = found
+        # When it was simulated alone is no news.
+        figures = {name: value for name, value in found.items() if name != "as_of"}
+        if figures != self._forecast:
+            self._forecast = figures
             self.line("deviation", found)
 
     def cancelling(self) -> None:

@@ -51,16 +51,12 @@ def heading(shown: ShownPlan) -> Text:
 def plan_table(shown: ShownPlan, limit: int | None = None) -> Table:
     """The network with durations, floats and the baseline's times."""
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for name, right in (
-        ("task", False),
-        ("duration", True),
-        ("start", True),
-        ("finish", True),
-        ("float", True),
-        ("resources", False),
-        ("after", False),
-    ):
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    table.add_column("task", overflow="fold")
+    for name in ("duration", "start", "finish", "float"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("resources", "after"):
+        # One line a task, whatever the width; JSON has it all.
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
     for task in shown.tasks[:limit]:
         style = "bold" if task.critical else ""
         table.add_row(
@@ -155,8 +151,8 @@ def run_heading(status: RunStatus) -> Text:
 
 def task_cells(row: Row) -> tuple[RenderableType, ...]:
     """The cells of one task of a run."""
-    start = min((s.start for s in row.actual), default=None)
-    end = max((s.finish for s in row.actual), default=None)
+    last = row.latest
+    start, end = (last.start, last.finish) if last else (None, None)
     took = end - start if start is not None and end is not None else None
     planned = row.planned[1] - row.planned[0] if row.planned else None
     finish = seconds(end) if end is not None and row.status.final else ""

@@ -256,9 +256,9 @@ def _task_table(view: RunView) -> str:
 
 
 def _table_row(row: Row) -> str:
-    start = min((s.start for s in row.actual), default=None)
-    running = row.status is Status.RUNNING
-    end = None if running else max((s.finish for s in row.actual), default=None)
+    last = row.latest
+    start = last.start if last else None
+    end = last.finish if last and row.status is not Status.RUNNING else None
     took = end - start if start is not None and end is not None else None
     planned = row.planned[1] - row.planned[0] if row.planned else None
     finish = elapsed(end) if end is not None else ""

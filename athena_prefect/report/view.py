@@ -52,6 +52,11 @@ class Row:
     """Why it was skipped, blocked or failed."""
 
     @property
+    def latest(self) -> Stretch | None:
+        """The last attempt; of a mapped task all of its items together."""
+        return self.actual[-1] if self.actual else None
+
+    @property
     def first(self) -> float:
         """Where it begins on the axis: planned, else actual, else forecast."""
         known = [self.planned[0]] if self.planned else [s.start for s in self.actual]

@@ -74,7 +74,7 @@ def watch_run(followed: FollowedRun, observer: Observer) -> RunStatus:
     """Tell `observer` of everything until the run is over; how it ended."""
     observer.waiting(f"plan run {str(followed.plan_run)[:8]}")
     while True:
-        begun = time.monotonic()
+        begun = time.thread_time()
         new = followed.poll()
         if new:
             observer.happened(new)
@@ -82,11 +82,11 @@ def watch_run(followed: FollowedRun, observer: Observer) -> RunStatus:
         observer.stands(found)
         if found.over:
             return found
-        time.sleep(pause_after(time.monotonic() - begun))
+        time.sleep(pause_after(time.thread_time() - begun))
 
 
 def pause_after(took: float) -> float:
-    """Seconds to wait after a look that took `took` seconds."""
+    """Seconds to wait after a look that took `took` seconds of work."""
     return max(WATCH_SECONDS, took / BUSY_SHARE)
 
 

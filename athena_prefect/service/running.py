@@ -285,6 +285,7 @@ def _finish(
     flush: Flush,
 ) -> RunOutcome:
     followed = _followed(order, settings)
+    known = _already_known(followed)
     with _Watch(followed, observer) as watch, _interrupts(watch.cancel):
         result = execute(
             order.plan,
@@ -294,11 +295,11 @@ def _finish(
             logical_date=order.logical_date,
             source=order.source,
         )
-        observer.waiting("recording the end")
-        recorded = True
-        if result.flow_run_id is not None:
-            sources = [e.source for e in watch.seen() if isinstance(e, TaskEvent)]
-            recorded = flush(UUID(result.flow_run_id), _task_runs(sources))
+    observer.waiting("recording the end")
+    recorded = True
+    if result.flow_run_id is not None:
+        sources = [e.source for e in followed.events[known:] if isinstance(e, TaskEvent)]
+        recorded = flush(UUID(result.flow_run_id), _task_runs(sources))
     final = watch.last
     if final is None or final.state.started is None:
         if result.error is not None:
@@ -319,6 +320,14 @@ def _finish(
         final=final,
     )
     return replace(outcome, report=_report(order, followed) if final else None)
+
+
+def _already_known(followed: FollowedRun) -> int:
+    """How many events an earlier process of this run has written."""
+    try:
+        return len(followed.poll())
+    except StorageUnavailableError:
+        return 0
 
 
 def _task_runs(sources: list[str]) -> list[str]:
@@ -381,16 +390,12 @@ class _Watch:
         """Ask the run's dispatcher to end. Safe in a signal handler: nothing is written here."""
         self._cancel.set()
 
-    def seen(self) -> tuple[Any, ...]:
-        """The events read so far."""
-        return tuple(self._followed.events)
-
     def _loop(self) -> None:
         while not self._stop.is_set():
-            begun = time.monotonic()
+            begun = time.thread_time()
             self._pass_on()
             self._look()
-            pause = pause_after(time.monotonic() - begun)
+            pause = pause_after(time.thread_time() - begun)
             end = time.monotonic() + pause
             while time.monotonic() < end and not self._stop.wait(0.05):
                 if self._cancel.is_set() and not self._asked:
