@@ -93,10 +93,10 @@ class Problem:
         capacity = np.asarray(capacities, dtype=np.float64)
         count = len(network)
         demand = np.asarray(demands, dtype=np.float64).reshape(count, len(capacity))
-        if points.shape != (count, 3) or (np.diff(points, axis=1) < 0).any() or (points < 0).any():
+        if points.shape != (count, 3) or not _durations(points):
             raise PlanError(
                 f"{count} activities need durations of shape ({count},) or ({count}, 3), "
-                "0 ≤ optimistic ≤ likely ≤ pessimistic"
+                "0 ≤ optimistic ≤ likely ≤ pessimistic < ∞, NaN where nothing is known"
             )
         return cls(
             network=network,
@@ -180,6 +180,11 @@ class Problem:
                     f"{self.network.ids[i]!r} needs {self.demands[i, r]:g} of "
                     f"{self.resources[r]!r}, of which there is {self.capacities[r]:g}"
                 )
+
+
+def _durations(points: Floats) -> bool:
+    low, likely, high = points.T
+    return not ((low < 0) | (low > likely) | (likely > high) | np.isinf(high)).any()
 
 
 def mean(estimates: Floats) -> Floats:
