@@ -57,7 +57,7 @@ def by_hand(tasks: int, seconds: float) -> Callable[[], Any]:
     from prefect.task_runners import ThreadPoolTaskRunner
 
     before = arcs(tasks)
-    step = task(name="work", persist_result=False)(work)
+    step: Any = task(name="work", persist_result=False)(work)
 
     threads: Any = ThreadPoolTaskRunner(max_workers=8)
 
