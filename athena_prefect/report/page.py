@@ -38,6 +38,7 @@ padding:6px 14px;background:var(--band);white-space:pre-wrap;overflow-wrap:anywh
 table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{padding:4px 9px;text-align:left;
 border-bottom:1px solid var(--grid);vertical-align:top;overflow-wrap:anywhere}
 th{color:var(--soft);font-weight:600;white-space:nowrap;position:sticky;top:0;background:var(--bg)}
+#tasks td:nth-child(2){white-space:nowrap}#tasks td:first-child{min-width:150px}
 th[data-sort]{cursor:pointer}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;
 white-space:nowrap}.dot{display:inline-block;width:9px;height:9px;border-radius:5px;margin-right:6px}
 .dot.ok{background:var(--ok)}.dot.partial{background:var(--partial)}.dot.running{background:var(--running)}

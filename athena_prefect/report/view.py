@@ -253,8 +253,8 @@ def profile(
 ) -> dict[str, list[tuple[float, float]]]:
     """Demand of each resource over time: (moment, amount from then on), ends with 0.
 
-    `spans` are the tasks' times in seconds. A mapped task is taken as one piece
-    after the other, as the resources of one item.
+    `spans` are the tasks' times in seconds. A mapped task demands, over its whole
+    span, what its items demand on average.
     """
     deltas: dict[str, dict[float, float]] = {name: {} for name in plan.resources}
     for task_id, (start, finish) in spans.items():
@@ -263,9 +263,18 @@ def profile(
         task = plan.get_task(task_id)
         for name, amount in task.mode((modes or {}).get(task_id, DEFAULT_MODE)).resources.items():
             steps = deltas.setdefault(name, {})
-            steps[start] = steps.get(start, 0.0) + amount
-            steps[finish] = steps.get(finish, 0.0) - amount
+            demand = amount * _at_once(task, finish - start)
+            steps[start] = steps.get(start, 0.0) + demand
+            steps[finish] = steps.get(finish, 0.0) - demand
     return {name: _running_sum(steps) for name, steps in deltas.items()}
+
+
+def _at_once(task: PlanTask, span: float) -> float:
+    """Mean number of items that run at once while the task lasts; 1 where it is not mapped."""
+    if not task.map_over or task.planned_duration is None:
+        return 1.0
+    work = task.expected_items * task.planned_duration.total_seconds()
+    return min(max(work / span, 1.0), float(task.expected_items))
 
 
 def used_profile(state: ExecutionState, until: float) -> dict[str, list[tuple[float, float]]]:

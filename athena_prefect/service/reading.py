@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from athena_prefect.errors import InputError, UnknownRunError
 from athena_prefect.report.page import Profile, page
-from athena_prefect.report.view import profile, used_profile
+from athena_prefect.report.view import RunView, profile, used_profile
 from athena_prefect.service.following import Clock, FollowedRun, utc_now
+from athena_prefect.service.plans import show
 from athena_prefect.service.results import ListedRun, Observer, RunStatus, WrittenReport
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ def write_report(followed: FollowedRun, file: Path) -> WrittenReport:
 
 def report_page(followed: FollowedRun, found: RunStatus) -> str:
     """The HTML page about a run."""
-    plan, view = found.plan, found.view
+    plan, view = found.plan, _with_path(found)
     planned = profile(plan, {r.task_id: r.planned for r in view.rows if r.planned})
     until = view.ended if view.ended is not None else view.now or 0.0
     used = used_profile(found.state, until)
@@ -143,6 +145,17 @@ def report_page(followed: FollowedRun, found: RunStatus) -> str:
             for name, resource in plan.resources.items()
         ],
         events=followed.events,
+    )
+
+
+def _with_path(found: RunStatus) -> RunView:
+    """The view with the critical path of what is left, of a run that is over the plan's own."""
+    view = found.view
+    if not found.over or any(row.critical for row in view.rows):
+        return view
+    path = frozenset(show(found.plan, now=found.state.started).baseline_critical_path)
+    return replace(
+        view, rows=tuple(replace(row, critical=row.task_id in path) for row in view.rows)
     )
 
 

@@ -23,7 +23,7 @@ from athena_prefect.errors import (
     StorageError,
     StorageUnavailableError,
 )
-from athena_prefect.journal.events import Command, CommandKind, TaskEvent
+from athena_prefect.journal.events import Command, CommandKind, TaskEvent, TaskEventKind
 from athena_prefect.plan.model import Plan
 from athena_prefect.service.following import FollowedRun, utc_now
 from athena_prefect.service.parameters import read_parameters
@@ -298,7 +298,12 @@ def _finish(
     observer.waiting("recording the end")
     recorded = True
     if result.flow_run_id is not None:
-        sources = [e.source for e in followed.events[known:] if isinstance(e, TaskEvent)]
+        # A task that waits for capacity has no task run yet: its event names the dispatcher.
+        sources = [
+            e.source
+            for e in followed.events[known:]
+            if isinstance(e, TaskEvent) and e.kind is TaskEventKind.STARTED
+        ]
         recorded = flush(UUID(result.flow_run_id), _task_runs(sources))
     final = watch.last
     if final is None or final.state.started is None:
