@@ -194,11 +194,8 @@ def test_who_overtook_keeps_its_unit() -> None:
 
 
 def test_what_is_left_out_delays_nobody() -> None:
-    problem = Problem.build(
-        network_of(3, ((0, 1, 0.0), (1, 2, 0.0))), [5.0, np.inf, 1.0], np.ones((3, 1)), [1]
-    )
-    problem = replace(problem, estimates=np.array([[5.0] * 3, [np.nan] * 3, [1.0] * 3]))
-    problem = replace(problem, durations=problem.estimates[:, 0])
+    network = network_of(3, ((0, 1, 0.0), (1, 2, 0.0)))
+    problem = Problem.build(network, [5.0, np.nan, 1.0], np.ones((3, 1)), [1])
     out: Bools = np.array([False, True, False])
     found = run(problem, left_out=out, limits=np.zeros(3), criticality=True)
     assert found.quantile(0.5) == 5.0
