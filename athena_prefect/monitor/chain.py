@@ -36,6 +36,8 @@ class Underway:
     """Items of the mapped tasks, as far as they are known."""
     left_out: Collection[str]
     """Tasks that are skipped or will not be done."""
+    places: Mapping[Item, float]
+    """Starts by the order so far: who was first stays first where nothing speaks against it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,8 +58,13 @@ class Chain:
     """Why no schedule exists; empty where one does."""
 
     @classmethod
-    def of(cls, plan: Plan, baseline: Baseline) -> Chain:
-        """The chain of a plan before it starts: that of its baseline."""
+    def of(cls, plan: Plan, baseline: Baseline, *, revision: int = 1) -> Chain:
+        """The chain of a plan before it starts: that of its baseline.
+
+        A later revision than the first is another network, and chained anew.
+        """
+        if revision > 1:
+            return cls.underway(plan, _UNTOUCHED)
         problem = baseline.problem(plan)
         loose = bool(problem.unknown)
         return cls(
@@ -83,11 +90,24 @@ class Chain:
             return replace(bare, loose=True)
         try:
             schedule = serial_generation(
-                replace(problem, durations=durations), release=given.now, fixed_starts=starts
+                replace(problem, durations=durations),
+                release=given.now,
+                fixed_starts=starts,
+                priority=bare._priority(given),
             )
         except InfeasibleError as error:
             return replace(bare, infeasible=str(error))
         return replace(bare, resource_arcs=partial_order(schedule))
+
+    def _priority(self, given: Underway) -> Floats | None:
+        """The starts of the order so far, of new items those of their task."""
+        if not given.places:
+            return None
+        first: dict[str, float] = {}
+        for (task_id, _), start in given.places.items():
+            first[task_id] = min(start, first.get(task_id, start))
+        starts = [given.places.get(i, first.get(i[0], np.inf)) for i in self.items]
+        return np.array(starts, dtype=np.float64)
 
     def _fixed(self, given: Underway) -> tuple[Floats, Floats]:
         """Starts of what has started, NaN for the rest, and the durations that go with them."""
@@ -220,6 +240,10 @@ class Chain:
             keep=keep,
             network=self.network,
         )
+
+
+_UNTOUCHED = Underway(now=0.0, spans={}, modes={}, items={}, left_out=(), places={})
+"""Of a run in which nothing has happened."""
 
 
 def medians_of(estimates: Floats) -> Floats:

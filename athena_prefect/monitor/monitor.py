@@ -89,7 +89,9 @@ class ExecutionMonitor:
             or make_baseline(plan, seed=seed, samples=samples or samples_for(len(plan.tasks)))
         )
         self._announce(known)
-        self._progress = Progress(plan, self.started, Chain.of(plan, baseline))
+        self._progress = Progress(
+            plan, self.started, Chain.of(plan, baseline, revision=known.revision)
+        )
         self._forecaster = Forecaster(
             self._progress, seed=baseline.seed, samples=baseline.samples, span=baseline.p50 or 0.0
         )

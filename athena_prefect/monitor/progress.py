@@ -160,6 +160,7 @@ class Progress:
 
     def rechain(self, now: datetime) -> None:
         """Schedule the rest anew from where the run is, and go on by that order."""
+        self.course.advance(max(self.seconds(now), 0.0))
         self.chain = Chain.underway(self.plan, self._underway(now))
         self.course = self.chain.course()
         self.course.advance(max(self.seconds(now), 0.0))
@@ -195,6 +196,7 @@ class Progress:
             modes=modes,
             items=items,
             left_out=left_out,
+            places=dict(zip(self.chain.items, self.course.start.tolist(), strict=True)),
         )
 
     def _expected(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -458,6 +459,55 @@ def test_what_starts_out_of_the_chained_order_is_chained_anew() -> None:
     assert run.monitor.get_plan_deviation().time_deviation == timedelta(0)
 
 
+def test_who_was_first_stays_first_when_the_rest_is_chained_anew() -> None:
+    # Whatever is longest: the order of the rest is that of the baseline.
+    document = {
+        "resources": {"cpu": {"capacity": 1}},
+        "tasks": [task(n, h, resources={"cpu": 1}) for n, h in zip("abcde", (1, 5, 2, 4, 3))],
+    }
+    run = Run(document)
+    order = [t.id for t in run.monitor.get_critical_path()]
+    jumped = order[2]
+    run.start(jumped)
+    rest = [t.id for t in run.monitor.get_critical_path()]
+    assert rest == [jumped, *(t for t in order if t != jumped)]
+    assert run.finish == 15.0
+
+
+def test_a_later_revision_is_another_network() -> None:
+    run = Run(CHAIN)
+    run.start("a")
+    run.end("a", 1)
+    at = T0 + HOUR
+    run.journal.append(
+        RunEvent(plan_run=RUN, kind=RunEventKind.REVISED, at=at, data={"revision": 2})
+    )
+    revised = Plan.model_validate(
+        {"name": "test", "tasks": [task("a", 1), task("b", 5, "a"), task("new", 1, "b")]}
+    )
+    deviation = ExecutionMonitor(revised, run.context).get_plan_deviation()
+    assert (deviation.revision, deviation.total_tasks, deviation.completed_tasks) == (2, 3, 1)
+    assert run.hours(deviation.estimated_completion) == 7.0
+    assert run.hours(deviation.baseline_finish) == 3.0, "the baseline never changes"
+
+
+def test_a_task_that_needs_more_than_there_is_has_no_forecast() -> None:
+    # Validation refuses such a plan; a learned mode or a smaller capacity may still make one.
+    run = Run({"tasks": [task("a", 1), task("b", 1)], "runner": {"max_workers": 1}})
+    assert run.finish == 2.0
+    baseline = replace(run.monitor.baseline, p50=None, reasons=("b needs more than there is",))
+    lost = ExecutionMonitor(
+        run.plan,
+        ExecutionContext(
+            plan_run=UUID(int=2), clock=run.clock, started_at=T0, journal=MemoryJournal()
+        ),
+        baseline=baseline,
+    )
+    deviation = lost.get_plan_deviation()
+    assert deviation.reason == "b needs more than there is"
+    assert deviation.estimated_completion is None and deviation.slip is None
+
+
 # Mapped tasks
 
 
@@ -507,6 +557,53 @@ def test_a_mapped_task_may_be_recorded_as_a_whole() -> None:
     run.start("hash", 1)
     run.end("hash", 3)
     assert run.finish == 4.0 and run.monitor.get_plan_deviation().completed_tasks == 2
+
+
+def test_a_mapped_task_that_runs_as_a_whole_takes_as_long_as_its_items() -> None:
+    run = Run(MAPPED)
+    run.start("list")
+    run.end("list", 1)
+    run.start("hash", 1)
+    assert run.finish == 4.0, "four items two at a time"
+    run.clock.move_to(T0 + 1.5 * HOUR)
+    assert run.finish == 4.0
+    # The items turn out to be eight: the order is made anew, and what runs stays.
+    run.append(TaskEventKind.EXPANDED, "hash", 1.5, data={"items": 8})
+    assert run.finish >= 5.0
+    run.end("hash", 6)
+    assert run.finish == 7.0
+
+
+def test_a_mapped_task_without_items_is_over_with_what_it_waits_for() -> None:
+    run = Run(MAPPED)
+    run.start("list")
+    run.end("list", 1)
+    run.append(TaskEventKind.EXPANDED, "hash", 1, data={"items": 0})
+    deviation = run.monitor.get_plan_deviation()
+    assert deviation.completed_tasks == 2 and run.finish == 2.0
+
+
+def test_a_mapped_task_that_is_skipped_or_fails_leaves_nothing_open() -> None:
+    run = Run({**MAPPED, "goals": ["list"]})
+    run.start("list")
+    run.end("list", 1)
+    run.start("hash", 1, map_index=0)
+    run.end("hash", 2, map_index=0)
+    run.append(TaskEventKind.SKIPPED, "hash", 2)
+    run.append(TaskEventKind.SKIPPED, "report", 2)
+    deviation = run.monitor.get_plan_deviation()
+    assert deviation.finished and deviation.total_tasks == 1
+    other = Run(MAPPED)
+    other.start("list")
+    other.end("list", 1)
+    other.append(TaskEventKind.EXPANDED, "hash", 1, data={"items": 1})
+    other.start("hash", 1, map_index=0)
+    other.end("hash", 2, TaskOutcome.FAILURE, map_index=0)
+    deviation = other.monitor.get_plan_deviation()
+    assert deviation.blocked and deviation.tasks_at_risk == ("hash", "report")
+    # Somebody runs the failed item again.
+    other.start("hash", 2, map_index=0)
+    assert other.finish == 4.0
 
 
 def test_an_item_beyond_the_expected_ones_is_taken_in() -> None:
@@ -594,6 +691,46 @@ def test_a_plan_with_an_unknown_duration_runs_and_says_what_it_cannot_say() -> N
     assert deviation.completed_tasks == 1 and deviation.completion_rate == 0.5
     assert run.monitor.records[0].deviation == 1.0
     assert len(run.monitor.task_table()) == 2
+
+
+def test_what_is_unknown_is_known_once_it_is_done() -> None:
+    document = {
+        "resources": {"cpu": {"capacity": 1}},
+        "tasks": [
+            task("a", "learned"),
+            task("b", 1, "a", resources={"cpu": 1}),
+            task("c", 1, "a", resources={"cpu": 1}),
+        ],
+        "deadline": "3h",
+    }
+    run = Run(document)
+    assert run.monitor.predict_completion_time() == (None, None)
+    run.start("a")
+    run.end("a", 2)
+    deviation = run.monitor.get_plan_deviation()
+    assert run.hours(deviation.estimated_completion) == 4.0, "b and c one after the other"
+    assert deviation.slip is None and deviation.baseline_finish is None
+    assert deviation.deadline_probability == 0.0 and deviation.deviation_severity == "critical"
+
+
+def test_a_task_left_out_may_come_back() -> None:
+    document = {
+        "resources": {"cpu": {"capacity": 1}},
+        "tasks": [task("a", 1, optional=True, resources={"cpu": 1}), task("b", 1, "a"),
+                  task("c", 3, resources={"cpu": 1}), task("d", 1, resources={"cpu": 1})],
+        "goals": ["c", "d"],
+    }  # fmt: skip
+    run = Run(document)
+    run.start("a")
+    run.end("a", 1, TaskOutcome.FAILURE)
+    assert run.finish == 5.0
+    # d goes before c: the rest is chained anew, without a and b.
+    run.start("d", 1)
+    run.clock.advance(timedelta(seconds=6))
+    assert run.finish == pytest.approx(5.0)
+    run.end("d", 2)
+    run.start("a", 2)
+    assert run.finish == 6.0 and not run.monitor.get_plan_deviation().blocked
 
 
 def test_a_monitor_taken_up_in_the_middle_says_the_same() -> None:
