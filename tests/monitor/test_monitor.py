@@ -463,7 +463,9 @@ def test_who_was_first_stays_first_when_the_rest_is_chained_anew() -> None:
     # Whatever is longest: the order of the rest is that of the baseline.
     document = {
         "resources": {"cpu": {"capacity": 1}},
-        "tasks": [task(n, h, resources={"cpu": 1}) for n, h in zip("abcde", (1, 5, 2, 4, 3))],
+        "tasks": [
+            task(n, h, resources={"cpu": 1}) for n, h in zip("abcde", (1, 5, 2, 4, 3), strict=True)
+        ],
     }
     run = Run(document)
     order = [t.id for t in run.monitor.get_critical_path()]
