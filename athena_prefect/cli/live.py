@@ -25,7 +25,7 @@ from athena_prefect.service.results import RunStatus, ShownPlan
 
 REFRESH_PER_SECOND = 8
 """Enough for a spinner to turn; what is shown changes at most twice a second."""
-FORECAST_SECONDS = 10.0
+FORECAST_SECONDS = 2.0
 """Plain lines repeat a changed forecast at most this often."""
 MOST_RUNNING = 10
 
@@ -182,6 +182,8 @@ class PlainLines:
     def _tell_forecast(self, status: RunStatus, now: float) -> None:
         if status.over or status.state.started is None or now - self._said < FORECAST_SECONDS:
             return
+        if status.view.finish is None and not (status.deviation and status.deviation.reason):
+            return  # the run has begun and its baseline is still being made
         text = render.forecast_line(status)
         if text != self._forecast:
             self._forecast, self._said = text, now
