@@ -57,6 +57,8 @@ class Course:
         self.now = 0.0
         self.version = 0
         """Counts what changed the network itself: `after` and `latest` hold until the next."""
+        self.scope = 0
+        """Counts what changed which work there is: drops, returns, other modes."""
         self.touched = 0
         """Nodes looked at since the course was made: the cost of its updates."""
         self._instant = np.zeros(count, dtype=np.bool_) if instant is None else instant
@@ -89,6 +91,7 @@ class Course:
         """
         if duration is not None and duration != self.durations[node]:
             self.durations[node] = duration
+            self.scope += 1
             self._changed()
         in_order = self.stage[node] != _WAITING or self._turn_round(node)
         self.begin(node, start)
@@ -115,6 +118,7 @@ class Course:
 
     def _put(self, node: int, stage: int, start: float, finish: float) -> None:
         if (stage == _DEAD) != (self.stage[node] == _DEAD):
+            self.scope += 1
             self._changed()
         self.stage[node] = stage
         self.start[node] = start

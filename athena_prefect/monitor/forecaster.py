@@ -29,8 +29,8 @@ class _Simulated:
 
     as_of: datetime
     end: float
-    version: int
     course: Course
+    scope: int
     simulation: Simulation
 
 
@@ -112,8 +112,8 @@ class Forecaster:
             self._last = last = _Simulated(
                 as_of=now,
                 end=progress.course.end_of_all,
-                version=progress.course.version,
                 course=progress.course,
+                scope=progress.course.scope,
                 simulation=progress.chain.simulated(
                     progress.course,
                     self.latest(),
@@ -127,8 +127,8 @@ class Forecaster:
     def _stale(self, last: _Simulated, now: datetime) -> bool:
         course = self._progress.course
         moved = abs(course.end_of_all - last.end) > MOVE * self._span
-        changed = (last.version, last.course) != (course.version, course)
-        return moved or changed or not timedelta(0) <= now - last.as_of < AGE
+        other_work = last.course is not course or last.scope != course.scope
+        return moved or other_work or not timedelta(0) <= now - last.as_of < AGE
 
     def forecast(self, now: datetime, deadline: datetime | None) -> Forecast:
         """The forecast at `now`, to which the course has been brought."""
