@@ -28,7 +28,8 @@ class SpoolingJournal:
     While anything waits in the spool, of whatever process, appends follow it
     there, so that the order is kept. It is drained by `drain` (a dispatcher calls
     it each second), before a read, and by appends with growing pauses between
-    attempts. `on_degraded` is told once an outage, as is the log.
+    attempts. Each database has a folder of its own within the spool's.
+    `on_degraded` is told of an outage once, and of gaps, as is the log.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class SpoolingJournal:
         on_degraded: Callable[[str], None] | None = None,
     ) -> None:
         self.primary = primary
-        self.spool = spool
+        # What was meant for one database must never be drained into another.
+        database = getattr(primary, "database", None)
+        self.spool = spool if database is None else spool.within(database.fingerprint)
         self._on_degraded = on_degraded
         self._degraded = False
         self._pause = FIRST_RETRY

@@ -80,6 +80,10 @@ class Spool:
     def __reduce__(self) -> tuple[object, ...]:
         return _make, (self.folder, self.durable)
 
+    def within(self, name: str) -> Spool:
+        """The spool in this one's folder `name`."""
+        return Spool(self.folder / name, durable=self.durable)
+
     @property
     def pending(self) -> bool:
         """Whether events wait here, of any process."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from athena_prefect.errors import StorageUnavailableError
+from athena_prefect.journal.events import Event
 from athena_prefect.journal.journal import Recorded
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.spool import Spool, SpoolingJournal
@@ -90,7 +91,24 @@ def test_what_a_killed_process_had_acknowledged_is_there(
     for writer in {n.rpartition(".")[0] for n in names}:
         order = [int(n.rpartition(".")[2]) for n in names if n.startswith(f"{writer}.")]
         assert order == list(range(len(order))), "in the order in which each thread wrote"
-    assert not spool.pending
+    assert not journal.spool.pending
+
+
+def test_what_was_meant_for_one_database_is_not_drained_into_another(
+    database: Database, tmp_path: Path
+) -> None:
+    class Away(SqlJournal):
+        def append(self, *events: Event, token: int | None = None) -> tuple[Recorded, ...]:
+            raise StorageUnavailableError("away")
+
+    spool = Spool(tmp_path / "spool")
+    SpoolingJournal(Away(database), spool).append(ended("mine"))
+    other = SpoolingJournal(SqlJournal(Database(f"sqlite:///{tmp_path / 'other.db'}")), spool)
+    assert other.append(ended("theirs")) == (Recorded.STORED,)
+    assert len(other.read(RUN)) == 1
+    mine = SpoolingJournal(SqlJournal(database), spool)
+    assert mine.drain().events == 1
+    assert [e.event for e in mine.read(RUN)] == [ended("mine")]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from athena_prefect.errors import LeaseLostError, RecordingError
 from athena_prefect.journal.events import Event
 from athena_prefect.journal.journal import MemoryJournal, Recorded
+from athena_prefect.storage.append import Append, Outcome
 from athena_prefect.storage.db import Database
+from athena_prefect.storage.group_commit import writer_of
 from athena_prefect.storage.sql_journal import SqlJournal
 from tests.storage.facts import NOW, RUN, ended, new_run, started
 
@@ -144,3 +147,38 @@ def test_a_pickled_journal_writes_to_the_same_database(journal: SqlJournal) -> N
     again = pickle.loads(pickle.dumps(journal))
     assert again.database is copy.database, "one set of connections a process"
     copy.database.close()
+
+
+def test_an_interrupted_writer_leaves_the_others_appends_to_the_next(
+    journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.append(started())
+    writer = writer_of(journal.database)
+    real = writer._appender.write
+    entered, release = threading.Event(), threading.Event()
+
+    def interrupted(appends: Sequence[Append]) -> list[Outcome]:
+        entered.set()
+        release.wait()
+        real(appends)  # committed, but nobody was told
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer._appender, "write", interrupted)
+    raised: list[BaseException] = []
+
+    def leader() -> None:
+        try:
+            journal.append(ended("leader"))
+        except KeyboardInterrupt as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=leader)
+    thread.start()
+    entered.wait()
+    monkeypatch.setattr(writer._appender, "write", real)
+    release.set()
+    assert journal.append(ended("follower")) == (Recorded.STORED,)
+    thread.join()
+    assert len(raised) == 1
+    names = [getattr(e.event, "task_id", "") for e in journal.read(RUN)]
+    assert sorted(names) == ["", "follower", "leader"]
