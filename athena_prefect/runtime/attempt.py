@@ -31,6 +31,7 @@ from athena_prefect.runtime.calls import function_of, secret, variable
 from athena_prefect.runtime.child import Job, run_in_child
 from athena_prefect.runtime.context import AttemptContext, Partial, attempt_context
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
+from athena_prefect.runtime.results import attempt_key
 
 logger = logging.getLogger(__name__)
 
@@ -199,9 +200,8 @@ class _Attempt:
         if isinstance(returned, Partial):
             value, share, partial = returned.value, returned.share, True
         relaxed = judge(self.spec.task_id, self.spec.criteria, value)
-        self.finished.checksum = self.recorder.vault.put(
-            self.spec.result_key, value, task_id=self.spec.task_id
-        )
+        key = attempt_key(self.spec.result_key, str(self.task_run.id))
+        self.finished.checksum = self.recorder.vault.put(key, value, task_id=self.spec.task_id)
         self.finished.share = share
         self.finished.outcome = TaskOutcome.PARTIAL if partial or relaxed else TaskOutcome.SUCCESS
         self.finished.reason = relaxed or ""
@@ -342,12 +342,13 @@ def _record_end(spec: AttemptSpec, task_run: TaskRun, state: State[Any]) -> None
     recorder = recorder_for(spec.recording)
     count = max(task_run.run_count, 1)
     finished = _finished.pop((task_run.id, count), None)
+    key = attempt_key(spec.result_key, str(task_run.id))
     events = []
     data: dict[str, Any] = {}
     if finished is None and state.is_completed():
         # Prefect answered from a cache: the body never ran.
         value: Any = cast(Any, state).result(raise_on_failure=False, _sync=True)
-        checksum = recorder.vault.put(spec.result_key, value, task_id=spec.task_id)
+        checksum = recorder.vault.put(key, value, task_id=spec.task_id)
         finished = _Finished(TaskOutcome.SUCCESS, checksum=checksum)
         data["cached"] = True
         events.append(_started(spec, task_run, plain(task_run.start_time or state.timestamp)))
@@ -365,7 +366,7 @@ def _record_end(spec: AttemptSpec, task_run: TaskRun, state: State[Any]) -> None
             state_type=state.type.value,
             state_name=state.name,
             outcome=outcome,
-            result_key=spec.result_key if good else None,
+            result_key=key if good else None,
             reported_by=Reporter.HOOK,
             data=data,
         )

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import logging
 import queue
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -53,6 +56,7 @@ LOOK_SECONDS = 0.5
 class Running:
     """A submitted task (or item) whose body may run."""
 
+    item: Item
     task: PlanTask
     future: PrefectFuture[Any]
     source: str
@@ -74,7 +78,8 @@ class Dispatcher:
     handles: Handles
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     news: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
-    running: dict[Item, Running] = field(default_factory=dict)
+    running: dict[str, Running] = field(default_factory=dict)
+    """By task-run id: a body past its time-out may run beside its successor."""
     ready: dict[Item, datetime] = field(default_factory=dict)
     """What could start but for capacity, and since when."""
     noted: set[Item] = field(default_factory=set)
@@ -85,6 +90,11 @@ class Dispatcher:
     stop_reason: str = ""
     paused: bool = False
     paused_by: str = ""
+    under_way: Counter[str] = field(default_factory=Counter)
+    """How many items of each task are ready or running, those past their time-out apart."""
+    line: list[tuple[float, int, int, Item]] = field(default_factory=list)
+    """What is ready, in the order in which it is to start."""
+    revisions: dict[str, int] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
     """Tasks that have not come to an end."""
     orders: Orders = field(default_factory=Orders)
@@ -121,11 +131,11 @@ class Dispatcher:
         for told in news:
             if callable(told):
                 told()
-        ended = [n for n in news if isinstance(n, tuple)]
+        ended = [n for n in news if isinstance(n, str)]
         if ended:
             self.take_in()
-            for item in ended:
-                self._ended(item)
+            for source in ended:
+                self._ended(self.running.pop(source))
         passed = {t for t, at in self.timers.items() if at <= self.clock()}
         if passed:
             self._look_at(passed)
@@ -144,14 +154,13 @@ class Dispatcher:
 
     def take_in(self) -> None:
         """Fold what others — hooks, other processes — have written since the last time."""
-        try:
+        # What this process has written is known also while the database is away; folding
+        # it again when it is read changes nothing.
+        heard = self.facts.heard_since()
+        with suppress(StorageUnavailableError):
             entries = self.facts.recorder.journal.read(self.facts.plan_run, self.state.position)
-        except StorageUnavailableError:
-            # The recorder tells what this process has spooled meanwhile; see `heard`.
-            self.state = fold(self.facts.heard_since(), self.state)
-            return
-        self.facts.heard_since()
-        self.state = fold_entries(entries, self.state)
+            self.state = fold_entries(entries, self.state)
+        self.state = fold(heard, self.state)
 
     # -- from waiting to ready --------------------------------------------------------------
 
@@ -176,7 +185,8 @@ class Dispatcher:
                 todo += self._make_ready(task)
 
     def _under_way(self, task_id: str) -> bool:
-        return any(t == task_id for t, _ in (*self.running, *self.ready))
+        """Whether the task, or an item of it, is ready or running."""
+        return self.under_way[task_id] > 0
 
     def _make_ready(self, task: PlanTask) -> list[str]:
         try:
@@ -189,7 +199,7 @@ class Dispatcher:
         now = self.clock()
         for item in items:
             if not self.state.task(*item).status.good:
-                self.ready[item] = now
+                self.line_up(item, now)
         if not self._under_way(task.id):
             return self._close(task.id)
         return []
@@ -215,7 +225,9 @@ class Dispatcher:
 
     def input_revision(self, task_id: str) -> int:
         """1 + how often the task or an ancestor was invalidated."""
-        return input_revisions(self.facts.plan, self.state)[task_id]
+        if not self.revisions:
+            self.revisions = input_revisions(self.facts.plan, self.state)
+        return self.revisions[task_id]
 
     def _lost_result(self, task: PlanTask, error: ResultUnreadableError) -> list[str]:
         """A stored result that a task needs cannot be read: make it again, or say why not."""
@@ -241,6 +253,7 @@ class Dispatcher:
             if index is None or self.state.task(task_id, index).in_force
         ]
         self.record(*events)
+        self.revisions = {}
         self.open.add(task_id)
 
     def _skip(self, task_id: str, reason: str) -> list[str]:
@@ -283,11 +296,28 @@ class Dispatcher:
     # -- from ready to running --------------------------------------------------------------
 
     def _start_what_fits(self) -> None:
-        for item in sorted(self.ready, key=lambda i: (*self.frontier.rank(i[0]), i[1] or 0)):
+        for *_, item in tuple(self.line) if not self.capacity.full else ():
             if self.capacity.full:
                 break
-            self._try_to_start(item)
+            if item in self.ready:
+                self._try_to_start(item)
         self._say_what_waits()
+
+    def line_up(self, item: Item, since: datetime) -> None:
+        """Put an item in the line of what could start, the most critical first."""
+        self.ready[item] = since
+        self.under_way[item[0]] += 1
+        insort(self.line, self._place(item))
+
+    def _leave_line(self, item: Item) -> datetime:
+        self.under_way[item[0]] -= 1
+        self.noted.discard(item)
+        del self.line[bisect_left(self.line, self._place(item))]
+        return self.ready.pop(item)
+
+    def _place(self, item: Item) -> tuple[float, int, int, Item]:
+        # The index before the item: None does not compare.
+        return (*self.frontier.rank(item[0]), -1 if item[1] is None else item[1], item)
 
     def _say_what_waits(self) -> None:
         """Tasks that only a slot or a resource holds back: their queue time begins here."""
@@ -307,15 +337,14 @@ class Dispatcher:
         if slots and self.limits is not None:
             impossible = self.limits.impossible(slots)
             if impossible is not None:
-                del self.ready[item]
+                self._leave_line(item)
                 self._look_at(set(self._block(task.id, impossible)))
                 return
             taken = self.limits.take(slots)
             if taken is None:
                 return
             leases = taken
-        since = self.ready.pop(item)
-        self.noted.discard(item)
+        since = self._leave_line(item)
         try:
             future = self.submitter.submit(
                 task, item[1], self.handles, ready=since,
@@ -327,38 +356,33 @@ class Dispatcher:
             self._look_at(set(self._lost_result(task, error)))
             return
         self.capacity.take(demand)
-        self.running[item] = Running(task, future, str(future.task_run_id), demand, leases)
+        self.under_way[task.id] += 1
+        source = str(future.task_run_id)
+        self.running[source] = Running(item, task, future, source, demand, leases)
         self.handles.put(item, future)
-        future.add_done_callback(lambda _, item=item: self.news.put(item))  # type: ignore[misc]
+        future.add_done_callback(lambda _: self.news.put(source))
 
     # -- from running to ended --------------------------------------------------------------
 
-    def _ended(self, item: Item) -> None:
-        running = self.running.pop(item, None)
-        if running is None:
-            return
+    def _ended(self, running: Running) -> None:
+        item = running.item
         self.capacity.give_back(running.demand)
         if running.leases and self.limits is not None:
             self.limits.give_back(running.leases)
         if running.overdue:
             logger.info("task %s: the body that ran past its time-out has ended", item[0])
-        else:
-            self._make_sure_it_is_recorded(item, running)
-        self._after(item)
-
-    def _after(self, item: Item) -> None:
-        """Go on from an item that has ended: its task may be over, or be tried again."""
-        if item in self.running or item in self.ready:
             return
+        self.under_way[item[0]] -= 1
+        self._make_sure_it_is_recorded(item, running)
+        self.close_if_over(item)
+
+    def close_if_over(self, item: Item) -> None:
+        """Go on from an item that has ended: its task is over where nothing is left to try."""
         if not self.state.task(*item).status.good:
             self.handles.drop_failed(item)
-        self.close_if_over(item[0])
-
-    def close_if_over(self, task_id: str) -> None:
-        """End a task of which nothing is left to be tried."""
         # An item that is to be tried again still shows its last failure: it is not over.
-        if not self._under_way(task_id) and self.state.status(task_id).final:
-            self._look_at(set(self._close(task_id)))
+        if not self._under_way(item[0]) and self.state.status(item[0]).final:
+            self._look_at(set(self._close(item[0])))
 
     def _make_sure_it_is_recorded(self, item: Item, running: Running) -> None:
         """The hook has written the end; where it could not, the future knows it."""
@@ -402,7 +426,8 @@ class Dispatcher:
     def settled_by_hand(self, task_id: str) -> None:
         """A command has ended a task that had not started: go on from there."""
         self.handles.forget(task_id)
-        self.ready = {i: at for i, at in self.ready.items() if i[0] != task_id}
+        for item in [i for i in self.ready if i[0] == task_id]:
+            self._leave_line(item)
         self.blocked.pop(task_id, None)
         after = self._close(task_id)
         # What it had blocked may start now.
@@ -422,7 +447,8 @@ class Dispatcher:
     def stopped(self) -> RunEnd:
         """Cancelled: end what can be ended, take back the rest."""
         now = self.clock()
-        for item, running in self.running.items():
+        for running in self.running.values():
+            item = running.item
             attempt = self.state.task(*item).latest
             count = attempt.run_count if attempt and attempt.source == running.source else 1
             abandon(running.future.task_run_id)

@@ -27,6 +27,7 @@ class Handles:
         self._futures: dict[Item, PrefectFuture[Any]] = {}
         self._values: dict[Item, Any] = {}
         self._carried: dict[Item, State[Any]] = {}
+        self._over: dict[str, list[Any]] = {}
 
     def put(self, item: Item, future: PrefectFuture[Any]) -> None:
         """A future of this process; it outranks what was carried."""
@@ -42,6 +43,7 @@ class Handles:
 
     def forget(self, task_id: str) -> None:
         """Forget the results of a task and its items: they are made again."""
+        self._over.clear()
         kept: dict[Item, Any]
         for kept in (self._futures, self._values, self._carried):
             for item in [i for i in kept if i[0] == task_id]:
@@ -118,6 +120,8 @@ class Handles:
     def over(self, task: PlanTask) -> list[Any]:
         """The items that `task` maps over. Raises RunError where they are none."""
         assert task.map_over is not None
+        if task.id in self._over:
+            return self._over[task.id]
         source = task.inputs[task.map_over]
         value = self.value(source)
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
@@ -126,7 +130,8 @@ class Handles:
                 f"{type(value).__name__}; return a list",
                 task_id=task.id,
             )
-        return value if isinstance(value, list) else list(value)
+        items = self._over[task.id] = value if isinstance(value, list) else list(value)
+        return items
 
 
 def carried_state(attempt: Attempt, task_run_id: UUID, *, data: Any = None) -> State[Any]:

@@ -15,7 +15,7 @@ from athena_prefect.journal.events import (
     TaskEventKind,
     TaskOutcome,
 )
-from athena_prefect.runtime.results import result_key
+from athena_prefect.runtime.results import attempt_key, result_key
 from athena_prefect.runtime.submission import definition_of
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Orders:
 
     def _settle(self, dispatcher: Dispatcher, command: Command) -> str | None:
         task = dispatcher.facts.plan.get_task(str(command.data.get("task_id", "")))
-        if any(t == task.id for t, _ in dispatcher.running):
+        if any(r.task.id == task.id for r in dispatcher.running.values()):
             return f"{task.id} is running"
         if dispatcher.state.status(task.id).good:
             return f"{task.id} has already succeeded"
@@ -109,6 +109,7 @@ def _done(dispatcher: Dispatcher, command: Command, task_id: str) -> TaskEvent:
     definition = definition_of(task, task.mode(facts.mode_of(task_id)))
     revision = dispatcher.input_revision(task_id)
     key = result_key(facts.plan_run, task_id, None, definition, revision)
+    key = attempt_key(key, command.command_id)
     checksum = facts.recorder.vault.put(key, command.data.get("result"), task_id=task_id)
     return TaskEvent(
         plan_run=command.plan_run,

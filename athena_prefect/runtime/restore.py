@@ -26,7 +26,7 @@ from athena_prefect.runtime.facts import label
 from athena_prefect.runtime.frontier import input_revisions, results_taken
 from athena_prefect.runtime.handles import carried_state
 from athena_prefect.runtime.reconcile import CARRIED, item_of, missing_events, task_runs_of
-from athena_prefect.runtime.results import result_key
+from athena_prefect.runtime.results import attempt_key, result_key
 from athena_prefect.runtime.submission import definition_of
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def _with_result(dispatcher: Dispatcher, event: TaskEvent, revision: int) -> Tas
     task = facts.plan.get_task(event.task_id)
     definition = definition_of(task, task.mode(facts.mode_of(task.id)))
     key = result_key(facts.plan_run, task.id, event.map_index, definition, revision)
+    key = attempt_key(key, event.source)
     content = facts.recorder.vault.raw(key)
     if content is None:
         return None

@@ -100,6 +100,15 @@ def result_key(
     return f"athena/{plan_run}/{name}-{short}{item}-{definition[:12]}-{input_revision}.pickle"
 
 
+def attempt_key(key: str, source: str) -> str:
+    """`key` as one attempt writes it.
+
+    A body that was taken back but not stopped, here or in a process that was
+    fenced off, may still write: not over its successor's result.
+    """
+    return key.removesuffix(".pickle") + f"-{source.replace('-', '')[-12:]}.pickle"
+
+
 class ResultVault:
     """Pickled results with their checksums in a store."""
 

@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 def watch(dispatcher: Dispatcher) -> None:
     """Take back every attempt that has run past its time-out."""
     now = dispatcher.clock()
-    for item, running in list(dispatcher.running.items()):
-        task = running.task
+    for running in list(dispatcher.running.values()):
+        item, task = running.item, running.task
         if task.timeout is None or running.overdue or dispatcher.submitter.ends_itself(task):
             continue
         attempt = dispatcher.state.task(*item).latest
@@ -59,12 +59,12 @@ def _overdue(
     logger.error("task %s %s (isolation: process can be)", item[0], reason)
     dispatcher.take_in()
     if dispatcher.state.task(*item).status.good:
+        running.overdue = False
         return  # its success was recorded first
+    # From here on the old body only keeps its slot and resources until it ends.
+    dispatcher.under_way[item[0]] -= 1
     dispatcher.tries[item] = dispatcher.tries.get(item, 0) + 1
     if running.task.rerunnable and dispatcher.tries[item] <= running.task.retries:
-        # The old body keeps its slot and resources; the new attempt waits for its own.
-        dispatcher.running[item[0] + "\0" + running.source, item[1]] = dispatcher.running.pop(item)
-        dispatcher.ready[item] = dispatcher.clock()
+        dispatcher.line_up(item, dispatcher.clock())
     else:
-        dispatcher.handles.drop_failed(item)
-        dispatcher.close_if_over(item[0])
+        dispatcher.close_if_over(item)

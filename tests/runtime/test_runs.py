@@ -206,3 +206,45 @@ def test_execution_records_are_in_the_table() -> None:
 def test_the_flows_log_has_no_line_about_our_hooks(caplog: pytest.LogCaptureFixture) -> None:
     run(plan_of({"id": "a", "call": "one"}))
     assert not re.search("athena_record", caplog.text)
+
+
+def test_a_rerunnable_task_is_tried_again_beside_its_overdue_body() -> None:
+    done = run(
+        plan_of(
+            {
+                "id": "slow",
+                "call": "slow_once",
+                "with": {"name": str(uuid4())},
+                "timeout": "500ms",
+                "retries": 1,
+                "rerunnable": True,
+                "resources": {"cpu": 1},
+            },
+            resources={"cpu": {"capacity": 2}},
+        )
+    )
+    assert done.final.is_completed()
+    attempts = done.state.task("slow").attempts
+    assert [a.state_name for a in attempts] == ["TimedOut", "Completed"]
+    assert done.value("slow") == 2
+
+
+def test_a_rerunnable_task_waits_for_the_resources_that_its_overdue_body_keeps() -> None:
+    done = run(
+        plan_of(
+            {
+                "id": "slow",
+                "call": "slow_once",
+                "with": {"name": str(uuid4())},
+                "timeout": "500ms",
+                "retries": 1,
+                "rerunnable": True,
+                "resources": {"cpu": 1},
+            },
+            resources={"cpu": {"capacity": 1}},
+        )
+    )
+    first, second = done.state.task("slow").attempts
+    assert first.started is not None
+    assert second.started is not None
+    assert (second.started - first.started).total_seconds() >= 2.0

@@ -135,3 +135,11 @@ def ready_made(x: int) -> int:
 def cached() -> int:
     _calls["cached"] = _calls.get("cached", 0) + 1
     return 41 + _calls["cached"]
+
+
+def slow_once(name: str) -> int:
+    """Takes two seconds the first time."""
+    _calls[name] = _calls.get(name, 0) + 1
+    mine = _calls[name]
+    time.sleep(2.0 if mine == 1 else 0.0)
+    return mine
