@@ -134,6 +134,9 @@ def status_table(status: RunStatus) -> RenderableType:
     parts: list[RenderableType] = [run_heading(status), Text(forecast_line(status))]
     if status.state.end_reason:
         parts.append(Text(status.state.end_reason, style="red" if status.exit_code else ""))
+    if status.interrupted:
+        resume = f"athena run … --resume {str(status.plan_run)[:8]}"
+        parts.append(Text(f"the process that ran it is gone; go on with {resume}", style="red"))
     return Group(*parts, "", table)
 
 

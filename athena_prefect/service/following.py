@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -49,6 +49,8 @@ class FollowedRun:
     plan_run: UUID
     journal: Journal
     clock: Clock = utc_now
+    dispatched: Callable[[], bool] | None = None
+    """Whether some process runs it now; None where nobody needs to know."""
     events: list[Event] = field(default_factory=list)
     """Every event read so far, in the journal's order."""
     _position: int = 0
@@ -70,13 +72,25 @@ class FollowedRun:
         if monitor is None:
             state = fold_entries(self.journal.read(self.plan_run))
             return self._status(state, now, None, ())
-        monitor.refresh()
-        return self._status(
+        interrupted = self._interrupted(monitor)
+        status = self._status(
             monitor.state,
             now,
             monitor.get_plan_deviation(now=now),
             monitor.task_table(now=now),
         )
+        return replace(status, interrupted=interrupted)
+
+    def _interrupted(self, monitor: ExecutionMonitor) -> bool:
+        monitor.refresh()
+        if self.dispatched is None or monitor.state.end_status is not None:
+            return False
+        # A run that somebody records by hand has no dispatcher.
+        if not monitor.state.run_data.get("flow_run_id") or self.dispatched():
+            return False
+        # Its end may have come between the two looks.
+        monitor.refresh()
+        return monitor.state.end_status is None
 
     def _monitored(self) -> ExecutionMonitor | None:
         if self._monitor is None:

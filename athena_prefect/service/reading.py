@@ -48,6 +48,7 @@ def open_run(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_no
 
     Raises UnknownRunError, StorageError.
     """
+    from athena_prefect.storage.lease import Leases
     from athena_prefect.storage.sql_journal import SqlJournal
 
     database = _database(settings)
@@ -64,6 +65,7 @@ def open_run(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_no
         plan_run=plan_run,
         journal=SqlJournal(database),
         clock=clock,
+        dispatched=lambda: Leases(database).current(plan_run) is not None,
     )
 
 

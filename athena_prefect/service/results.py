@@ -117,6 +117,8 @@ class RunStatus:
     view: RunView
     deviation: PlanDeviation | None
     as_of: datetime
+    interrupted: bool = False
+    """Under way, but the process that ran it is gone."""
 
     @property
     def over(self) -> bool:
@@ -125,11 +127,13 @@ class RunStatus:
 
     @property
     def word(self) -> str:
-        """Not started, running, paused, or how it ended."""
+        """Not started, running, paused, interrupted, or how it ended."""
         if self.state.end_status is not None:
             return self.state.end_status
         if self.state.started is None:
             return "not started"
+        if self.interrupted:
+            return "interrupted"
         return "paused" if self.state.paused else "running"
 
     def count(self, *statuses: Status) -> int:
@@ -138,7 +142,9 @@ class RunStatus:
 
     @property
     def exit_code(self) -> int:
-        """0 done or under way, 1 failed, 3 ended late, cancelled or aborted."""
+        """0 done or under way, 1 failed or interrupted, 3 ended late, cancelled or aborted."""
+        if self.interrupted:
+            return 1
         if not self.over or self.state.end_status == "superseded":
             return 0
         if self.state.end_status in ("cancelled", "aborted"):

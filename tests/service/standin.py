@@ -63,6 +63,8 @@ class StandIn:
     """Seconds a task."""
     stops_after: int | None = None
     """Tasks after which the process is as if killed."""
+    flow_run_id: str | None = None
+    """Prefect's, where the run is to look like one of a dispatcher's."""
     refuses: AthenaError | None = None
     seen: list[dict[str, Any]] = field(default_factory=list)
 
@@ -87,9 +89,8 @@ class StandIn:
         total = timedelta(seconds=self.lasts * len(plan.tasks))
         at = start = datetime.now(UTC) - total - timedelta(seconds=1)
         store.open_run(plan_run, plan, started=start, namespace=settings.namespace)
-        journal.append(
-            RunEvent(plan_run=plan_run, kind=RunEventKind.STARTED, at=start, data={"revision": 1})
-        )
+        data = {"revision": 1, "flow_run_id": self.flow_run_id}
+        journal.append(RunEvent(plan_run=plan_run, kind=RunEventKind.STARTED, at=start, data=data))
         context = ExecutionContext(
             plan_run=plan_run, clock=lambda: start, started_at=start, journal=journal
         )

@@ -8,9 +8,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -31,6 +32,7 @@ from athena_prefect.service.results import RunOutcome, RunStatus, ShownPlan, Unw
 from athena_prefect.service.running import run_plan
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
+from athena_prefect.storage.lease import Leases
 from athena_prefect.storage.sql_journal import SqlJournal
 from tests.service.standin import PLAN, StandIn
 
@@ -151,6 +153,28 @@ def test_looking_at_a_run_writes_nothing(plan_file: Path, settings: AthenaSettin
     memory = MemoryJournal()
     assert set(ReadOnly(memory).append(*followed.poll())) == {Recorded.KNOWN}
     assert memory.read(outcome.plan_run) == ()
+
+
+def test_a_run_whose_process_is_gone_is_interrupted(
+    plan_file: Path, settings: AthenaSettings
+) -> None:
+    outcome = run(plan_file, settings, execute=StandIn(stops_after=1, flow_run_id=str(uuid4())))
+    found = service.status(None, settings=settings)
+    assert (found.word, found.exit_code) == ("interrupted", 1)
+    leases = Leases(Database.open(settings))
+    lease = leases.acquire(outcome.plan_run, "a dispatcher", ttl=timedelta(minutes=1))
+    assert service.status(None, settings=settings).word == "running"
+    leases.release(lease)
+    assert service.status(None, settings=settings).word == "interrupted"
+    run(plan_file, settings, values={}, resume=str(outcome.plan_run))
+    assert service.status(None, settings=settings).word == "completed"
+
+
+def test_a_run_that_somebody_records_by_hand_is_not_interrupted(
+    plan_file: Path, settings: AthenaSettings
+) -> None:
+    run(plan_file, settings, execute=StandIn(stops_after=1))
+    assert service.status(None, settings=settings).word == "running"
 
 
 def test_runs_are_listed_newest_first_within_the_limit(
