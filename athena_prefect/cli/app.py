@@ -131,6 +131,11 @@ def _keep(details: str) -> Path:
 def _settings() -> AthenaSettings:
     from athena_prefect.settings import AthenaSettings
 
+    if os.environ.get("ATHENA_DATABASE_BLOCK"):
+        # A block is read through Prefect, whose import takes seconds: only where it is asked for.
+        from athena_prefect.runtime.blocks import current_settings
+
+        return current_settings()
     return AthenaSettings()
 
 

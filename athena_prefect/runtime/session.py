@@ -36,6 +36,7 @@ from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.attempt import QuietHooks
 from athena_prefect.runtime.baseline import latest_starts, make_baseline
+from athena_prefect.runtime.blocks import current_settings
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.chores import LEASE, chores
 from athena_prefect.runtime.dispatcher import Dispatcher
@@ -86,7 +87,7 @@ def run_session(compiled: Compiled, asked: Asked) -> Any:
     assert context is not None
     assert context.flow_run is not None
     logging.getLogger("prefect.task_runs").addFilter(_QUIET)
-    settings = AthenaSettings()
+    settings = current_settings()
     with get_client(sync_client=True) as client:
         session = Session(
             compiled=compiled,
