@@ -81,3 +81,11 @@ def test_commands_and_their_options_exist(
     shown = capsys.readouterr().out
     for option in (w.partition("=")[0] for w in words if w.startswith("-") and len(w) > 1):
         assert option in shown, f"{where}: athena {' '.join(path)} has no {option}"
+
+
+def test_the_recorded_first_run_is_calm() -> None:
+    lines = (ROOT / "docs" / "recordings" / "first-run.txt").read_text("utf-8").splitlines()
+    assert "exit 0" in lines
+    assert any("finishes in" in line and "deadline" in line for line in lines)
+    loud = re.compile(r"warn|error|traceback|exception", re.IGNORECASE)
+    assert [line for line in lines if loud.search(line)] == []
