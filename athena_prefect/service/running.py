@@ -20,6 +20,7 @@ from athena_prefect.errors import (
     AthenaError,
     InputError,
     ParameterError,
+    PlanDocumentError,
     StorageError,
     StorageUnavailableError,
 )
@@ -152,9 +153,9 @@ def _ordered(
     logical_date: datetime | None,
     report: Path | None,
 ) -> Order:
-    plan = Plan.load(file)
     plan_run, parameters = uuid4(), {}
     if resume is None:
+        plan = Plan.load(file)
         parameters = read_parameters(plan, values)
         _open_database(settings)
     else:
@@ -164,12 +165,8 @@ def _ordered(
                 "a run that is gone on with keeps its parameters and its date; "
                 "leave out --set and --logical-date, or start a new run"
             )
-        if followed.plan.name != plan.name:
-            raise InputError(
-                f"run {followed.plan_run} is one of plan {followed.plan.name!r}, "
-                f"and {file} is plan {plan.name!r}"
-            )
         plan, plan_run = followed.plan, followed.plan_run
+        _same_plan(file, plan, plan_run)
     lacking = without_call(plan)
     if lacking:
         raise InputError(
@@ -188,6 +185,20 @@ def _ordered(
         report=target,
         logs=logs,
     )
+
+
+def _same_plan(file: Path, plan: Plan, plan_run: UUID) -> None:
+    """Refuse to go on with a run under the name of another plan."""
+    try:
+        named = Plan.load(file).name
+    except PlanDocumentError:
+        if not file.exists():
+            raise  # the project is looked for where the file is
+        return  # edited since, and not sound now: the stored revision counts
+    if named != plan.name:
+        raise InputError(
+            f"run {plan_run} is one of plan {plan.name!r}, and {file} is plan {named!r}"
+        )
 
 
 def _open_database(settings: AthenaSettings) -> None:

@@ -252,6 +252,7 @@ def test_a_run_is_gone_on_with_from_its_stored_revision(
     assert stand_in.seen[0]["plan_run"] == first.plan_run
     assert again.final is not None
     assert again.final.plan.description == "Three steps"
+    plan_file.write_text("name: [not sound")
     done = run(plan_file, settings, values={}, resume=str(first.plan_run), execute=StandIn())
     assert (done.exit_code, done.reason) == (
         0,
