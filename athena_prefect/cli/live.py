@@ -118,14 +118,16 @@ class LiveView:
                 "  ▸",
                 Text(row.task_id, style="bold" if row.critical else ""),
                 items,
-                Text(render.seconds(round(now - start, 1)), style="yellow" if late else ""),
+                Text(
+                    render.seconds(max(round(now - start, 1), 0.0)), style="yellow" if late else ""
+                ),
                 Text(of, style="dim"),
             )
         left = len(rows) - MOST_RUNNING
         more = [Text(f"    and {left} more")] if left > 0 else []
         bad = [r for r in status.view.rows if r.status in (Status.FAILURE, Status.BLOCKED)]
         told: list[RenderableType] = [
-            Text(f"  ✗ {r.task_id} {r.status.value}" + (f": {r.detail}" if r.detail else ""), "red")
+            Text(f"  ✗ {r.task_id} {r.status.value}: {render.brief(r.detail)}", "red")
             for r in bad[:MOST_RUNNING]
         ]
         return [table, *more, *told]

@@ -26,7 +26,9 @@ STYLE = {
 }
 RUN_STYLE = {"completed": "green", "running": "yellow", "not started": "dim", "paused": "magenta"}
 MOST_ROWS = 60
-"""Tasks that a table of a plan lists before a run; `athena show` lists all."""
+"""Tasks that a table lists before and after a run; `athena show` and `status` list all."""
+MOST_WORDS = 160
+"""Characters of a reason that are told in a line."""
 
 
 def seconds(value: float | None) -> str:
@@ -95,29 +97,35 @@ def forecast_line(status: RunStatus) -> str:
         return f"took {seconds(view.ended)}"
     if view.finish is None:
         why = status.deviation.reason if status.deviation else ""
-        return "no forecast" + (f": {why}" if why else "")
+        return "no forecast" + (f": {brief(why)}" if why else "")
     low, middle, high = view.finish
     now = view.now or 0.0
     text = f"finishes in {seconds(max(middle - now, 0))}"
     if high - low > 0.005 * max(high, 1):
         text += f" ({seconds(max(low - now, 0))} to {seconds(max(high - now, 0))})"
-    chance = status.deviation.deadline_probability if status.deviation else None
-    if view.deadline is not None and chance is not None:
-        text += f" · deadline {seconds(view.deadline)} met with {percent(chance)}"
+    found = status.deviation
+    if view.deadline is not None and found and found.deadline_probability is not None:
+        chance = percent(found.deadline_probability, found.samples)
+        text += f" · deadline {seconds(view.deadline)} met with {chance}"
     return text
 
 
-def percent(chance: float) -> str:
-    """A probability for people; never 0 % or 100 % for what samples cannot rule out."""
-    if 0 < chance < 0.01:
+def brief(text: str) -> str:
+    """The beginning of `text`, at most 160 characters; the report has all of it."""
+    return text if len(text) <= MOST_WORDS else text[: MOST_WORDS - 1] + "…"
+
+
+def percent(chance: float, samples: int) -> str:
+    """A probability for people; 0 % and 100 % only where nothing was left to chance."""
+    if samples > 1 and chance < 0.01:
         return "<1 %"
-    if 0.99 < chance < 1:
+    if samples > 1 and chance > 0.99:
         return ">99 %"
     return f"{chance:.0%}".replace("%", " %")
 
 
-def status_table(status: RunStatus) -> RenderableType:
-    """A run: its heading, forecast, and one line a task."""
+def status_table(status: RunStatus, limit: int | None = None) -> RenderableType:
+    """A run: its heading, forecast, and one line a task; of more than `limit` what went wrong."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name, right in (
         ("task", False),
@@ -129,11 +137,21 @@ def status_table(status: RunStatus) -> RenderableType:
         ("", False),
     ):
         table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for row in status.view.rows:
+    rows = status.view.rows
+    if limit is not None and len(rows) > limit:
+        rows = tuple(r for r in rows if not r.status.good and r.status is not Status.SKIPPED)
+        rows = tuple(sorted(rows, key=lambda r: r.status is not Status.FAILURE))[:limit]
+    for row in rows:
         table.add_row(*task_cells(row))
+    left = len(status.view.rows) - len(rows)
+    if left:
+        listed = f"athena status {str(status.plan_run)[:8]}"
+        table.caption = Text(f"and {left} more tasks; `{listed}` lists them all")
+        table.caption_justify = "left"
     parts: list[RenderableType] = [run_heading(status), Text(forecast_line(status))]
     if status.state.end_reason:
-        parts.append(Text(status.state.end_reason, style="red" if status.exit_code else ""))
+        why = status.state.end_reason if limit is None else brief(status.state.end_reason)
+        parts.append(Text(why, style="red" if status.exit_code else ""))
     if status.interrupted:
         resume = f"athena run … --resume {str(status.plan_run)[:8]}"
         parts.append(Text(f"the process that ran it is gone; go on with {resume}", style="red"))
@@ -197,7 +215,7 @@ def ending(outcome: RunOutcome) -> RenderableType:
     parts: list[RenderableType] = [""]
     if outcome.final is not None:
         status = outcome.final
-        parts.append(status_table(status))
+        parts.append(status_table(status, MOST_ROWS))
         parts.append("")
         if status.view.deadline is not None and status.view.ended is not None:
             spare = status.view.deadline - status.view.ended

@@ -16,6 +16,8 @@ from athena_prefect.report.gantt import gantt, overview
 from athena_prefect.report.svg import CHART_STYLE, PALETTE, STATUS_CLASS, elapsed
 from athena_prefect.report.view import Row, RunView
 
+MOST_REASON = 600
+"""Characters of a reason."""
 MOST_EVENTS = 2000
 """Events that a page lists; more would make it slow to open. The journal has them all."""
 
@@ -149,7 +151,9 @@ def _facts(view: RunView, state: ExecutionState, deviation: PlanDeviation | None
         interval = f"between {elapsed(low)} and {elapsed(high)}, 8 times in 10"
         facts.append(("Forecast finish", f"after {elapsed(middle)}", interval))
     else:
-        why = deviation.reason if deviation and deviation.reason else "no forecast"
+        why = (
+            shortened_reason(deviation.reason) if deviation and deviation.reason else "no forecast"
+        )
         facts.append(("Forecast finish", "unknown", why))
     if view.planned_finish is not None:
         facts.append(("Baseline finish", f"after {elapsed(view.planned_finish)}", "the plan's P50"))
@@ -197,7 +201,7 @@ def _deadline_fact(view: RunView, deviation: PlanDeviation | None) -> tuple[str,
 
 
 def _reasons(view: RunView, state: ExecutionState, deviation: PlanDeviation | None) -> str:
-    found = [state.end_reason] if state.end_reason else []
+    found = [shortened_reason(state.end_reason)] if state.end_reason else []
     found += [
         f"{r.task_id} {'failed' if r.status is Status.FAILURE else 'is blocked'}"
         + (f": {r.detail}" if r.detail else "")
@@ -205,9 +209,14 @@ def _reasons(view: RunView, state: ExecutionState, deviation: PlanDeviation | No
         if r.status in (Status.FAILURE, Status.BLOCKED)
     ][:20]
     if deviation and deviation.reason and view.ended is None:
-        found.append(deviation.reason)
+        found.append(shortened_reason(deviation.reason))
     found += [f"missing from the record: {gap}" for gap in state.gaps]
     return "".join(f'<p class="reason">{escape(reason)}</p>' for reason in dict.fromkeys(found))
+
+
+def shortened_reason(text: str) -> str:
+    """A reason that lists hundreds of tasks, cut to what can be read; the table has them all."""
+    return text if len(text) <= MOST_REASON else text[: MOST_REASON - 1] + "…"
 
 
 def _gantts(view: RunView) -> str:

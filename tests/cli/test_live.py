@@ -132,11 +132,14 @@ def test_the_forecast_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chance", "words"),
-    [(0, "0 %"), (0.004, "<1 %"), (0.5, "50 %"), (0.999, ">99 %"), (1, "100 %")],
-)
-def test_samples_never_make_certainty(chance: float, words: str) -> None:
-    assert render.percent(chance) == words
+    ("chance", "samples", "words"),
+    [
+        (0, 1000, "<1 %"), (0.004, 1000, "<1 %"), (0.5, 1000, "50 %"), (1, 1000, ">99 %"),
+        (0, 1, "0 %"), (1, 1, "100 %"),
+    ],
+)  # fmt: skip
+def test_samples_never_make_certainty(chance: float, samples: int, words: str) -> None:
+    assert render.percent(chance, samples) == words
 
 
 def test_words_for_where_a_run_stands() -> None:
@@ -153,3 +156,15 @@ def test_words_for_where_a_run_stands() -> None:
         view=replace(status.view, ended=1000.0, deadline=1.0),
     )
     assert late.exit_code == 3
+
+
+def test_the_ending_of_a_large_run_lists_what_went_wrong_first() -> None:
+    status = standing(500)
+    rows = (*status.view.rows[:-1], replace(status.view.rows[-1], status=Status.FAILURE))
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(render.status_table(replace(status, view=replace(status.view, rows=rows)), 60))
+    lines = text(console).splitlines()
+    assert len(lines) < 80
+    assert rows[-1].task_id in next(line for line in lines if "failure" in line)
+    assert "lists them all" in text(console)
+    assert len(render.brief("x" * 1000)) == 160
