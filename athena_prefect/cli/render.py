@@ -143,11 +143,10 @@ def status_table(status: RunStatus, limit: int | None = None) -> RenderableType:
         rows = tuple(sorted(rows, key=lambda r: r.status is not Status.FAILURE))[:limit]
     for row in rows:
         table.add_row(*task_cells(row))
-    left = len(status.view.rows) - len(rows)
+    note, left = "", len(status.view.rows) - len(rows)
     if left:
         listed = f"athena status {str(status.plan_run)[:8]}"
-        table.caption = Text(f"and {left} more tasks; `{listed}` lists them all")
-        table.caption_justify = "left"
+        note = f"{left} more tasks; `{listed}` lists them all"
     parts: list[RenderableType] = [run_heading(status), Text(forecast_line(status))]
     if status.state.end_reason:
         why = status.state.end_reason if limit is None else brief(status.state.end_reason)
@@ -155,7 +154,7 @@ def status_table(status: RunStatus, limit: int | None = None) -> RenderableType:
     if status.interrupted:
         resume = f"athena run … --resume {str(status.plan_run)[:8]}"
         parts.append(Text(f"the process that ran it is gone; go on with {resume}", style="red"))
-    return Group(*parts, "", table)
+    return Group(*parts, "", *([table] if rows else []), *([Text(note, "dim")] if note else []))
 
 
 def run_heading(status: RunStatus) -> Text:

@@ -45,6 +45,8 @@ _SERVER_ENV = {
     "PREFECT_UI_ENABLED": "0",
     # One second rather than five, so that the end of a command does not wait for it.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    # A transaction for each of the states of 500 tasks takes longer than the tasks.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
 }
 _QUIET_ENV = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
@@ -68,27 +70,32 @@ class Api:
         if not self.temporary:
             return True  # it stays, and takes what is still under way
         end = time.monotonic() + timeout
+        before: object = None
         while time.monotonic() < end:
-            if self._recorded(flow_run, tasks):
+            lacking = self._lacking(flow_run, len(set(tasks)))
+            if not any(lacking):
                 return True
+            if lacking != before:
+                # A long run's records take their time; they must not stand still.
+                before, end = lacking, time.monotonic() + timeout
             time.sleep(0.2)
         return False
 
-    def _recorded(self, flow_run: UUID, tasks: Sequence[str]) -> bool:
+    def _lacking(self, flow_run: UUID, tasks: int) -> tuple[int, int, int]:
+        """How many flow runs and task runs are not over yet, and how many task runs are missing."""
         runs = {"id": {"any_": [str(flow_run)]}}
         open_states = {"type": {"any_": ["RUNNING", "SCHEDULED", "PENDING", "CANCELLING"]}}
         try:
-            if _post(self.url, "flow_runs/count", {"flow_runs": {**runs, "state": open_states}}):
-                return False
+            body: dict[str, Any] = {"flow_runs": {**runs, "state": open_states}}
+            flows = _post(self.url, "flow_runs/count", body)
             # A task whose upstream failed stays NotReady, of type PENDING, for ever.
             open_states["type"]["any_"].remove("PENDING")
-            body: dict[str, Any] = {"flow_runs": runs, "task_runs": {"state": open_states}}
-            if _post(self.url, "task_runs/count", body):
-                return False
+            body = {"flow_runs": runs, "task_runs": {"state": open_states}}
+            under_way = _post(self.url, "task_runs/count", body)
             known = _post(self.url, "task_runs/count", {"flow_runs": runs})
         except (OSError, ValueError):
-            return False
-        return bool(known >= len(set(tasks)))
+            return 1, tasks, tasks
+        return int(flows), int(under_way), max(tasks - int(known), 0)
 
 
 @contextmanager

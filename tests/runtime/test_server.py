@@ -29,7 +29,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = b"true" if self.path.endswith("health") else COUNTS[task_runs].pop(0)
         self.send_response(200); self.end_headers(); self.wfile.write(body)
     do_GET = do_POST = answer
-COUNTS = {False: [b"1", b"0", b"0"], True: [b"2", b"0", b"2"]}
+COUNTS = {False: [b"1", b"0", b"0"], True: [b"2", b"0", b"1", b"1", b"0", b"2"]}
 web = http.server.HTTPServer(("127.0.0.1", 0), Handler)
 os.write(1, f"{web.server_address[1]}\\n".encode())
 os.dup2(2, 1)
