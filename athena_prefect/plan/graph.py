@@ -232,6 +232,8 @@ class Layout:
         levels = network.levels
         before = np.concatenate(([0], np.cumsum(has_heads)))
         self.bounds: list[int] = levels.tolist()
+        # Where each place's arcs begin, counted from the first arc of its level.
+        self.in_offset = self.in_ptr[:-1] - np.repeat(self.in_ptr[levels[:-1]], np.diff(levels))
         # Nodes that have successors come first in their level.
         self.inner: list[int] = (levels[:-1] + before[levels[1:]] - before[levels[:-1]]).tolist()
 

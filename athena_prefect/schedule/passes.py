@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from athena_prefect.plan.graph import Floats, Ints, Network
+from athena_prefect.plan.graph import NARROW, Floats, Ints, Network
 
 TOLERANCE = 1e-6
 """Seconds below which two moments are the same: the resolution of a `timedelta`."""
@@ -30,29 +30,36 @@ def forward(
     floor: Floats | float = 0.0,
     lag: Floats | None = None,
 ) -> tuple[Floats, Floats]:
-    """Earliest starts and finishes, each of shape (n,), in seconds.
+    """Earliest starts and finishes, each of the shape of `durations`, in seconds.
 
-    A start is the latest of its `floor` and of its predecessors' finishes plus
-    lag; `lag` replaces the network's own, arc by arc as in ``network.pred``
-    (−inf takes an arc out).
+    `durations` of shape (n,), or (n, k) for k cases at once. A start is the latest
+    of its `floor` and of its predecessors' finishes plus lag; `lag` replaces the
+    network's own, arc by arc as in ``network.pred`` (−inf takes an arc out).
     """
     weights = network.pred_lag if lag is None else lag
     floors = np.broadcast_to(np.asarray(floor, dtype=np.float64), (len(network),))
-    if network.narrow:
-        return _forward_in_a_loop(network, durations, floors, weights)
+    if durations.ndim == 1:
+        if network.narrow:
+            return _forward_in_a_loop(network, durations, floors, weights)
+    elif len(network) * durations.shape[1] < NARROW * len(network.levels):
+        passes = [_forward_in_a_loop(network, d, floors, weights) for d in durations.T]
+        return np.stack([p[0] for p in passes], axis=1), np.stack([p[1] for p in passes], axis=1)
     layout, order = network.layout, network.order
-    bounds, tails, ptr = layout.bounds, layout.in_tail, layout.in_ptr
-    weight = weights[layout.in_arc]
-    start = floors[order]
-    length = durations[order]
+    bounds, tails, ptr = layout.bounds, layout.in_tail, layout.in_ptr.tolist()
+    weight, start, length = weights[layout.in_arc], floors[order], durations[order]
+    if durations.ndim == 2:
+        weight = weight[:, None]
+        start = np.repeat(start[:, None], durations.shape[1], axis=1)
     finish = start + length
+    offsets = layout.in_offset
     for a, b in pairwise(bounds[1:]):
-        row = slice(ptr[a], ptr[b])
-        reached = finish[tails[row]]
-        reached += weight[row]
-        begin = np.maximum(np.maximum.reduceat(reached, ptr[a:b] - ptr[a]), start[a:b])
+        low, high = ptr[a], ptr[b]
+        reached = finish[tails[low:high]]
+        reached += weight[low:high]
+        begin = np.maximum.reduceat(reached, offsets[a:b])
+        np.maximum(begin, start[a:b], out=begin)
         start[a:b] = begin
-        finish[a:b] = begin + length[a:b]
+        np.add(begin, length[a:b], out=finish[a:b])
     return _restored(order, start), _restored(order, finish)
 
 

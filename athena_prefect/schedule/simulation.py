@@ -1,11 +1,11 @@
 """Seeded Monte Carlo on a schedule's partial order: when a run will be over, and how sure that is.
 
-Times are in seconds from the start of the run. All samples are deviations, in
-float32, from one reference run that is reckoned in float64: what is certain is
-exact, and what is not loses nothing to the length of the run. An activity whose
-duration is not one number draws in each scenario one of the quantiles of its
-distribution. It draws whatever its state, so that equal seeds give equal luck
-(common random numbers): two forecasts differ by what has happened, not by chance.
+Times are in seconds from the start of the run. What is certain is reckoned in
+float64; what varies in float32, counted from the present, so that a moment is
+off by some 1e-7 of the time that is left. An activity whose duration is not one
+number draws in each scenario one of the quantiles of its distribution. It draws
+whatever its state, so that equal seeds give equal luck (common random numbers):
+two forecasts differ by what has happened, not by chance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from athena_prefect.errors import PlanError
 from athena_prefect.plan.graph import Bools, Floats, Ints, Network
-from athena_prefect.schedule.beta_pert import LEVELS, deviation_rows
+from athena_prefect.schedule.beta_pert import LEVELS, single_rows
 from athena_prefect.schedule.partial_order import ResourceArcs
 from athena_prefect.schedule.passes import TOLERANCE
 from athena_prefect.schedule.problem import Problem
@@ -38,27 +38,27 @@ BLOCK = 64
 class Samples:
     """Samples of one moment of every activity, seconds from the start of the run."""
 
-    constant: Floats
-    """The moment where it is certain, and what `deviations` are added to, shape (n,)."""
+    certain: Floats
+    """The moment where it does not vary, shape (n,)."""
     nodes: Ints
     """The activities whose moment varies."""
-    deviations: Singles
-    """Shape (nodes, samples)."""
+    origin: float
+    varying: Singles
+    """Their moments, counted from `origin`, shape (nodes, samples)."""
 
     def of(self, activity: int) -> Floats:
         """All samples of one activity, shape (samples,), in the order of the scenarios."""
         row = np.flatnonzero(self.nodes == activity)
-        size = self.deviations.shape[1]
         if not row.size:
-            return np.full(size, self.constant[activity])
-        result: Floats = self.constant[activity] + self.deviations[row[0]].astype(np.float64)
-        return result
+            return np.full(self.varying.shape[1], self.certain[activity])
+        moments: Floats = self.origin + self.varying[row[0]].astype(np.float64)
+        return moments
 
     def quantile(self, q: float) -> Floats:
         """The quantile of each activity, shape (n,)."""
-        result = self.constant.copy()
+        result = self.certain.copy()
         if self.nodes.size:
-            result[self.nodes] += np.quantile(self.deviations, q, axis=1)
+            result[self.nodes] = self.origin + np.quantile(self.varying, q, axis=1)
         return result
 
 
@@ -167,11 +167,11 @@ def _require_durations(problem: Problem, left_out: Bools | None, finished: Float
 
 
 class _Step(NamedTuple):
-    """How the start of one varying activity follows from others, all as deviations."""
+    """How the start of one row follows from others; seconds from the present."""
 
     row: int
     sources: list[tuple[int, float]]
-    """Rows, and by how much each is before the start in the reference run."""
+    """The rows that it waits for, and the lags after them."""
     floor: float | None
     """What the start is never before; None where the sources see to that."""
 
@@ -217,18 +217,21 @@ class _Run:
         """What to reckon, in topological order; arcs that never bind are left out."""
         at, network = self.at, self.at.network
         has_row = self.row_of >= 0
-        heads, tails, slack = network.heads, network.pred, at.slack
-        floor = at.least_start
+        heads, tails = network.heads, network.pred
         binding = has_row[heads] & has_row[tails] & (at.lag > NEVER)
         if not self.all_rows:
-            binding &= at.most[tails] - slack > floor[heads]
+            binding &= at.most[tails] + at.lag > at.least_start[heads]
         arcs = np.flatnonzero(binding)
-        sure = np.full(len(at.problem), NEVER)
-        np.maximum.at(sure, heads[arcs], at.least[tails[arcs]] - slack[arcs])
-        covered: list[bool] = (sure >= floor).tolist()
-        begin = np.searchsorted(heads[arcs], np.arange(len(at.problem) + 1)).tolist()
-        sources = list(zip(self.row_of[tails[arcs]].tolist(), slack[arcs].tolist(), strict=True))
-        floors, rows = floor.tolist(), self.row_of.tolist()
+        first = np.searchsorted(heads[arcs], np.arange(len(at.problem) + 1))
+        some = np.flatnonzero(np.diff(first))
+        surely = np.full(len(at.problem), NEVER)
+        if some.size:
+            reached = at.least[tails[arcs]] + at.lag[arcs]
+            surely[some] = np.maximum.reduceat(reached, first[some])
+        covered: list[bool] = (surely >= at.least_start).tolist()
+        floors: list[float] = (at.least_start - at.now).tolist()
+        sources = list(zip(self.row_of[tails[arcs]].tolist(), at.lag[arcs].tolist(), strict=True))
+        begin, rows = first.tolist(), self.row_of.tolist()
         return [
             _Step(rows[i], sources[begin[i] : begin[i + 1]], None if covered[i] else floors[i])
             for i in network.order[has_row[network.order]].tolist()
@@ -255,8 +258,8 @@ class _Run:
             makespans=makespans,
             late=None if late is None else late.share(self.samples),
             criticality=self._criticality(),
-            start_samples=self._kept(self.starts, at.starts + at.least_start),
-            finish_samples=self._kept(self.finishes, at.finishes + at.least),
+            start_samples=self._kept(self.starts, at.least_start),
+            finish_samples=self._kept(self.finishes, at.least),
         )
 
     def _chunks(self) -> Iterator[slice]:
@@ -264,7 +267,7 @@ class _Run:
             yield slice(first, min(first + self.width, self.samples))
 
     def _draw(self, rows: Singles) -> None:
-        """Fill `rows` with the deviations of durations from the reference run."""
+        """Fill `rows` with durations."""
         at, size = self.at, rows.shape[1]
         drawn = 0
         offsets = (np.arange(BLOCK) * LEVELS)[:, None]
@@ -282,24 +285,20 @@ class _Run:
             places = codes + offsets[: len(block)]
             np.take(tables.ravel(), places, out=rows[drawn : drawn + len(block)], mode="clip")
             drawn += len(block)
-        rows[drawn:] = 0.0
+        rows[drawn:] = at.durations[self.nodes[drawn:], None]
 
     def _tables(self, block: Ints) -> Singles:
-        at = self.at
-        tables = deviation_rows(at.problem.estimates[block], at.durations[block])
-        for k, i in enumerate(block.tolist()):
-            if i in at.remaining:
-                tables[k] = at.remaining[i] - at.durations[i]
+        tables = single_rows(self.at.problem.estimates[block])
+        for k, i in enumerate(block.tolist() if self.at.remaining else ()):
+            if i in self.at.remaining:
+                tables[k] = self.at.remaining[i]
         return tables
 
-    def _kept(self, rows: Singles | None, constant: Floats) -> Samples | None:
+    def _kept(self, rows: Singles | None, certain: Floats) -> Samples | None:
         if rows is None:
             return None
-        reference = self.at.starts if rows is self.starts else self.at.finishes
-        base = constant.copy()
-        base[self.nodes] = reference[self.nodes]
-        base[self.at.left_out] = np.nan
-        return Samples(constant=base, nodes=self.nodes, deviations=rows)
+        moments = np.where(self.at.left_out, np.nan, certain)
+        return Samples(certain=moments, nodes=self.nodes, origin=self.at.now, varying=rows)
 
     def _criticality(self) -> Floats | None:
         if self.critical is None:
@@ -315,24 +314,26 @@ def _propagate(steps: list[_Step], matrix: Singles, kept: Singles | None) -> Non
     starts = None if kept is None else list(kept)
     one, two = np.empty((2, matrix.shape[1]), dtype=np.float32)
     for step in steps:
-        row = rows[step.row]
+        place = step[0]
         start = _start(step, rows, one, two)
         if starts is not None:
-            starts[step.row][:] = start
-        np.add(row, start, out=row)
+            starts[place][:] = start
+        row = rows[place]
+        np.add(row, start, row)
 
 
-def _start(step: _Step, rows: list[Singles], one: Singles, two: Singles) -> Singles | float:
-    """Deviations of a start; `one` and `two` are scratch rows."""
+def _start(step: _Step, rows: list[Singles], one: Singles, two: Singles) -> Singles | np.float32:
+    """Starts of one activity, from the present; `one` and `two` are scratch rows."""
     start: Singles | None = None
-    for source, slack in step.sources:
+    _, sources, floor = step
+    for source, lag in sources:
         reached = rows[source]
-        if slack:
-            reached = np.subtract(reached, slack, out=one if start is None else two)
+        if lag:
+            reached = np.add(reached, lag, out=one if start is None else two)
         start = reached if start is None else np.maximum(start, reached, out=one)
     if start is None:
-        return step.floor or 0.0
-    return start if step.floor is None else np.maximum(start, step.floor, out=one)
+        return np.float32(floor or 0.0)
+    return start if floor is None else np.maximum(start, floor, out=one)
 
 
 class _End:
@@ -340,30 +341,24 @@ class _End:
 
     def __init__(self, at: Situation, row_of: Ints) -> None:
         ends = np.flatnonzero(at.ends)
-        self.reference = float(at.finishes[ends].max(initial=0.0))
-        surely = float((at.finishes[ends] + at.least[ends]).max(initial=0.0))
-        self.floor = surely - self.reference
-        last = ends[(row_of[ends] >= 0) & (at.finishes[ends] + at.most[ends] >= surely)]
-        self.rows = list(
-            zip(
-                row_of[last].tolist(),
-                (self.reference - at.finishes[last]).tolist(),
-                strict=True,
-            )
-        )
+        self.now = at.now
+        self.floor = float(at.least[ends].max(initial=0.0))
+        last = ends[(row_of[ends] >= 0) & (at.most[ends] >= self.floor)]
+        self.rows: list[int] = row_of[last].tolist()
+        self.varies = bool((at.most[ends] > self.floor).any())
 
-    def deviations(self, rows: Singles) -> Singles:
-        """Of each scenario, from the reference run's end."""
-        result = np.full(rows.shape[1], self.floor, dtype=np.float32)
-        for row, slack in self.rows:
-            np.maximum(result, rows[row] - slack, out=result)
+    def moments(self, rows: Singles) -> Singles:
+        """Of each scenario, from the present."""
+        result = np.full(rows.shape[1], self.floor - self.now, dtype=np.float32)
+        for row in self.rows:
+            np.maximum(result, rows[row], out=result)
         return result
 
     def of(self, rows: Singles) -> Floats:
         """Finish of all in each scenario, in seconds from the start of the run."""
-        if not self.rows:
-            return np.full(rows.shape[1], self.reference + self.floor)
-        result: Floats = self.reference + self.deviations(rows).astype(np.float64)
+        if not self.varies:
+            return np.full(rows.shape[1], self.floor)
+        result: Floats = self.now + self.moments(rows).astype(np.float64)
         return result
 
 
@@ -371,16 +366,14 @@ class _Lateness:
     """In how many scenarios each activity passes its limit."""
 
     def __init__(self, at: Situation, nodes: Ints, limits: Floats) -> None:
-        if limits.shape != at.finishes.shape:
+        if limits.shape != at.least.shape:
             raise PlanError(f"{len(at.problem)} activities, but limits of shape {limits.shape}")
-        margin = limits + TOLERANCE - at.finishes
-        self.result = np.where(at.least > margin, 1.0, 0.0)
+        last = limits + TOLERANCE
+        self.result = np.where(at.least > last, 1.0, 0.0)
         self.result[at.left_out] = np.nan
-        open_ = (at.least[nodes] <= margin[nodes]) & (margin[nodes] < at.most[nodes])
-        rows = np.flatnonzero(open_)
-        self.nodes = nodes[rows]
-        self.rows = rows
-        self.margins = margin[self.nodes].astype(np.float32)[:, None]
+        rows = np.flatnonzero((at.least[nodes] <= last[nodes]) & (last[nodes] < at.most[nodes]))
+        self.nodes, self.rows = nodes[rows], rows
+        self.margins = (last[self.nodes] - at.now).astype(np.float32)[:, None]
         self.hits = np.zeros(len(rows), dtype=np.int64)
 
     def count(self, rows: Singles) -> None:
@@ -400,14 +393,15 @@ def _critical(steps: list[_Step], matrix: Singles, end: _End) -> Ints:
     """In how many scenarios each row is on a longest path."""
     rows = list(matrix)
     on_path = np.zeros(matrix.shape, dtype=np.bool_)
-    last = end.deviations(matrix)
-    for row, slack in end.rows:
-        np.equal(rows[row] - slack, last, out=on_path[row])
+    last = end.moments(matrix)
+    for row in end.rows:
+        np.equal(rows[row], last, out=on_path[row])
     one, two = np.empty((2, matrix.shape[1]), dtype=np.float32)
     for step in reversed(steps):
-        if step.sources and on_path[step.row].any():
+        place, sources, _ = step
+        if sources and on_path[place].any():
             start = _start(step, rows, one, two)
-            for source, slack in step.sources:
-                on_path[source] |= on_path[step.row] & (rows[source] - slack == start)
+            for source, lag in sources:
+                on_path[source] |= on_path[place] & (rows[source] + np.float32(lag) == start)
     hits: Ints = on_path.sum(axis=1)
     return hits

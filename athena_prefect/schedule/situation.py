@@ -1,4 +1,4 @@
-"""Where a run stands, as a longest-path problem: what is fixed, what may vary, and how far."""
+"""Where a run stands, as a longest-path problem: what is fixed, what varies, how far."""
 
 from __future__ import annotations
 
@@ -19,34 +19,31 @@ NEVER = -np.inf
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Situation:
-    """A reference run of what is left of a problem, and the bounds of all other runs.
+    """What is left of a problem at a moment, with the bounds of all its outcomes.
 
-    Arrays are of shape (n,) or, for arcs, in the order of ``network.pred``.
+    Arrays are of shape (n,) or, for arcs, in the order of ``network.pred``. Seconds.
     """
 
     problem: Problem
     network: Network
     """Precedence and resource arcs."""
+    now: float
     lag: Floats
     """Lag of each arc; −inf where it does not count: into what has begun, to or from what is
     left out."""
     left_out: Bools
-    durations: Floats
-    """Durations in the reference run."""
     remaining: dict[int, Floats]
     """Quantiles of the durations of what runs and is uncertain."""
     uncertain: Bools
-    """The activities whose duration varies between runs."""
-    starts: Floats
-    finishes: Floats
-    slack: Floats
-    """Seconds by which each arc does not bind in the reference run; inf where it does not count."""
+    """The activities whose duration varies."""
+    durations: Floats
+    """Durations of all others."""
     least_start: Floats
-    """Least deviation of a start from the reference run."""
+    """Earliest start there may be."""
     least: Floats
-    """Least deviation of a finish."""
+    """Earliest finish there may be."""
     most: Floats
-    """Largest deviation of a finish."""
+    """Latest finish there may be."""
 
     @classmethod
     def of(
@@ -71,44 +68,38 @@ class Situation:
             raise PlanError("an activity finished before it started")
         running = begun & np.isnan(done_at)
         network = _turned(problem, arcs, network, running, begun | out)
-        durations, remaining = _durations(problem, now - began_at, running & ~out)
-        durations = np.where(begun & ~running, done_at - began_at, durations)
-        durations = np.where(out, 0.0, durations)
+        certain, remaining = _durations(problem, now - began_at, running & ~out)
+        certain = np.where(begun & ~running, done_at - began_at, certain)
+        certain[out] = 0.0
+        uncertain = problem.uncertain & ~begun & ~out
+        spread = np.stack((certain, certain), axis=1)
+        spread[uncertain] = problem.estimates[uncertain][:, [0, 2]]
+        for i, row in remaining.items():
+            spread[i] = row[0], row[-1]
+            uncertain[i] = True
         floor = np.maximum(now, 0.0 if release is None else release)
         floor = np.where(begun, began_at, floor)
         live: Bools = ~(begun[network.heads] | out[network.heads] | out[network.pred])
         lag = np.where(live, network.pred_lag, NEVER)
-        starts, finishes = forward(network, durations, floor=floor, lag=lag)
-        slack = starts[network.heads] - (finishes[network.pred] + lag)
-        uncertain = problem.uncertain & ~begun & ~out
-        shortest = np.where(uncertain, problem.estimates[:, 0] - durations, 0.0)
-        longest = np.where(uncertain, problem.estimates[:, 2] - durations, 0.0)
-        for i, row in remaining.items():
-            shortest[i], longest[i] = row[0] - durations[i], row[-1] - durations[i]
-            uncertain[i] = True
-        early = np.where(begun | out, 0.0, floor - starts)
-        least_start, least = forward(network, shortest, floor=early, lag=-slack)
-        _, most = forward(network, longest, floor=early, lag=-slack)
+        starts, finishes = forward(network, spread, floor=floor, lag=lag)
         return cls(
             problem=problem,
             network=network,
+            now=now,
             lag=lag,
             left_out=out,
-            durations=durations,
             remaining=remaining,
             uncertain=uncertain,
-            starts=starts,
-            finishes=finishes,
-            slack=slack,
-            least_start=least_start,
-            least=least,
-            most=most,
+            durations=certain,
+            least_start=starts[:, 0],
+            least=finishes[:, 0],
+            most=finishes[:, 1],
         )
 
     @property
     def varying(self) -> Bools:
         """The activities whose finish differs between runs."""
-        mask: Bools = self.most > self.least
+        mask: Bools = (self.most > self.least) & ~self.left_out
         return mask
 
     @property
@@ -152,12 +143,12 @@ def _turned(
 def _durations(
     problem: Problem, elapsed: Floats, running: Bools
 ) -> tuple[Floats, dict[int, Floats]]:
-    """Durations of the reference run, and the rest of what runs and is uncertain."""
+    """Durations, where they are certain, and the quantiles of what runs and is uncertain."""
     durations = problem.durations.copy()
     remaining: dict[int, Floats] = {}
     for i in np.flatnonzero(running).tolist():
         row = remaining_row(problem.estimates[i], float(elapsed[i]))
-        durations[i] = row[0] if row[0] == row[-1] else row.mean()
+        durations[i] = row[0]
         if row[0] < row[-1]:
             remaining[i] = row
     return durations, remaining
