@@ -40,3 +40,12 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with prefect_server(tmp_path_factory.mktemp("server") / "server.log") as api:
         yield api.url
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a Prefect server come last: the most are without, and say at once what broke.
+
+    Prefect's threads live on when their tests are over, and draw random numbers
+    while hypothesis makes examples, which it takes for a flaw of the test.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("prefect") is not None)

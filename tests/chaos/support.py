@@ -26,7 +26,7 @@ def thirty_tasks(folder: Path, seconds: float = 0.15) -> Path:
             tasks.append(
                 {
                     "id": f"t{layer}{place}",
-                    "call": "steps:note",
+                    "call": "deeds:note",
                     "with": {"folder": str(folder), "name": f"t{layer}{place}", "seconds": seconds},
                     "depends_on": before,
                     "duration": f"{seconds}s",

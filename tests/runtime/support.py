@@ -16,8 +16,8 @@ PROJECT = Path(__file__).parent / "project"
 
 
 def plan_of(*tasks: dict[str, Any], name: str = "test-plan", **more: Any) -> Plan:
-    """A plan of `tasks`, whose calls are functions of the test project's `steps`."""
-    full = [{**t, **({"call": f"steps:{t['call']}"} if "call" in t else {})} for t in tasks]
+    """A plan of `tasks`, whose calls are functions of the test project's `deeds`."""
+    full = [{**t, **({"call": f"deeds:{t['call']}"} if "call" in t else {})} for t in tasks]
     return Plan.model_validate({"name": name, "tasks": full, **more})
 
 
