@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from athena_prefect.errors import ParameterError
 from athena_prefect.plan.references import resolve
 
 
+@cache
 def target_of(reference: str, root: Path) -> Any:
-    """What `reference` names: a function, or a Prefect task. Raises CallableError."""
+    """What `reference` names: a function, or a Prefect task. Raises CallableError.
+
+    Looked up once a process: every attempt asks for it.
+    """
     return resolve(reference, root)
 
 

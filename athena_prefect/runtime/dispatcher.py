@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -34,7 +35,7 @@ from athena_prefect.journal.events import (
 )
 from athena_prefect.journal.state import ExecutionState, Item, Status, evolve, fold, fold_entries
 from athena_prefect.plan.expectation import field_of
-from athena_prefect.plan.model import PlanTask
+from athena_prefect.plan.model import PlanTask, RunnerKind
 from athena_prefect.runtime.attempt import abandon
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.ending import RunEnd, how_it_ended, settled
@@ -95,6 +96,7 @@ class Dispatcher:
     line: list[tuple[float, int, int, Item]] = field(default_factory=list)
     """What is ready, in the order in which it is to start."""
     revisions: dict[str, int] = field(default_factory=dict)
+    last_read: float = 0.0
     open: set[str] = field(default_factory=set)
     """Tasks that have not come to an end."""
     orders: Orders = field(default_factory=Orders)
@@ -152,15 +154,29 @@ class Dispatcher:
         for event in events:
             self.state = evolve(self.state, event)
 
-    def take_in(self) -> None:
-        """Fold what others — hooks, other processes — have written since the last time."""
+    def take_in(self, *, fresh: bool = False) -> None:
+        """Fold what others — hooks, other processes — have written since the last time.
+
+        The journal is read at most every `LOOK_SECONDS` where this process hears
+        of every event itself, unless its order is what counts (`fresh`).
+        """
         # What this process has written is known also while the database is away; folding
         # it again when it is read changes nothing.
         heard = self.facts.heard_since()
+        if fresh or self._may_have_news():
+            self.last_read = monotonic()
+            self._read()
+        self.state = fold(heard, self.state)
+
+    def _may_have_news(self) -> bool:
+        # Threads of this process are heard; of others the journal has to tell.
+        heard_all = self.facts.plan.runner.kind is RunnerKind.THREADS
+        return not heard_all or monotonic() - self.last_read >= LOOK_SECONDS
+
+    def _read(self) -> None:
         with suppress(StorageUnavailableError):
             entries = self.facts.recorder.journal.read(self.facts.plan_run, self.state.position)
             self.state = fold_entries(entries, self.state)
-        self.state = fold(heard, self.state)
 
     # -- from waiting to ready --------------------------------------------------------------
 
@@ -473,6 +489,6 @@ class Dispatcher:
         return RunEnd(status="cancelled", reason=self.stop_reason)
 
     def _end(self) -> RunEnd:
-        self.take_in()
+        self.take_in(fresh=True)
         self.orders.close(self)
         return how_it_ended(self.facts.plan, self.state, self.blocked)

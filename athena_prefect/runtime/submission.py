@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
@@ -55,6 +55,7 @@ class Submitter:
         self._facts = facts
         self._targets: dict[str, Any] = {}
         self._bases: dict[str, Task[..., Any]] = {}
+        self._made: Task[..., Any] | None = None
         for task in facts.plan.tasks:
             mode = task.mode(facts.mode_of(task.id))
             if mode.call is not None:
@@ -200,14 +201,26 @@ class Submitter:
                 base.timeout_seconds = None  # on a thread it is the dispatcher's to keep
             return base
         function = getattr(target, "__doc__", None)
-        return Task(
-            fn=body,
-            name=task.id,
-            description=task.description or inspect.cleandoc(function or "") or None,
-            persist_result=False,  # results are ours to keep, checked and with a checksum
-            cache_policy=NO_CACHE,
-            **options,
-        )
+        made = cast(Any, copy.copy(self._template(body)))
+        made.name = made.task_key = task.id
+        made.description = task.description or inspect.cleandoc(function or "") or None
+        made.tags = set(options["tags"])
+        made.retries = options.get("retries", 0)
+        made.retry_delay_seconds = options.get("retry_delay_seconds")
+        made.timeout_seconds = options.get("timeout_seconds")
+        made.isasync = self._asynchronous(task)
+        return cast("Task[..., Any]", made)
+
+    def _template(self, body: Callable[..., Any]) -> Task[..., Any]:
+        """One task to copy: making one reads and hashes its source, which costs a millisecond."""
+        if self._made is None:
+            self._made = Task(
+                fn=body,
+                name="template",
+                persist_result=False,  # results are ours to keep, checked and with a checksum
+                cache_policy=NO_CACHE,
+            )
+        return self._made
 
     def show_blocked(self, task: PlanTask, handles: Handles) -> PrefectFuture[Any] | None:
         """A task run that Prefect itself finds not ready, so that the UI shows the block."""

@@ -57,7 +57,7 @@ def _overdue(
         ),
     )
     logger.error("task %s %s (isolation: process can be)", item[0], reason)
-    dispatcher.take_in()
+    dispatcher.take_in(fresh=True)
     if dispatcher.state.task(*item).status.good:
         running.overdue = False
         return  # its success was recorded first
