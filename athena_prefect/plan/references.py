@@ -31,11 +31,22 @@ def project_root(path: str | Path) -> Path:
     return start
 
 
+class _ProjectFolder(str):
+    """An entry of the import path that `put_first` has put there, so that it can go again."""
+
+    __slots__ = ()
+
+
 def put_first(root: str | Path) -> None:
-    """Make `root` the first place that modules are imported from, in this process."""
-    folder = str(Path(root).resolve())
-    if sys.path[:1] != [folder]:
-        sys.path[:] = [folder, *(p for p in sys.path if p != folder)]
+    """Make `root` the first place that modules are imported from, in this process.
+
+    The project that was first before gives way: with both on the path, a folder
+    without `__init__.py` here would lose to a module of that name there.
+    """
+    folder = _ProjectFolder(Path(root).resolve())
+    if not (sys.path and sys.path[0] == folder):
+        others = [p for p in sys.path if not isinstance(p, _ProjectFolder)]
+        sys.path[:] = [folder, *others]
 
 
 def resolve(reference: str, root: str | Path | None = None) -> Callable[..., Any]:

@@ -115,6 +115,10 @@ def plain(moment: datetime) -> datetime:
     return datetime(m.year, m.month, m.day, m.hour, m.minute, m.second, m.microsecond, tzinfo=UTC)
 
 
+AFTER = "athena_after"
+"""A parameter that carries nothing: Prefect's edges hang on parameters."""
+
+
 def make_body(
     spec: AttemptSpec, names: tuple[str, ...], *, asynchronous: bool
 ) -> Callable[..., Any]:
@@ -149,6 +153,7 @@ class _Attempt:
 
     def fill(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments with the secrets that only this process sees."""
+        arguments.pop(AFTER, None)
         if not self.spec.secrets:
             return arguments
         return {**arguments, **render(dict(self.spec.secrets), self._look_up)}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from athena_prefect.journal.events import RunEvent, RunEventKind
@@ -25,6 +28,17 @@ def latest_starts(plan: Plan) -> dict[str, float]:
     return dict(
         zip(network.ids, critical_path(network, seconds).latest_start.tolist(), strict=True)
     )
+
+
+@contextmanager
+def baseline_beside(facts: RunFacts) -> Iterator[None]:
+    """Make the run's baseline while its first tasks run; it is there when the block ends."""
+    thread = threading.Thread(target=make_baseline, args=(facts,), name="athena-baseline")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def make_baseline(facts: RunFacts) -> None:

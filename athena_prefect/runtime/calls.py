@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from athena_prefect.errors import ParameterError
 from athena_prefect.plan.references import resolve
 
 
-@cache
 def target_of(reference: str, root: Path) -> Any:
     """What `reference` names: a function, or a Prefect task. Raises CallableError.
 
-    Looked up once a process: every attempt asks for it.
+    Looked up once for each module that was imported: every attempt asks for it.
     """
+    module = sys.modules.get(reference.partition(":")[0])
+    return resolve(reference, root) if module is None else _target_in(module, reference, root)
+
+
+@cache
+def _target_in(module: ModuleType, reference: str, root: Path) -> Any:
+    # The module is part of the key only: one that was imported anew has another.
     return resolve(reference, root)
 
 

@@ -26,6 +26,7 @@ from uuid import UUID
 import cloudpickle
 
 from athena_prefect.errors import RunError
+from athena_prefect.plan.references import put_first
 from athena_prefect.runtime.context import AttemptContext, attempt_context
 
 _PR_SET_PDEATHSIG = 1
@@ -138,9 +139,7 @@ def main(question: str, answer: str) -> None:
     """The child: read the job, do it, write the answer."""
     _die_with_parent()
     job = cloudpickle.loads(Path(question).read_bytes())
-    root = job.root
-    if root not in sys.path:
-        sys.path.insert(0, root)
+    put_first(job.root)
     result = _work(job)
     try:
         content = cloudpickle.dumps(result)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from athena_prefect.errors import ParameterError, SettingsError
 from athena_prefect.plan.model import Parameter, Plan, RunnerKind
-from athena_prefect.plan.references import project_root
+from athena_prefect.plan.references import project_root, put_first
 from athena_prefect.runtime.session import Asked, Compiled, run_session
 
 RESERVED = {"plan_run": Optional[str], "logical_date": Optional[datetime]}  # noqa: UP045 - a value
@@ -79,7 +79,7 @@ def _flow(plan: Plan, root: Path) -> Flow[..., Any]:
 
 def _body(compiled: Compiled, plan: Plan) -> Callable[..., Any]:
     def body(**arguments: Any) -> Any:
-        _on_path(compiled.root)
+        put_first(compiled.root)
         own = {n: v for n, v in arguments.items() if n not in RESERVED}
         run = arguments.get("plan_run")
         return run_session(
@@ -179,10 +179,3 @@ def _remote(kind: RunnerKind, workers: int) -> TaskRunner[Any]:
             f"runner {kind.value!r} is not installed: pip install 'athena-prefect[{kind.value}]'"
         ) from None
     return made
-
-
-def _on_path(root: Path) -> None:
-    """The project goes first on the import path, here and in child processes."""
-    text = str(root)
-    if text not in sys.path:
-        sys.path.insert(0, text)

@@ -345,7 +345,7 @@ class Dispatcher:
 
     def _try_to_start(self, item: Item) -> None:
         task = self.facts.plan.get_task(item[0])
-        demand = task.mode(self.facts.mode_of(task.id)).resources
+        demand = self.facts.resolved(task).resources
         if self.capacity.lacking(demand) is not None:
             return
         leases: tuple[Any, ...] = ()

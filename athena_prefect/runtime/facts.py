@@ -12,7 +12,7 @@ from uuid import UUID
 
 from athena_prefect.journal.events import Event, Reporter, TaskEvent, TaskEventKind
 from athena_prefect.journal.state import Item
-from athena_prefect.plan.model import DEFAULT_MODE, Plan
+from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask, ResolvedMode
 from athena_prefect.plan.templates import Template
 from athena_prefect.runtime.calls import variable
 from athena_prefect.runtime.recorder import Recorder, Recording
@@ -41,6 +41,7 @@ class RunFacts:
     client: SyncPrefectClient
     modes: Mapping[str, str] = field(default_factory=dict)
     heard: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
+    _resolved: dict[str, ResolvedMode] = field(default_factory=dict)
 
     def mode_of(self, task_id: str) -> str:
         """The mode in which the revision in force runs a task."""
@@ -50,6 +51,13 @@ class RunFacts:
         """Take note of what this process has recorded, for when the database is away."""
         for event in events:
             self.heard.put(event)
+
+    def resolved(self, task: PlanTask) -> ResolvedMode:
+        """A task in the mode of the revision in force; made once, asked for at each try."""
+        found = self._resolved.get(task.id)
+        if found is None:
+            found = self._resolved[task.id] = task.mode(self.mode_of(task.id))
+        return found
 
     def heard_since(self) -> list[Event]:
         """What this process has recorded since the last time."""

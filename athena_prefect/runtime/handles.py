@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from prefect.client.schemas.objects import State, StateDetails
+from prefect.client.schemas.objects import RunInput, State, StateDetails, TaskRunResult
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.utilities.annotations import quote
 
 from athena_prefect.errors import ResultUnreadableError, RunError
 from athena_prefect.journal.state import Attempt, ExecutionState, Item
-from athena_prefect.plan.model import PlanTask
+from athena_prefect.plan.model import Dependency, PlanTask
 from athena_prefect.runtime.facts import RunFacts, label
 from athena_prefect.runtime.reconcile import CARRIED
 
@@ -26,7 +26,7 @@ class Handles:
         self.state = state
         self._futures: dict[Item, PrefectFuture[Any]] = {}
         self._values: dict[Item, Any] = {}
-        self._carried: dict[Item, State[Any]] = {}
+        self._carried: dict[Item, UUID] = {}
         self._over: dict[str, list[Any]] = {}
 
     def put(self, item: Item, future: PrefectFuture[Any]) -> None:
@@ -49,9 +49,9 @@ class Handles:
             for item in [i for i in kept if i[0] == task_id]:
                 kept.pop(item)
 
-    def carry(self, item: Item, state: State[Any]) -> None:
-        """`state` stands for the task run that did the work of `item`, in the UI's graph."""
-        self._carried[item] = state
+    def carry(self, item: Item, task_run_id: UUID) -> None:
+        """`task_run_id` stands for the work of `item` in the UI's graph."""
+        self._carried[item] = task_run_id
 
     def _items(self, task_id: str) -> list[Item]:
         count = self.state().task(task_id).items
@@ -94,24 +94,29 @@ class Handles:
         # A value read from storage is quoted: Prefect would walk through all of it otherwise.
         return future if future is not None else quote(self._value(item))
 
-    def edges(self, task_ids: Iterable[str], *, passed: Iterable[str] = ()) -> list[Any]:
-        """What to wait for, so that the UI draws an edge from each of `task_ids`.
+    def edges(self, task_ids: Iterable[str], *, passed: Iterable[str] = ()) -> set[RunInput]:
+        """The task runs from which the UI is to draw an edge: those of `task_ids`.
 
         Results that are `passed` as futures draw their own; those that were read
         from storage are values, whose edges are drawn here.
         """
-        found = self._edges(task_ids)
-        return found + [s for s in self._edges(passed) if isinstance(s, State)]
-
-    def _edges(self, task_ids: Iterable[str]) -> list[Any]:
-        found: list[Any] = []
+        found: set[RunInput] = set()
         for task_id in task_ids:
             for item in self._items(task_id):
                 if item in self._futures:
-                    found.append(self._futures[item])
+                    found.add(TaskRunResult(id=self._futures[item].task_run_id))
                 elif item in self._carried:
-                    found.append(self._carried[item])
+                    found.add(TaskRunResult(id=self._carried[item]))
+        for task_id in passed:
+            for item in self._items(task_id):
+                if item not in self._futures and item in self._carried:
+                    found.add(TaskRunResult(id=self._carried[item]))
         return found
+
+    def futures(self, arcs: Iterable[Dependency]) -> list[PrefectFuture[Any]]:
+        """The futures of what `arcs` come from, as far as this process has submitted them."""
+        items = (item for arc in arcs for item in self._items(arc.task))
+        return [self._futures[item] for item in items if item in self._futures]
 
     def expand(self, task: PlanTask) -> int:
         """The number of items that a mapped task has. Raises ResultUnreadableError."""
@@ -134,16 +139,11 @@ class Handles:
         return items
 
 
-def carried_state(attempt: Attempt, task_run_id: UUID, *, data: Any = None) -> State[Any]:
-    """A final state that stands for work done by an earlier flow run.
-
-    Passed as an argument it needs some `data`, or Prefect misses its result; the
-    API gets none.
-    """
+def carried_state(attempt: Attempt, task_run_id: UUID) -> State[Any]:
+    """A final state that stands for work done by an earlier flow run."""
     done_by = attempt.data.get("flow_run_id", "an earlier run")
     state: State[Any] = Completed(
         name=CARRIED,
-        data=data,
         message=f"done by flow run {done_by}, task run {attempt.source}",
         state_details=StateDetails(task_run_id=task_run_id),
     )

@@ -168,7 +168,7 @@ def carry(dispatcher: Dispatcher) -> None:
 def _carry_one(dispatcher: Dispatcher, item: Item, attempt: Attempt) -> None:
     facts = dispatcher.facts
     if attempt.data.get("flow_run_id") == str(facts.flow_run_id):
-        dispatcher.handles.carry(item, carried_state(attempt, UUID(attempt.source), data=CARRIED))
+        dispatcher.handles.carry(item, UUID(attempt.source))
         return
     from prefect import Task
 
@@ -180,7 +180,7 @@ def _carry_one(dispatcher: Dispatcher, item: Item, attempt: Attempt) -> None:
         name=label(item),
         state=carried_state(attempt, uuid4()),
     )
-    dispatcher.handles.carry(item, carried_state(attempt, run.id, data=CARRIED))
+    dispatcher.handles.carry(item, run.id)
 
 
 def _never() -> None:

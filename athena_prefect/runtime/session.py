@@ -35,7 +35,7 @@ from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.attempt import QuietHooks
-from athena_prefect.runtime.baseline import latest_starts, make_baseline
+from athena_prefect.runtime.baseline import baseline_beside, latest_starts
 from athena_prefect.runtime.blocks import current_settings
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.chores import LEASE, chores
@@ -253,7 +253,6 @@ class Session:
         )
         if state.started is not None:
             restore(dispatcher)
-        make_baseline(facts)
         return dispatcher
 
     def _limits(self, plan: Plan) -> GlobalLimits | None:
@@ -308,7 +307,7 @@ class Session:
             len(facts.plan.tasks),
         )  # fmt: skip
         try:
-            with Watcher(chores(self, dispatcher)):
+            with baseline_beside(facts), Watcher(chores(self, dispatcher)):
                 end = dispatcher.run()
         except LeaseLostError:
             kill_children(facts.plan_run)

@@ -7,7 +7,8 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,7 @@ from athena_prefect.plan.model import (
 )
 from athena_prefect.plan.templates import references, render
 from athena_prefect.runtime.attempt import (
+    AFTER,
     AttemptSpec,
     brief,
     is_abandoned,
@@ -48,6 +50,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What the plan says of a task, with its templates filled in but for secrets."""
+
+    mode: ResolvedMode
+    definition: str
+    arguments: Mapping[str, Any]
+    secrets: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+
 class Submitter:
     """Makes Prefect task runs of a plan's tasks, in the flow run that is current."""
 
@@ -56,8 +69,9 @@ class Submitter:
         self._targets: dict[str, Any] = {}
         self._bases: dict[str, Task[..., Any]] = {}
         self._made: Task[..., Any] | None = None
+        self._all_said: dict[str, _Said] = {}
         for task in facts.plan.tasks:
-            mode = task.mode(facts.mode_of(task.id))
+            mode = facts.resolved(task)
             if mode.call is not None:
                 target = target_of(mode.call, facts.root)
                 check_arguments(target, {**mode.with_, **task.inputs}, task.id)
@@ -86,8 +100,8 @@ class Submitter:
         leases: tuple[Any, ...],
     ) -> PrefectFuture[Any]:
         """Submit a task (or item). Raises ResultUnreadableError where an input is lost."""
-        mode = task.mode(self._facts.mode_of(task.id))
-        parameters = self._plain_arguments(mode)
+        said = self._said(task)
+        parameters = dict(said.arguments)
         for name, source in task.inputs.items():
             mapped = index is not None and name == task.map_over
             parameters[name] = (
@@ -100,44 +114,61 @@ class Submitter:
         after = [
             d.task for d in task.upstream if d.task not in passed and state.status(d.task).good
         ]
-        spec = self._spec(task, mode, index, ready, input_revision, leases)
+        spec = self._spec(task, said, index, ready, input_revision, leases)
+        # What it waited for is over: the edges are told, and nothing is waited for again.
+        parameters[AFTER] = None
+        edges = handles.edges(after, passed=passed)
         return self._start(
             self._prefect_task(task, spec, tuple(parameters)),
             parameters,
-            handles.edges(after, passed=passed),
+            dependencies={AFTER: edges} if edges else None,
         )
 
     def _start(
-        self, prefect_task: Task[..., Any], parameters: dict[str, Any], wait_for: list[Any]
+        self, prefect_task: Task[..., Any], parameters: dict[str, Any], **more: Any
     ) -> PrefectFuture[Any]:
         context = FlowRunContext.get()
         assert context is not None, "a plan runs inside a Prefect flow run"
         future: PrefectFuture[Any] = context.task_runner.submit(
-            prefect_task, parameters=parameters, wait_for=wait_for
+            prefect_task, parameters=parameters, **more
         )
         return future
 
-    def _plain_arguments(self, mode: ResolvedMode) -> dict[str, Any]:
-        plain_ones = {n: v for n, v in mode.with_.items() if not _secret_in(v)}
-        return dict(render(plain_ones, self._facts.look_up))
+    def _said(self, task: PlanTask) -> _Said:
+        """What the plan says of a task, worked out once a run."""
+        found = self._all_said.get(task.id)
+        if found is None:
+            found = self._all_said[task.id] = self._work_out(task)
+        return found
 
-    def _spec(
-        self,
-        task: PlanTask,
-        mode: ResolvedMode,
-        index: int | None,
-        ready: datetime,
-        input_revision: int,
-        leases: tuple[Any, ...],
-    ) -> AttemptSpec:
+    def _work_out(self, task: PlanTask) -> _Said:
         facts = self._facts
-        definition = definition_of(task, mode)
+        mode = facts.resolved(task)
         secrets = {n: v for n, v in mode.with_.items() if _secret_in(v)}
         others = {
             f"{r.template.namespace}.{r.template.name}": facts.look_up(r.template)
             for r in references(secrets)
             if r.template is not None and r.template.namespace in ("parameters", "run")
         }
+        plain_ones = {n: v for n, v in mode.with_.items() if n not in secrets}
+        return _Said(
+            mode=mode,
+            definition=definition_of(task, mode),
+            arguments=render(plain_ones, facts.look_up),
+            secrets=secrets,
+            values=others,
+        )
+
+    def _spec(
+        self,
+        task: PlanTask,
+        said: _Said,
+        index: int | None,
+        ready: datetime,
+        input_revision: int,
+        leases: tuple[Any, ...],
+    ) -> AttemptSpec:
+        facts, mode, definition = self._facts, said.mode, said.definition
         isolated = task.isolation is Isolation.PROCESS and mode.call is not None
         return AttemptSpec(
             plan_run=facts.plan_run,
@@ -150,8 +181,8 @@ class Submitter:
             call=mode.call,
             deployment=mode.deployment,
             root=facts.root,
-            secrets=secrets,
-            values=others,
+            secrets=said.secrets,
+            values=said.values,
             criteria=task.success_criteria,
             isolated=isolated,
             timeout=_seconds(task.timeout) if isolated else None,
@@ -224,12 +255,7 @@ class Submitter:
 
     def show_blocked(self, task: PlanTask, handles: Handles) -> PrefectFuture[Any] | None:
         """A task run that Prefect itself finds not ready, so that the UI shows the block."""
-        failed = [
-            f
-            for d in task.upstream
-            for f in handles.edges([d.task])
-            if isinstance(f, PrefectFuture) and not is_abandoned(f.task_run_id)
-        ]
+        failed = [f for f in handles.futures(task.upstream) if not is_abandoned(f.task_run_id)]
         if not failed:
             return None
 
@@ -244,7 +270,7 @@ class Submitter:
             persist_result=False,
             cache_policy=NO_CACHE,
         )
-        return self._start(blocked, {}, failed)
+        return self._start(blocked, {}, wait_for=failed)
 
     def end_of(
         self, item: Item, future: PrefectFuture[Any], attempt: Attempt | None, now: datetime
