@@ -5,34 +5,22 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
 from uuid import UUID
 
 from prefect import Flow
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
-from pydantic import TypeAdapter
 
 from athena_prefect.errors import ParameterError, SettingsError
 from athena_prefect.plan.model import Parameter, Plan, RunnerKind
 from athena_prefect.plan.references import project_root, put_first
+from athena_prefect.runtime.parameters import TYPES, parameter_value
 from athena_prefect.runtime.session import Asked, Compiled, run_session
 
 RESERVED = {"plan_run": Optional[str], "logical_date": Optional[datetime]}  # noqa: UP045 - a value
 """Parameters that every plan's flow has: the plan run to go on with, the date it is for."""
-
-_TYPES: dict[str, Any] = {
-    "string": str,
-    "integer": int,
-    "number": float,
-    "boolean": bool,
-    "date": date,
-    "datetime": datetime,
-    "duration": timedelta,
-    "list": list[Any],
-    "object": dict[str, Any],
-}
 
 
 def compile_plan(plan: Plan | str | Path, *, root: Path | None = None) -> Flow[..., Any]:
@@ -117,7 +105,7 @@ def _run_id(text: str) -> UUID:
 
 
 def _type(parameter: Parameter) -> Any:
-    kind = _TYPES[parameter.type]
+    kind = TYPES[parameter.type]
     if parameter.required or parameter.default is not None:
         return kind
     return Optional[kind]  # noqa: UP045 - a value, made from one
@@ -131,23 +119,6 @@ def _default(name: str, parameter: Parameter | None) -> Any:
     if parameter.default is None:
         return None
     return parameter_value(name, parameter, parameter.default)
-
-
-def parameter_value(name: str, parameter: Parameter, value: Any) -> Any:
-    """`value` as the parameter's type. Raises ParameterError, naming the parameter."""
-    if parameter.type == "duration":
-        from athena_prefect.plan.units import parse_duration
-
-        try:
-            return parse_duration(value)
-        except ValueError as error:
-            raise ParameterError(f"parameter {name!r}: {error}", parameter=name) from None
-    try:
-        return TypeAdapter(_TYPES[parameter.type]).validate_python(value)
-    except ValueError:
-        raise ParameterError(
-            f"parameter {name!r} is {value!r}; it takes a {parameter.type}", parameter=name
-        ) from None
 
 
 def task_runner(plan: Plan) -> TaskRunner[Any]:

@@ -45,6 +45,7 @@ from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.runtime.frontier import Frontier
 from athena_prefect.runtime.handles import Handles
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
+from athena_prefect.runtime.parameters import parameter_value
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
 from athena_prefect.runtime.restore import restore
 from athena_prefect.runtime.submission import Submitter
@@ -206,7 +207,9 @@ class Session:
         logical = self.asked.logical_date or self.flow_run.expected_start_time or now
         parameters = dict(self.asked.parameters)
         if state.started is not None:
-            parameters |= state.run_data.get("parameters", {})
+            # The journal holds them as JSON; a date is to be a date again.
+            kept = state.run_data.get("parameters", {})
+            parameters |= {n: _again(plan, n, v) for n, v in kept.items()}
             logical = datetime.fromisoformat(
                 state.run_data.get("logical_date", logical.isoformat())
             )
@@ -365,6 +368,11 @@ def _wait_for_database(recorder: Recorder) -> None:
         with suppress(AthenaError, OSError):
             recorder.journal.drain()  # type: ignore[attr-defined]
         time.sleep(0.25)
+
+
+def _again(plan: Plan, name: str, value: Any) -> Any:
+    known = plan.parameters.get(name)
+    return value if known is None or value is None else parameter_value(name, known, value)
 
 
 def holder_name(flow_run_id: UUID) -> str:

@@ -97,6 +97,27 @@ def test_finished_work_is_shown_as_carried(tmp_path: Path) -> None:
     assert {"square[0]", "square[1]", "square[2]", "flaky"} <= edges
 
 
+def test_parameters_keep_their_types_over_a_resume(tmp_path: Path) -> None:
+    plan = plan_of(
+        {"id": "flaky", "call": "third_time", "with": {"folder": str(tmp_path)}, "retries": 1},
+        {
+            "id": "kinds",
+            "call": "kinds",
+            "with": {"day": "{{ parameters.day }}", "wait": "{{ parameters.wait }}"},
+            "depends_on": ["flaky"],
+        },
+        parameters={
+            "day": {"type": "date", "default": "2026-11-01"},
+            "wait": {"type": "duration", "default": "90s"},
+        },
+    )
+    plan_run = uuid4()
+    assert run(plan, plan_run).final.is_failed()
+    done = run(plan, plan_run)
+    assert done.final.is_completed()
+    assert done.value("kinds") == ["date", "timedelta"]
+
+
 @pytest.mark.parametrize("rerunnable", [True, False])
 def test_a_lost_result_is_made_again_only_where_the_plan_allows(
     tmp_path: Path, rerunnable: bool

@@ -213,21 +213,22 @@ def test_the_flows_log_has_no_line_about_our_hooks(caplog: pytest.LogCaptureFixt
     assert not re.search("athena_record", caplog.text)
 
 
+def run_slow_once(capacity: int) -> Run:
+    """A run of one task whose first body takes two seconds, four times its time-out."""
+    slow = {
+        "id": "slow",
+        "call": "slow_once",
+        "with": {"name": str(uuid4())},
+        "timeout": "500ms",
+        "retries": 1,
+        "rerunnable": True,
+        "resources": {"cpu": 1},
+    }
+    return run(plan_of(slow, resources={"cpu": {"capacity": capacity}}))
+
+
 def test_a_rerunnable_task_is_tried_again_beside_its_overdue_body() -> None:
-    done = run(
-        plan_of(
-            {
-                "id": "slow",
-                "call": "slow_once",
-                "with": {"name": str(uuid4())},
-                "timeout": "500ms",
-                "retries": 1,
-                "rerunnable": True,
-                "resources": {"cpu": 1},
-            },
-            resources={"cpu": {"capacity": 2}},
-        )
-    )
+    done = run_slow_once(capacity=2)
     assert done.final.is_completed()
     attempts = done.state.task("slow").attempts
     assert [a.state_name for a in attempts] == ["TimedOut", "Completed"]
@@ -235,21 +236,7 @@ def test_a_rerunnable_task_is_tried_again_beside_its_overdue_body() -> None:
 
 
 def test_a_rerunnable_task_waits_for_the_resources_that_its_overdue_body_keeps() -> None:
-    done = run(
-        plan_of(
-            {
-                "id": "slow",
-                "call": "slow_once",
-                "with": {"name": str(uuid4())},
-                "timeout": "500ms",
-                "retries": 1,
-                "rerunnable": True,
-                "resources": {"cpu": 1},
-            },
-            resources={"cpu": {"capacity": 1}},
-        )
-    )
-    first, second = done.state.task("slow").attempts
+    first, second = run_slow_once(capacity=1).state.task("slow").attempts
     assert first.started is not None
     assert second.started is not None
     assert (second.started - first.started).total_seconds() >= 2.0
