@@ -91,8 +91,8 @@ def test_a_missing_function_is_told_before_anything_runs(
 def test_in_json_what_tasks_print_does_not_reach_standard_output() -> None:
     code = """
 import os, sys
-from athena_prefect.cli.app import _standard_output_kept
-with _standard_output_kept() as stream:
+from athena_prefect.cli.runs import standard_output_kept
+with standard_output_kept() as stream:
     print("a word of the task's", flush=True)
     os.system("echo a word of its child")
     stream.write("ours\\n")

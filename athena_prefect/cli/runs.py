@@ -1,0 +1,221 @@
+"""Commands on runs: run, status, runs, report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+from cyclopts import Parameter
+
+from athena_prefect.cli.base import (
+    Json,
+    PlanFile,
+    RunId,
+    answer,
+    app,
+    emit,
+    examples,
+    messages,
+    settings_here,
+    terminal,
+)
+from athena_prefect.errors import InputError
+
+
+@app.command(
+    sort_key=4,
+    help_epilogue=examples(
+        "athena run deployments/environment_audit/plan.yaml",
+        "athena run plan.yaml --set folder=data --set limit=10",
+        "athena run plan.yaml --resume 5f2c",
+    ),
+)
+def run(
+    plan: PlanFile,
+    /,
+    *,
+    set: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set",
+            negative=(),
+            help="A parameter of the plan, as name=value; again for more.",
+        ),
+    ] = (),
+    resume: Annotated[
+        str | None, Parameter(help="Go on with this plan run where it was left.")
+    ] = None,
+    logical_date: Annotated[
+        datetime | None, Parameter(help="The moment the run is for, where that is not now.")
+    ] = None,
+    report: Annotated[
+        Path | None, Parameter(help="Where to write the report; beside the database if not given.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Run a plan as a Prefect flow and watch it: progress, forecast, deadline.
+
+    Without a Prefect server (PREFECT_API_URL) one is started for the run. On a
+    terminal the view is live, elsewhere it is plain lines; --json writes one JSON
+    object a line. Ctrl-C cancels in order.
+    """
+    from athena_prefect.cli import render
+    from athena_prefect.cli.live import JsonLines, LiveView, PlainLines
+    from athena_prefect.service import run_plan, split_assignments
+    from athena_prefect.service.running import CANCELLED
+
+    settings = settings_here()
+    given = split_assignments(set)
+    console = terminal()
+    observer: JsonLines | LiveView | PlainLines
+    with ExitStack() as stack:
+        if json:
+            observer = JsonLines(stack.enter_context(standard_output_kept()))
+        else:
+            observer = LiveView(console) if console.is_terminal else PlainLines(console)
+        stack.enter_context(observer)
+        try:
+            outcome = run_plan(
+                plan,
+                settings=settings,
+                values=given,
+                resume=resume,
+                logical_date=_aware(logical_date),
+                report=report,
+                observer=observer,
+            )
+        except KeyboardInterrupt:
+            # Before the flow ran, or the second Ctrl-C: there is nothing to wait for.
+            messages().print("stopped")
+            return CANCELLED
+        if isinstance(observer, JsonLines):
+            observer.line("result", outcome.as_dict())
+    if not json:
+        render.say(console, render.ending(outcome))
+    return outcome.exit_code
+
+
+@contextmanager
+def standard_output_kept() -> Iterator[TextIO]:
+    """Standard output for us alone; what tasks print, in children too, goes to standard error."""
+    try:
+        own = sys.stdout.fileno()
+    except (OSError, ValueError):
+        yield sys.stdout  # captured by a caller: there is nothing to keep apart
+        return
+    sys.stdout.flush()
+    with os.fdopen(os.dup(own), "w", encoding="utf-8") as stream:
+        before = os.dup(own)
+        os.dup2(2, own)
+        try:
+            yield stream
+        finally:
+            sys.stdout.flush()
+            os.dup2(before, own)
+            os.close(before)
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    # On a command line a moment without an offset is one of the user's own clock.
+    return None if moment is None else moment.astimezone()
+
+
+@app.command(sort_key=5, help_epilogue=examples("athena status", "athena status 5f2c --watch"))
+def status(
+    run: Annotated[
+        str | None, Parameter(help="A plan run's id or its first letters; the newest if not given.")
+    ] = None,
+    /,
+    *,
+    watch: Annotated[
+        bool, Parameter(negative=(), help="Keep showing it until the run is over.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Say where a run stands, from the database alone; also while another process runs it.
+
+    The exit code of a run that is over says how it ended.
+    """
+    from athena_prefect.service import open_run
+
+    followed = open_run(run, settings=settings_here())
+    if not watch:
+        found = followed.status()
+        if json:
+            emit(found.as_dict())
+        else:
+            from athena_prefect.cli import render
+
+            render.say(terminal(), render.status_table(found))
+        return found.exit_code
+    return _watch(followed, json)
+
+
+def _watch(followed: Any, json: bool) -> int:
+    from athena_prefect.cli import render
+    from athena_prefect.cli.live import JsonLines, LiveView, PlainLines
+    from athena_prefect.service import watch_run
+
+    console = terminal()
+    if json:
+        observer: JsonLines | LiveView | PlainLines = JsonLines()
+    elif console.is_terminal:
+        observer = LiveView(console)
+        observer.begin()
+    else:
+        observer = PlainLines(console)
+    try:
+        with observer:
+            found = watch_run(followed, observer)
+    except KeyboardInterrupt:
+        # Who looks may look away; the run does not mind.
+        return 0
+    if not json:
+        render.say(console, render.status_table(found))
+    return found.exit_code
+
+
+@app.command(sort_key=6, help_epilogue=examples("athena runs --plan environment-audit --limit 5"))
+def runs(
+    *,
+    plan: Annotated[str | None, Parameter(help="Only runs of the plan of this name.")] = None,
+    limit: Annotated[int, Parameter(help="At most so many, newest first.")] = 20,
+    json: Json = False,
+) -> int:
+    """List plan runs, newest first."""
+    from athena_prefect.service import runs as use_case
+
+    if limit < 1:
+        raise InputError(f"--limit is {limit}; it is 1 or more")
+    found = use_case(settings=settings_here(), plan=plan, limit=limit)
+    if json:
+        emit([r.as_dict() for r in found])
+        return 0
+    from athena_prefect.cli import render
+
+    render.say(terminal(), render.runs_table(found))
+    return 0
+
+
+@app.command(sort_key=7, help_epilogue=examples("athena report 5f2c -o report.html"))
+def report(
+    run: RunId,
+    /,
+    *,
+    output: Annotated[
+        Path | None,
+        Parameter(name=["--output", "-o"], help="The HTML file; athena-<run>.html if not given."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Write a run's report: one HTML page that needs nothing else."""
+    from athena_prefect.service import report as use_case
+
+    written = use_case(run, output, settings=settings_here())
+    answer(written, json, lambda r: str(r.file))
+    return 0
