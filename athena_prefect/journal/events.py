@@ -67,6 +67,13 @@ class RunEventKind(StrEnum):
     CONTINUED = "continued"
     GAP = "gap"
     """Something could be neither stored nor rebuilt: `data.what`."""
+    BREACHED = "breached"
+    """Something is late or about to be; `source` claims it: its name, which time it is, and from
+    the second level on the level. `data`: name, episode, level, event, reason, figures, task_id."""
+    EASED = "eased"
+    """A breach is over: `data.name`, `data.episode`. It may be raised anew, as another episode."""
+    RESCHEDULED = "rescheduled"
+    """A watcher had the run whose process vanished started again; `source` counts."""
     SUPERSEDED = "superseded"
     ENDED = "ended"
     """`data`: status (completed, failed, cancelled, aborted), reason."""

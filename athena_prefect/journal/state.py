@@ -143,6 +143,22 @@ class TaskState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """Something late or about to be: raised once an episode, and again where it worsens."""
+
+    name: str
+    """`deviation`, `deadline`, `start-late|TASK`, …: what is wrong, not when."""
+    episode: int
+    """Counts from 1."""
+    level: str
+    """The worst severity that it had in this episode."""
+    since: datetime
+    open: bool = True
+    reason: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionState:
     """The state of one plan run: a fold of its events, never changed in place."""
 
@@ -164,12 +180,20 @@ class ExecutionState:
     commands: Map[str, Command] = field(default_factory=Map)
     """Commands without an answer."""
     answers: Map[str, CommandAnswer] = field(default_factory=Map)
+    breaches: Map[str, Breach] = field(default_factory=Map)
+    """The latest episode of each breach, by name."""
     gaps: tuple[str, ...] = ()
     conflicts: int = 0
     position: int = 0
     """Of the newest entry folded in."""
     now: datetime | None = None
     """Time of the newest event."""
+
+    @property
+    def scheduled(self) -> datetime | None:
+        """When the run should have started; None where nothing says so."""
+        told = self.run_data.get("scheduled_for")
+        return None if told is None else datetime.fromisoformat(str(told))
 
     def task(self, task_id: str, map_index: int | None = None) -> TaskState:
         """The state of a task or item; an empty one where nothing is known yet."""
@@ -304,6 +328,16 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
         case RunEventKind.GAP:
             what = str(event.data.get("what", event.source))
             return state if what in state.gaps else replace(state, gaps=(*state.gaps, what))
+        case RunEventKind.BREACHED:
+            return _breached(state, event)
+        case RunEventKind.EASED:
+            breach = state.breaches.get(str(event.data["name"]))
+            if breach is None or breach.episode != event.data["episode"]:
+                return state
+            over = replace(breach, open=False)
+            return replace(state, breaches=state.breaches.set(breach.name, over))
+        case RunEventKind.RESCHEDULED:
+            return state
         case RunEventKind.SUPERSEDED:
             return replace(state, ended=event.at, end_status="superseded")
         case RunEventKind.ENDED:
@@ -315,6 +349,25 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
             )
         case _:
             assert_never(event.kind)
+
+
+def _breached(state: ExecutionState, event: RunEvent) -> ExecutionState:
+    data = event.data
+    name, episode, level = str(data["name"]), int(data["episode"]), str(data["level"])
+    before = state.breaches.get(name)
+    if before is not None and before.episode > episode:
+        return state
+    same = before is not None and before.episode == episode
+    breach = Breach(
+        name=name,
+        episode=episode,
+        level=level,
+        since=before.since if before is not None and same else event.at,
+        open=before.open if before is not None and same else True,
+        reason=str(data.get("reason", "")),
+        data=dict(data),
+    )
+    return replace(state, breaches=state.breaches.set(name, breach))
 
 
 def _evolve_task(task: TaskState, event: TaskEvent) -> TaskState:

@@ -22,6 +22,7 @@ from athena_prefect.journal.journal import Recorded
 from athena_prefect.journal.state import ExecutionState, Item, Status, fold_entries
 from athena_prefect.monitor.chain import Chain
 from athena_prefect.monitor.context import ExecutionContext
+from athena_prefect.monitor.deadlines import TaskLimit, next_deadline, task_limits
 from athena_prefect.monitor.deviation import PlanDeviation, severity
 from athena_prefect.monitor.earned_value import EarnedValue, earned_value
 from athena_prefect.monitor.forecast import Forecast
@@ -95,7 +96,7 @@ class ExecutionMonitor:
         self._forecaster = Forecaster(
             self._progress, seed=baseline.seed, samples=baseline.samples, span=baseline.p50 or 0.0
         )
-        self.deadline = plan.deadline.resolve(self.started) if plan.deadline else None
+        self.deadline = next_deadline(plan.deadline, self.started, scheduled=known.scheduled)
         self._forecaster.bound = self._bound()
         self.refresh()
 
@@ -413,6 +414,17 @@ class ExecutionMonitor:
         """
         self._bring_up(None)
         return [self.plan.get_task(t) for t in self._critical_ids()]
+
+    def limits(self, *, now: datetime | None = None) -> tuple[TaskLimit, ...]:
+        """Of each open task its latest start and finish, and how likely it misses it.
+
+        Empty where there is no forecast, and where nothing says by when the run should be over.
+        """
+        moment = self._bring_up(now)
+        latest = self._forecaster.latest()
+        if latest is None or self._why_not():
+            return ()
+        return task_limits(self._progress, latest, self._forecaster.risks(moment))
 
     def earned_value(self, *, now: datetime | None = None) -> EarnedValue | None:
         """Earned value and earned schedule at `now`; None where there is no baseline."""

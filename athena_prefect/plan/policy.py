@@ -55,6 +55,9 @@ class ReplanningPolicy(BaseModel):
     """Unstarted tasks of the cone that a SEGMENT may change."""
     resource_buffer: Share = Field(default=0.2, ge=0, lt=1)
     """Share of an observed, reduced capacity that stays unplanned."""
+    hysteresis: Share = Field(default=0.2, ge=0, lt=1)
+    """Share of a threshold by which a figure must have come back before its alert is over, so
+    that one which hovers there is told once."""
     budget_s: float = Field(default=1.0, gt=0)
     """Seconds for the whole set of options."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from dateutil.rrule import rrulestr
@@ -22,6 +21,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from athena_prefect.errors import NaiveDatetimeError
+from athena_prefect.plan.clock import cron_times, interval_times, next_time, rrule_times
 from athena_prefect.plan.estimate import either
 from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.plan.scalars import (
@@ -186,6 +186,15 @@ class Schedule(DocumentPart):
             raise ValueError("an interval of zero; write e.g. 1h")
         return self
 
+    def times(self, after: datetime, anchor: datetime) -> Iterator[datetime]:
+        """When it fires after `after`, in UTC; an interval is counted from `anchor`."""
+        if self.cron is not None:
+            return cron_times(self.cron, self.timezone, after)
+        if self.rrule is not None:
+            return rrule_times(self.rrule, self.timezone, after)
+        assert self.interval is not None
+        return interval_times(self.interval, anchor, after)
+
 
 def _clock(value: Any) -> Any:
     # A bare number would be read as seconds after midnight.
@@ -238,25 +247,24 @@ class Deadline(DocumentPart):
     ) -> JsonSchemaValue:
         return either(DURATION_SCHEMA, core, handler)
 
-    def resolve(self, start: datetime) -> datetime:
+    def resolve(self, start: datetime, scheduled: datetime | None = None) -> datetime:
         """The moment (UTC) of the deadline of a run that started at `start`.
 
-        A time of the clock is the first such time after the start, on a working
-        day (Monday to Friday) where `days` says so. A time that a clock change
-        leaves out is the moment after the gap; one that occurs twice, the first.
+        A time of the clock is the first such time after `scheduled`, the moment at
+        which the run should have started (`start` where it has none, or is the
+        earlier): a late start moves no deadline. On a working day (Monday to
+        Friday) where `days` says so. A time that a clock change leaves out is as far
+        behind the gap as it is inside; one that occurs twice counts twice.
         """
         if start.tzinfo is None:
             raise NaiveDatetimeError("start")
         if self.after is not None:
             return start.astimezone(UTC) + self.after
         assert self.at is not None
-        zone = ZoneInfo(self.timezone)
-        day = start.astimezone(zone).date()
-        while True:
-            moment = datetime.combine(day, self.at, tzinfo=zone).astimezone(UTC)
-            if moment > start and (self.days == "daily" or day.weekday() < 5):
-                return moment
-            day += timedelta(days=1)
+        if scheduled is not None and scheduled.tzinfo is None:
+            raise NaiveDatetimeError("scheduled")
+        since = start if scheduled is None else min(start, scheduled)
+        return next_time(self.at, self.timezone, since, working=self.days == "working")
 
 
 class Replanning(DocumentPart):

@@ -90,4 +90,4 @@ def _late(plan: Plan, settings: AthenaSettings, plan_run: UUID) -> bool:
     state = fold_entries(recording_of(settings, plan).open_journal().read(plan_run))
     if state.started is None or state.ended is None:
         return False
-    return state.ended > plan.deadline.resolve(state.started)
+    return state.ended > plan.deadline.resolve(state.started, state.scheduled)

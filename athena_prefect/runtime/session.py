@@ -291,12 +291,18 @@ class Session:
                     "flow_run_id": str(facts.flow_run_id),
                     "parameters": _jsonable(facts.parameters),
                     "logical_date": facts.logical_date.isoformat(),
+                    "scheduled_for": self._scheduled_for(),
                     "host": socket.gethostname(),
                     "plan": facts.plan.name,
                 },
             ),
             token=facts.token,
         )
+
+    def _scheduled_for(self) -> str | None:
+        # Not the logical date: a run for last month's date is not a month late.
+        expected = self.flow_run.expected_start_time
+        return None if expected is None else expected.astimezone(UTC).isoformat()
 
     # -- running ----------------------------------------------------------------------------
 

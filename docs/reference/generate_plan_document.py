@@ -122,6 +122,7 @@ SECTIONS: list[tuple[type[BaseModel], str, str, dict[str, str]]] = [
         "probability_drop": "0.2", "risk_probability": "0.6", "accept_quantile": "0.8",
         "full_violations": "2", "full_risk_share": "0.4", "segment_tasks": "8",
         "resource_buffer": "0.1", "budget_s": "2",
+        "hysteresis": "0.1",
     }),
 ]  # fmt: skip
 """Each part, its heading, where it stands, and an example of each field as YAML."""
