@@ -74,6 +74,8 @@ class RunEventKind(StrEnum):
     """A breach is over: `data.name`, `data.episode`. It may be raised anew, as another episode."""
     RESCHEDULED = "rescheduled"
     """A watcher had the run whose process vanished started again; `source` counts."""
+    TOLD = "told"
+    """Prefect's events were told of everything up to `data.position`."""
     SUPERSEDED = "superseded"
     ENDED = "ended"
     """`data`: status (completed, failed, cancelled, aborted), reason."""

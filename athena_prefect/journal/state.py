@@ -182,6 +182,8 @@ class ExecutionState:
     answers: Map[str, CommandAnswer] = field(default_factory=Map)
     breaches: Map[str, Breach] = field(default_factory=Map)
     """The latest episode of each breach, by name."""
+    told: int = 0
+    """Position up to which Prefect's events were told of."""
     gaps: tuple[str, ...] = ()
     conflicts: int = 0
     position: int = 0
@@ -338,6 +340,8 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
             return replace(state, breaches=state.breaches.set(breach.name, over))
         case RunEventKind.RESCHEDULED:
             return state
+        case RunEventKind.TOLD:
+            return replace(state, told=max(state.told, int(event.data["position"])))
         case RunEventKind.SUPERSEDED:
             return replace(state, ended=event.at, end_status="superseded")
         case RunEventKind.ENDED:

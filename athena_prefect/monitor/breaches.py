@@ -59,6 +59,8 @@ def assess(monitor: ExecutionMonitor, now: datetime) -> tuple[Finding, ...]:
     # What is no longer open, or has started, is no longer late to do so.
     for name, breach in monitor.state.breaches.items():
         kind, _, task_id = name.partition("|")
+        if name in ("start", "process") and breach.open:
+            found.append(Finding(name=name, event=AT_RISK, level=None, keep=name == "process"))
         if not task_id or not breach.open or deviation.blocked:
             continue
         limit = limits.get(task_id)

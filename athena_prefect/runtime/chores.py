@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from athena_prefect.errors import LeaseLostError
 from athena_prefect.runtime.dispatcher import Dispatcher
 from athena_prefect.runtime.limits import RENEW_SECONDS
+from athena_prefect.runtime.telling import ASSESS_SECONDS, TELL_SECONDS
 from athena_prefect.runtime.watcher import Chore
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def chores(session: Session, dispatcher: Dispatcher) -> tuple[Chore, ...]:
     drain = getattr(journal, "drain", None)
     if drain is not None:
         chores.append(Chore(name="draining the spool", every=DRAIN_SECONDS, do=drain))
+    chores.append(Chore(name="assessing the run", every=ASSESS_SECONDS, do=session.telling.assess))
+    chores.append(Chore(name="telling Prefect", every=TELL_SECONDS, do=session.telling.tell))
     if dispatcher.limits is not None:
         chores.append(Chore(name="renewing slots", every=RENEW_SECONDS, do=dispatcher.limits.renew))
     return tuple(chores)

@@ -12,10 +12,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from athena_prefect.journal.events import utc
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 logger = logging.getLogger(__name__)
 
@@ -91,28 +94,30 @@ class Sender:
         self._lock = threading.Lock()
         self._away = False
 
-    def send(self, events: Sequence[PlanEvent]) -> bool:
+    def send(self, events: Sequence[PlanEvent], client: SyncPrefectClient | None = None) -> bool:
         """Whether the API took them. Never raises: who tells must not be failed by who listens."""
         if not events:
             return True
         try:
-            self._post([e.as_prefect() for e in events])
+            self._post([e.as_prefect() for e in events], client)
         except Exception as error:  # noqa: BLE001 - the boundary: an event that is not heard fails nobody
             self._say(error)
             return False
         self._say(None)
         return True
 
-    def _post(self, events: list[dict[str, Any]]) -> None:
+    def _post(self, events: list[dict[str, Any]], client: SyncPrefectClient | None) -> None:
         from prefect.client.orchestration import get_client
         from prefect.settings import get_current_settings
 
-        if get_current_settings().api.url is None:
-            # Without an address Prefect would start a server of its own to hear it.
-            raise ConnectionError("no Prefect API is configured (PREFECT_API_URL)")
-        with get_client(sync_client=True, httpx_settings={"timeout": PATIENCE_SECONDS}) as client:
-            # The route is no name of the client's own list.
-            client.request("POST", "/events", json=events).raise_for_status()
+        if client is None:
+            if get_current_settings().api.url is None:
+                # Without an address Prefect would start a server of its own to hear it.
+                raise ConnectionError("no Prefect API is configured (PREFECT_API_URL)")
+            with get_client(sync_client=True) as own:
+                self._post(events, own)
+            return
+        client.request("POST", "/events", json=events, timeout=PATIENCE_SECONDS).raise_for_status()
 
     def _say(self, error: Exception | None) -> None:
         with self._lock:

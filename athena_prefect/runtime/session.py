@@ -34,7 +34,7 @@ from athena_prefect.errors import (
 from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
-from athena_prefect.runtime.attempt import QuietHooks
+from athena_prefect.runtime.attempt import QuietHooks, plain
 from athena_prefect.runtime.baseline import baseline_beside, latest_starts
 from athena_prefect.runtime.blocks import current_settings
 from athena_prefect.runtime.child import kill_children
@@ -49,6 +49,7 @@ from athena_prefect.runtime.parameters import parameter_value
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
 from athena_prefect.runtime.restore import restore
 from athena_prefect.runtime.submission import Submitter
+from athena_prefect.runtime.telling import Telling
 from athena_prefect.runtime.watcher import Watcher
 from athena_prefect.settings import AthenaSettings
 
@@ -134,6 +135,7 @@ class Session:
     flow_run: FlowRun
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     lease: Lease | None = None
+    telling: Telling = field(init=False)
 
     @property
     def plan_run(self) -> UUID:
@@ -204,7 +206,7 @@ class Session:
         plan = self._stored_plan() if state.started is not None else None
         plan = plan or self.compiled.plan
         now = self.clock()
-        logical = self.asked.logical_date or self.flow_run.expected_start_time or now
+        logical = plain(self.asked.logical_date or self.flow_run.expected_start_time or now)
         parameters = dict(self.asked.parameters)
         if state.started is not None:
             # The journal holds them as JSON; a date is to be a date again.
@@ -302,7 +304,7 @@ class Session:
     def _scheduled_for(self) -> str | None:
         # Not the logical date: a run for last month's date is not a month late.
         expected = self.flow_run.expected_start_time
-        return None if expected is None else expected.astimezone(UTC).isoformat()
+        return None if expected is None else plain(expected).isoformat()
 
     # -- running ----------------------------------------------------------------------------
 
@@ -314,6 +316,10 @@ class Session:
             facts.plan_run, facts.revision,
             sum(not dispatcher.state.status(t.id).good for t in facts.plan.tasks),
             len(facts.plan.tasks),
+        )  # fmt: skip
+        self.telling = Telling(
+            plan=facts.plan, plan_run=facts.plan_run, journal=facts.recorder.journal,
+            namespace=self.settings.namespace, clock=self.clock, client=self.client,
         )  # fmt: skip
         try:
             with baseline_beside(facts), Watcher(chores(self, dispatcher)):
@@ -334,6 +340,7 @@ class Session:
             project(self._database(), facts, dispatcher.state)
             facts.recorder.listen(facts.plan_run, None)
         self._say_ended(facts, end)
+        self.telling.end()
         (log.info if end.status == "completed" else log.error)(
             "plan run %s %s%s", facts.plan_run, end.status, f": {end.reason}" if end.reason else ""
         )

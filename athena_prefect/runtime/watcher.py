@@ -25,7 +25,7 @@ class Chore:
     name: str
     every: float
     """Seconds between the end of one time and the start of the next."""
-    do: Callable[[], None]
+    do: Callable[[], object]
 
 
 class Watcher:

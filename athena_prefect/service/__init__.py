@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.plans import register, show, validate
     from athena_prefect.service.reading import open_run, report, runs, status, watch_run
     from athena_prefect.service.running import run_plan
+    from athena_prefect.service.watching import watch_every, watch_live
 
 __all__ = [
     "db_current",
@@ -29,6 +30,8 @@ __all__ = [
     "split_assignments",
     "status",
     "validate",
+    "watch_every",
+    "watch_live",
     "watch_run",
 ]
 
@@ -46,6 +49,8 @@ _MODULES = {
     "status": "reading",
     "validate": "plans",
     "watch_run": "reading",
+    "watch_live": "watching",
+    "watch_every": "watching",
 }
 
 

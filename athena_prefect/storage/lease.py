@@ -127,6 +127,12 @@ class Leases:
                 plan_run=plan_run, token=row.token, holder=row.holder, expires_at=row.expires_at
             )
 
+    def ever_held(self, plan_run: UUID) -> bool:
+        """Whether a dispatcher has ever held it: a run that is only monitored never has one."""
+        with self._database.reading() as connection:
+            query = select(LeaseRow.token).where(LeaseRow.plan_run == plan_run)
+            return bool(connection.execute(query).scalar())
+
 
 _SELECT = select(LeaseRow.token, LeaseRow.holder, LeaseRow.process, LeaseRow.expires_at)
 

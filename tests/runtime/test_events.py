@@ -64,7 +64,7 @@ class Deaf(Sender):
 
     away = True
 
-    def _post(self, events: list[dict[str, Any]]) -> None:
+    def _post(self, events: list[dict[str, Any]], client: Any) -> None:
         if self.away:
             raise ConnectionError("no route")
 
