@@ -46,8 +46,17 @@ def heading(shown: ShownPlan) -> Text:
             spread = f" ({seconds(low)} to {seconds(high)}, 8 times in 10)"
         parts.append(f"expected to take {seconds(shown.baseline['p50'])}{spread}")
     if shown.view.deadline is not None:
-        parts.append(f"deadline after {seconds(shown.view.deadline)}")
+        parts.append(_deadline(shown))
     return Text.assemble((shown.plan.name, "bold"), " · ", " · ".join(parts))
+
+
+def _deadline(shown: ShownPlan) -> str:
+    """The deadline in words; one of the clock also by the clock."""
+    deadline, left = shown.plan.deadline, seconds(shown.view.deadline)
+    if deadline is None or deadline.at is None:
+        return f"deadline after {left}"
+    days = " on working days" if deadline.days == "working" else ""
+    return f"deadline {deadline.at:%H:%M} {deadline.timezone}{days}, {left} after a start now"
 
 
 def plan_table(shown: ShownPlan, limit: int | None = None) -> Table:

@@ -43,6 +43,10 @@ GRACE = timedelta(seconds=60)
 """How long a flow run may read as running before its dispatcher holds the lease."""
 
 
+TOLD_LATE = timedelta(days=1)
+"""How long after its end a run is still told of; later nobody is helped."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedRun(_Answer):
     """What a pass found of one run and did about it."""
@@ -138,6 +142,7 @@ class _Watch:
 
         rows = self.store.runs(self.settings.namespace, plan=plan, status=LIVE, limit=MOST_RUNS)
         found = [self._guarded(row) for row in rows]
+        self._untold(plan)
         found += self._starts(plan)
         return WatchPass(
             as_of=self.clock(),
@@ -318,6 +323,34 @@ class _Watch:
             )
         )
         self.store.set_run_status(row.plan_run, status, reason=reason, ended=now)
+
+    def _untold(self, plan: str | None) -> None:
+        """Tell Prefect of runs that have ended, where it was away when they did."""
+        if self.api is None:
+            return
+        from athena_prefect.runtime.telling import Telling
+        from athena_prefect.storage.plans import LIVE
+
+        since = self.clock() - TOLD_LATE
+        rows = self.store.runs(self.settings.namespace, plan=plan, limit=MOST_RUNS)
+        for row in rows:
+            if row.status in LIVE or row.ended_at is None or row.ended_at < since:
+                continue
+            try:
+                if not self._all_told(row.plan_run):
+                    self._tell(Telling, row, self.store.revision(row.plan_run))
+            except Exception as error:  # the boundary: one run's failure stops no other
+                logger.exception("Prefect could not be told of plan run %s", row.plan_run)
+                self.problems.append(f"{row.plan_run}: {error!r}")
+
+    def _all_told(self, plan_run: UUID) -> bool:
+        last = self.journal.last_position(plan_run)
+        return any(
+            isinstance(e.event, RunEvent)
+            and e.event.kind is RunEventKind.TOLD
+            and e.event.data["position"] >= e.position - 1
+            for e in self.journal.read(plan_run, last - 1)
+        )
 
     # -- starts that have not happened --------------------------------------------------------
 

@@ -247,3 +247,45 @@ def test_the_documented_automation_sends_one_message_a_breach(
     assert f"{plan}: high" in posted[0]
     assert "the deadline is met with probability 0.50" in posted[0]
     assert str(source.plan_run) in posted[0]
+
+
+@pytest.mark.prefect
+def test_a_real_run_tells_of_itself_once(prefect_api: str) -> None:
+    from prefect.client.orchestration import get_client
+
+    from tests.runtime.support import plan_of, run
+
+    name = f"tells-{uuid4().hex[:8]}"
+    plan = plan_of(
+        {"id": "numbers", "call": "numbers", "duration": "1s"},
+        {"id": "square", "call": "square", "inputs": {"x": "numbers"}, "map_over": "x"},
+        {"id": "fails", "call": "fail", "optional": True},
+        name=name,
+        deadline="1h",
+    )
+    done = run(plan)
+    assert done.final.is_completed()
+    flow_run = done.final.state_details.flow_run_id
+    found: list[dict[str, Any]] = []
+    with get_client(sync_client=True) as client:
+        for _ in range(300):
+            wanted = {"related": {"id": [f"prefect.flow-run.{flow_run}"]}}
+            wanted["event"] = {"prefix": ["athena."]}
+            answer = client.request("POST", "/events/filter", json={"filter": wanted})
+            found = answer.json()["events"]
+            if any(e["event"] == "athena.plan.completed" for e in found) and len(found) >= 8:
+                break
+            time.sleep(0.1)
+    told = sorted((e["event"], e["payload"].get("task_id") or "") for e in found)
+    assert told == [
+        ("athena.plan.completed", ""),
+        ("athena.plan.started", ""),
+        ("athena.task.completed", "numbers"),
+        ("athena.task.completed", "square"),
+        ("athena.task.failed", "fails"),
+        ("athena.task.started", "fails"),
+        ("athena.task.started", "numbers"),
+        ("athena.task.started", "square"),
+    ]
+    end = next(e for e in found if e["event"] == "athena.plan.completed")
+    assert end["payload"]["late"] is False

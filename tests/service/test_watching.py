@@ -30,6 +30,7 @@ from athena_prefect.journal.events import (
 )
 from athena_prefect.journal.state import fold_entries
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.events import Sender
 from athena_prefect.service.watching import WatchedRun, watch_live
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
@@ -299,6 +300,46 @@ def test_missed_schedules_are_told_once(scene: Scene) -> None:
     assert "missed" in first[0].breaches[0]
     again = [r for r in scene.watch(clock=lambda: later) if r.status == "missed"]
     assert [r.raised for r in again] == [()]
+
+
+def test_a_run_that_ended_while_the_server_was_away_is_told_later(scene: Scene) -> None:
+    class Away(Sender):
+        def send(self, events: Any, client: Any = None) -> bool:
+            return False
+
+    run = scene.live()
+    put(run, Cancelled())
+    scene.watch(sender=Away())
+    row = scene.store.run(run)
+    assert row.status == "cancelled"
+    assert scene.events(run, RunEventKind.TOLD) == []
+    scene.watch()
+    assert len(scene.events(run, RunEventKind.TOLD)) == 1
+    found = told(scene.plan.name, lambda es: len(es) >= 2)
+    assert sorted(e["event"] for e in found) == ["athena.plan.aborted", "athena.plan.started"]
+    position = scene.journal.last_position(run)
+    scene.watch()
+    assert scene.journal.last_position(run) == position
+
+
+def test_without_an_api_runs_are_assessed_and_nothing_is_started(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from contextlib import nullcontext
+
+    from athena_prefect.cli.app import run_command
+    from athena_prefect.runtime import watching
+
+    run = scene.live(ago=timedelta(hours=1))
+    monkeypatch.setattr(watching, "connected", lambda: nullcontext(None))
+    monkeypatch.setenv("ATHENA_HOME", str(scene.settings.home))
+    (found,) = scene.watch()
+    assert found.status == "interrupted"
+    assert found.remedy.startswith("athena run")
+    assert found.raised
+    assert state_of(run) == "Running"
+    assert run_command(["watch"]) == 0
+    assert "only assessed" in capsys.readouterr().out
 
 
 def test_an_unknown_plan_is_an_error(settings: AthenaSettings) -> None:
