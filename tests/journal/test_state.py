@@ -91,7 +91,14 @@ def run_events(draw: st.DrawFn) -> RunEvent:
         kind=kind,
         at=draw(moments),
         source=draw(st.sampled_from(["1", "2", "3"])),
-        data={"revision": draw(st.integers(1, 3))} if kind is RunEventKind.REVISED else {"k": 1},
+        data={
+            "k": 1,
+            "revision": draw(st.integers(1, 3)),
+            "position": draw(st.integers(1, 3)),
+            "name": draw(st.sampled_from(["deadline", "start-late|a"])),
+            "episode": draw(st.integers(1, 2)),
+            "level": draw(st.sampled_from(["medium", "high"])),
+        },
     )
 
 
@@ -464,3 +471,31 @@ def test_same_key_other_content_is_a_conflict() -> None:
     assert journal.append(started(1)) == (Recorded.CONFLICT,)
     assert journal.append(started(1, reported_by=Reporter.API)) == (Recorded.KNOWN,)
     assert [e.conflict for e in journal.read(RUN)] == [False, True]
+
+
+def test_a_breach_opens_worsens_ends_and_returns() -> None:
+    def raised(episode: int, level: str, at: float) -> RunEvent:
+        return run_event(
+            RunEventKind.BREACHED, at, f"deadline:{episode}:{level}",
+            name="deadline", episode=episode, level=level, reason=f"r{at:g}",
+        )  # fmt: skip
+
+    def eased(episode: int, at: float) -> RunEvent:
+        source = f"deadline:{episode}"
+        return run_event(RunEventKind.EASED, at, source, name="deadline", episode=episode)
+
+    story = [raised(1, "medium", 1), raised(1, "high", 2), eased(1, 3), raised(2, "medium", 4)]
+    stages = [fold(story[: n + 1]).breaches["deadline"] for n in range(4)]
+    assert [(b.episode, b.level, b.open) for b in stages] == [
+        (1, "medium", True), (1, "high", True), (1, "high", False), (2, "medium", True),
+    ]  # fmt: skip
+    assert stages[0].since == stages[1].since == stages[2].since != stages[3].since
+    # A watcher that was slow tells of an episode that is over.
+    late = fold([raised(1, "critical", 9), eased(1, 9)], fold(story))
+    assert late.breaches["deadline"] == stages[3]
+    assert fold([eased(7, 1)]).breaches == fold([]).breaches
+
+
+def test_how_far_prefect_was_told_never_goes_back() -> None:
+    marks = [run_event(RunEventKind.TOLD, 1, str(p), position=p) for p in (5, 3)]
+    assert fold(marks).told == 5

@@ -256,3 +256,49 @@ def test_the_monitor_knows_the_scheduled_start() -> None:
     monitor = ExecutionMonitor(plan, context)
     assert monitor.deadline == datetime(2026, 1, 5, 6, tzinfo=UTC)
     assert monitor.get_plan_deviation().deadline_probability == 0.0
+
+
+def test_a_blocked_plan_is_late_whatever_the_clock_says() -> None:
+    from athena_prefect.journal.events import TaskOutcome
+
+    run = Run(document())
+    run.start("a", 0)
+    run.end("a", 1, TaskOutcome.FAILURE)
+    monitor = run.again()
+    found = {f.name: f for f in assess(monitor, run.clock())}
+    assert found["deviation"].level == found["deadline"].level == "critical"
+    assert "blocked" in found["deviation"].reason
+    assert "blocked" in found["deadline"].reason
+    run.clock.move_to(T0 + timedelta(hours=6))
+    found = {f.name: f for f in assess(monitor, run.clock())}
+    assert "has passed" in found["deadline"].reason
+
+
+def test_without_durations_only_the_deadline_itself_counts() -> None:
+    tasks = [{"id": "a"}]
+    run = Run({"tasks": tasks, "deadline": "1h"})
+    monitor = run.again()
+    early = {f.name: f for f in assess(monitor, run.clock())}
+    assert (early["deadline"].level, early["deadline"].keep) == (None, True)
+    run.clock.move_to(T0 + timedelta(hours=2))
+    late = {f.name: f for f in assess(monitor, run.clock())}
+    assert late["deadline"].level == "critical"
+    assert late["deadline"].figures["p_deadline"] is None
+    plan = Plan.model_validate({"name": "p", "deadline": {"at": "10:00"}, "tasks": tasks})
+    before = start_outlook(plan, T0, T0 + timedelta(hours=1))
+    assert before.must_start is None
+    assert not before.late(T0 + timedelta(hours=1))
+    after = start_outlook(plan, T0, T0 + timedelta(hours=3))
+    finding = not_started(plan, after, T0 + timedelta(hours=3), what="not started")
+    assert finding.level == "medium"
+    assert finding.reason == "not started"
+
+
+def test_a_late_start_is_over_once_the_run_has_started() -> None:
+    outlook = start_outlook(PLAN, T0, T0 + timedelta(minutes=90))
+    now = T0 + timedelta(minutes=90)
+    run = Run(document())
+    run.journal.append(*changes([not_started(PLAN, outlook, now, what="x")], fold([]), RUN, now))
+    monitor = run.again()
+    assert monitor.state.breaches["start"].open
+    assert ("eased", "start:1") in watched(run, monitor)
