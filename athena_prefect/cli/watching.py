@@ -71,7 +71,7 @@ def table(found: Any) -> RenderableType:
                 str(run.plan_run)[:8], run.plan, run.status, escape("\n".join(filter(None, told)))
             )
         parts.append(rows)
-    else:
+    elif not found.problems:
         parts.append("nothing is live")
     parts += [escape(p) for p in found.problems]
     return Group(*parts)

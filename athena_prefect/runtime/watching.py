@@ -98,14 +98,20 @@ class Api:
         """
         if not plans:
             return
-        deployments = self.client.read_deployments(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=list(plans))), limit=_PAGE
-        )
-        for deployment in deployments:
-            if deployment.paused:
-                continue
-            flow = self.client.read_flow(deployment.flow_id)
-            yield from self._late(flow.name, deployment, now)
+        offset = 0
+        while True:
+            page = self.client.read_deployments(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=list(plans))),
+                limit=_PAGE,
+                offset=offset,
+            )
+            for deployment in page:
+                if not deployment.paused:
+                    flow = self.client.read_flow(deployment.flow_id)
+                    yield from self._late(flow.name, deployment, now)
+            if len(page) < _PAGE:
+                return
+            offset += _PAGE
 
     def _late(self, plan: str, deployment: Any, now: datetime) -> Iterator[LateStart]:
         for run in self._runs(deployment.id, now - LOOK_BACK, now, waiting=True):

@@ -167,6 +167,11 @@ class RunStatus:
             "revision": self.state.revision,
             "tasks": {row.task_id: row.status.value for row in self.view.rows},
             "deviation": plain(self.deviation),
+            "breaches": [
+                {"name": b.name, "level": b.level, "since": plain(b.since), "reason": b.reason}
+                for b in self.state.breaches.values()
+                if b.open
+            ],
         }
 
 

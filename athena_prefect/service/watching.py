@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from athena_prefect.errors import UnknownNameError
+from athena_prefect.errors import StorageUnavailableError, UnknownNameError
 from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind, TaskEvent
 from athena_prefect.journal.journal import Entry, Recorded
 from athena_prefect.journal.state import ExecutionState, fold_entries
@@ -119,9 +119,13 @@ def watch_every(
     settings: AthenaSettings,
     told: Callable[[WatchPass], object],
 ) -> None:
-    """Look again and again, `every` so often, until interrupted."""
+    """Look again and again, `every` so often, until interrupted; also over an absent database."""
     while True:
-        told(watch_live(plan, settings=settings))
+        try:
+            found = watch_live(plan, settings=settings)
+        except StorageUnavailableError as error:
+            found = WatchPass(as_of=utc_now(), api=True, problems=(str(error),))
+        told(found)
         time.sleep(every.total_seconds())
 
 
