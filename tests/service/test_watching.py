@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -51,6 +52,22 @@ Leases(Database.open(sys.argv[1])).acquire(UUID(sys.argv[2]), "a test", ttl=time
 print("held", flush=True)
 time.sleep(600)
 """
+
+
+WORKER = """
+import sys
+from uuid import UUID
+from pathlib import Path
+from prefect.client.orchestration import get_client
+from prefect.flow_engine import run_flow
+from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.compiler import compile_plan
+with get_client(sync_client=True) as client:
+    run = client.read_flow_run(UUID(sys.argv[1]))
+flow = compile_plan(Plan.load(sys.argv[2]), root=Path(sys.argv[3]))
+run_flow(flow, flow_run=run, parameters={}, return_type="state")
+"""
+"""What a worker's process does with a flow run that it has taken."""
 
 
 class Scene:
@@ -369,3 +386,57 @@ def test_the_watching_flow_and_the_command(
     assert run_command(["watch", scene.plan.name]) == 0
     assert str(run)[:8] in capsys.readouterr().out
     assert run_command(["watch", "--every", "soon"]) == 2
+
+
+def test_a_deployed_run_that_was_killed_goes_on_where_it_was(
+    settings: AthenaSettings, tmp_path: Path, prefect_api: str
+) -> None:
+    from prefect.flow_engine import run_flow
+
+    from athena_prefect.plan.document import as_dict
+    from athena_prefect.runtime.compiler import compile_plan
+    from tests.runtime.support import PROJECT, plan_of
+
+    gate, file = tmp_path / "gate", tmp_path / "plan.json"
+    plan = plan_of(
+        {"id": "token", "call": "token"},
+        {"id": "gate", "call": "wait_for_file", "with": {"path": str(gate)},
+         "depends_on": ["token"]},
+        name=f"killed-{uuid4().hex[:8]}",
+    )  # fmt: skip
+    file.write_text(json.dumps(as_dict(plan)))
+    with get_client(sync_client=True) as client:
+        flow = client.create_flow_from_name(plan.name)
+        deployment = client.create_deployment(flow, "here")
+        run: Any = client.create_flow_run_from_deployment(deployment)
+    home = AthenaSettings()
+    journal = SqlJournal(Database.open(home))
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(run.id), str(file), str(PROJECT)],
+        env={**os.environ, "PREFECT_API_URL": prefect_api},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        for _ in range(1200):
+            before = fold_entries(journal.read(run.id))
+            if any(a.running for a in before.task("gate").attempts):
+                break
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGKILL)
+    assert state_of(run.id) == "Running"
+    gate.touch()
+    found = [watch_live(plan.name, settings=home, grace=NO_GRACE) for _ in range(2)]
+    assert [[r.status for r in f.runs] for f in found] == [["resumed"], ["starting"]]
+    with get_client(sync_client=True) as client:
+        again = client.read_flow_run(run.id)
+    assert again.state is not None
+    assert again.state.name == "AwaitingRetry"
+    last: Any = run_flow(
+        compile_plan(plan, root=PROJECT), flow_run=again, parameters={}, return_type="state"
+    )
+    assert last.is_completed()
+    after = fold_entries(journal.read(run.id))
+    assert len(after.task("token").attempts) == 1
+    assert after.end_status == "completed"
+    assert watch_live(plan.name, settings=home, grace=NO_GRACE).runs == ()
