@@ -211,6 +211,8 @@ def _syntax(error: yaml.MarkedYAMLError, text: str) -> BrokenTextError:
     mark = error.problem_mark or error.context_mark
     place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     said = " ".join(part for part in (error.context, error.problem) if part)
+    if "maximum nesting depth" in said:  # libyaml's own bound, met while it looks ahead
+        return _too_deep(place, ())
     if error.context_mark and error.problem_mark:
         said = f"{error.problem} {error.context} that begins on line {error.context_mark.line + 1}"
     here = text.split("\n")[place[0] - 1 : place[0]]
