@@ -70,12 +70,20 @@ def _scale(rows: Sequence[Row], horizon: float, width: float) -> Scale:
     )
 
 
-def gantt(view: RunView, *, width: float = 1120, inline: bool = False) -> str:
-    """The chart of all tasks, in the order in which they begin. Escaped, self-contained SVG."""
-    return _chart(view, view.rows, width, inline, title=f"Gantt chart of {view.name}")
+def gantt(
+    view: RunView, *, width: float = 1120, inline: bool = False, tooltips: bool = True
+) -> str:
+    """The chart of all tasks, in the order in which they begin. Escaped, self-contained SVG.
+
+    A picture in a page shows no `tooltips`: without them it is half as large.
+    """
+    title = f"Gantt chart of {view.name}"
+    return _chart(view, view.rows, width, inline, title=title, tooltips=tooltips)
 
 
-def overview(view: RunView, *, width: float = 1120, inline: bool = False) -> str | None:
+def overview(
+    view: RunView, *, width: float = 1120, inline: bool = False, tooltips: bool = True
+) -> str | None:
     """One row a group of tasks, for plans too large to take in at once; None for few groups."""
     groups: dict[str, list[Row]] = {}
     for row in view.rows:
@@ -84,7 +92,8 @@ def overview(view: RunView, *, width: float = 1120, inline: bool = False) -> str
         return None
     rows = [_group_row(name, members) for name, members in groups.items()]
     rows.sort(key=lambda r: r.first)
-    return _chart(view, rows, width, inline, title=f"Groups of tasks of {view.name}")
+    title = f"Groups of tasks of {view.name}"
+    return _chart(view, rows, width, inline, title=title, tooltips=tooltips)
 
 
 def _group_row(name: str, members: Sequence[Row]) -> Row:
@@ -117,12 +126,19 @@ def _group_row(name: str, members: Sequence[Row]) -> Row:
     )
 
 
-def _chart(view: RunView, rows: Sequence[Row], width: float, inline: bool, title: str) -> str:
+def _chart(
+    view: RunView,
+    rows: Sequence[Row],
+    width: float,
+    inline: bool,
+    title: str,
+    tooltips: bool,
+) -> str:
     scale = _scale(rows, view.horizon, width)
     height = TOP + len(rows) * scale.row + BOTTOM
     body = _guides(scale, len(rows)) + _axis(scale, height)
     for index, row in enumerate(rows):
-        body.append(_row(row, index, scale, view.now))
+        body.append(_row(row, index, scale, view.now, tooltips=tooltips))
     body += _moments(view, scale, height)
     body += _legend(view, rows, height)
     return document(width, height, body, title, inline=inline)
@@ -149,14 +165,16 @@ def _guides(scale: Scale, rows: int) -> list[str]:
     ]
 
 
-def _row(row: Row, index: int, scale: Scale, now: float | None) -> str:
+def _row(row: Row, index: int, scale: Scale, now: float | None, *, tooltips: bool) -> str:
     y = TOP + index * scale.row
-    parts = [f"<title>{escape(tooltip(row))}</title>"]
-    # Something to point at where the row shows nothing.
-    parts.append(
-        f'<rect x="0" y="{num(y)}" width="{num(scale.width)}" height="{num(scale.row)}" '
-        'fill-opacity="0"/>'
-    )
+    parts = []
+    if tooltips:
+        parts.append(f"<title>{escape(tooltip(row))}</title>")
+        # Something to point at where the row shows nothing.
+        parts.append(
+            f'<rect x="0" y="{num(y)}" width="{num(scale.width)}" height="{num(scale.row)}" '
+            'fill-opacity="0"/>'
+        )
     if row.critical:
         parts.append(rect(scale.left - 7, y + 1, 3, scale.row - 2, "path"))
     if index % scale.label_every == 0:

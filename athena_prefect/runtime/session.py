@@ -39,18 +39,20 @@ from athena_prefect.runtime.baseline import baseline_beside, latest_starts
 from athena_prefect.runtime.blocks import current_settings
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.chores import LEASE, chores
+from athena_prefect.runtime.dashboard import Boards
 from athena_prefect.runtime.dispatcher import Dispatcher
 from athena_prefect.runtime.ending import RunEnd
 from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.runtime.frontier import Frontier
 from athena_prefect.runtime.handles import Handles
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
+from athena_prefect.runtime.naming import name_flow_run
 from athena_prefect.runtime.parameters import parameter_value
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
 from athena_prefect.runtime.restore import restore
 from athena_prefect.runtime.submission import Submitter
 from athena_prefect.runtime.telling import Telling
-from athena_prefect.runtime.watcher import Watcher
+from athena_prefect.runtime.watcher import Chore, Watcher
 from athena_prefect.settings import AthenaSettings
 
 if TYPE_CHECKING:
@@ -61,6 +63,9 @@ if TYPE_CHECKING:
     from athena_prefect.storage.lease import Lease, Leases
 
 logger = logging.getLogger(__name__)
+
+NAME_SECONDS = 0.2
+"""From a run's start to its name: behind what the first tasks wait for."""
 
 LAST_WAIT_SECONDS = 15.0
 """How long a run that has ended waits for its database: a restart of PostgreSQL takes that long."""
@@ -321,8 +326,16 @@ class Session:
             plan=facts.plan, plan_run=facts.plan_run, journal=facts.recorder.journal,
             namespace=self.settings.namespace, clock=self.clock, client=self.client,
         )  # fmt: skip
+        boards = Boards(
+            run=facts, journal=facts.recorder.journal, client=self.client,
+            namespace=self.settings.namespace, clock=self.clock,
+        )  # fmt: skip
         try:
-            with baseline_beside(facts), Watcher(chores(self, dispatcher)):
+            with (
+                baseline_beside(facts),
+                Watcher(chores(self, dispatcher)),
+                Watcher((boards.chore, self._naming(facts))),
+            ):
                 end = dispatcher.run()
         except LeaseLostError:
             kill_children(facts.plan_run)
@@ -334,6 +347,7 @@ class Session:
             dispatcher.stop("cancelled")
             end = dispatcher.stopped()
             self._say_ended(facts, end)
+            boards.publish()
             raise
         finally:
             _wait_for_database(facts.recorder)
@@ -341,10 +355,35 @@ class Session:
             facts.recorder.listen(facts.plan_run, None)
         self._say_ended(facts, end)
         self.telling.end()
+        boards.publish()
         (log.info if end.status == "completed" else log.error)(
             "plan run %s %s%s", facts.plan_run, end.status, f": {end.reason}" if end.reason else ""
         )
         return end
+
+    def _naming(self, facts: RunFacts) -> Chore:
+        """Beside the tasks, once: a name is for people, who are not there in the first second."""
+        return Chore(
+            name="naming the flow run",
+            every=NAME_SECONDS,
+            do=lambda: name_flow_run(
+                self.client,
+                self.flow_run,
+                plan=facts.plan.name,
+                revision=facts.revision,
+                date=facts.logical_date,
+                number=self._number(facts.plan_run),
+            ),
+            once=True,
+        )
+
+    def _number(self, plan_run: UUID) -> int | None:
+        from athena_prefect.storage.plans import PlanStore
+
+        try:
+            return PlanStore(self._database()).number(plan_run)
+        except AthenaError:
+            return None  # it is in the list of runs later, or never: no number is made up
 
     def _cancelling(self) -> bool:
         with suppress(Exception):  # the API may be what is gone

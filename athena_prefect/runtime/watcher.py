@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ class Chore:
     every: float
     """Seconds between the end of one time and the start of the next."""
     do: Callable[[], object]
+    once: bool = False
+    """Whether it is done when it has succeeded once."""
 
 
 class Watcher:
@@ -57,18 +60,21 @@ class Watcher:
         while not self._stop.is_set():
             for chore in self._chores:
                 if self._clock() >= due[chore.name]:
-                    self._do(chore)
-                    due[chore.name] = self._clock() + chore.every
-            self._stop.wait(max(0.01, min(due.values()) - self._clock()))
+                    done = self._do(chore) and chore.once
+                    due[chore.name] = math.inf if done else self._clock() + chore.every
+            pause = min(due.values()) - self._clock()
+            self._stop.wait(min(max(0.01, pause), threading.TIMEOUT_MAX))
 
-    def _do(self, chore: Chore) -> None:
+    def _do(self, chore: Chore) -> bool:
         try:
             chore.do()
         except Exception as error:  # noqa: BLE001 - the boundary: watching must never end the run
             if chore.name not in self._failing:
                 self._failing.add(chore.name)
                 logger.warning("%s fails (%r); it is tried again", chore.name, error)
+            return False
         else:
             if chore.name in self._failing:
                 self._failing.discard(chore.name)
                 logger.info("%s works again", chore.name)
+            return True

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from athena_prefect.journal.events import Event
-from athena_prefect.journal.journal import Entry, Journal, Recorded
+from athena_prefect.journal.journal import Journal
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.deviation import PlanDeviation
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.monitor.table import TaskRow
 from athena_prefect.plan.model import Plan
-from athena_prefect.report.view import Interval, RunView, Span, build
+from athena_prefect.report.figures import ReadOnly, view_of
 from athena_prefect.service.results import RunStatus
+
+__all__ = ["Clock", "FollowedRun", "ReadOnly", "utc_now", "view_of"]
 
 Clock = Callable[[], datetime]
 
@@ -24,21 +26,6 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """The present."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class ReadOnly:
-    """A journal that is only looked at: what a monitor would add to it is not written."""
-
-    journal: Journal
-
-    def append(self, *events: Event, token: int | None = None) -> tuple[Recorded, ...]:
-        """Nothing is written."""
-        return (Recorded.KNOWN,) * len(events)
-
-    def read(self, plan_run: UUID, after: int = 0) -> Sequence[Entry]:
-        """The entries behind position `after`."""
-        return self.journal.read(plan_run, after)
 
 
 @dataclass(slots=True)
@@ -121,59 +108,3 @@ class FollowedRun:
             deviation=deviation,
             as_of=now,
         )
-
-
-def view_of(
-    plan: Plan,
-    state: ExecutionState,
-    now: datetime,
-    deviation: PlanDeviation | None,
-    table: Sequence[TaskRow],
-    *,
-    planned_only: bool = False,
-) -> RunView:
-    """The picture of a run in seconds from its start; `planned_only`: of what it would be."""
-    start = state.started
-    if start is None or deviation is None:
-        return build(plan, planned={}, state=state, now=now)
-
-    def since(moment: datetime) -> float:
-        return (moment - start).total_seconds()
-
-    planned: Mapping[str, Span] = {
-        r.task_id: (since(r.planned_start), since(r.planned_finish))
-        for r in table
-        if r.planned_start and r.planned_finish
-    }
-    # The monitor forecasts a task's median; the spread is that of the whole.
-    forecasts: Mapping[str, Interval] = {
-        r.task_id: (since(r.forecast_finish),) * 3 for r in table if r.forecast_finish
-    }
-    quantiles = {name: since(moment) for name, moment in deviation.quantiles.items()}
-    finish = (
-        (quantiles["p10"], quantiles["p50"], quantiles["p90"])
-        if quantiles and not deviation.finished
-        else None
-    )
-    base = deviation.baseline_finish
-    if planned_only:
-        return build(
-            plan,
-            planned=planned,
-            deadline=since(deviation.deadline) if deviation.deadline else None,
-            planned_finish=since(base) if base else None,
-            critical=[r.task_id for r in table if r.critical],
-        )
-    return build(
-        plan,
-        planned=planned,
-        state=state,
-        now=now,
-        deadline=since(deviation.deadline) if deviation.deadline else None,
-        planned_finish=since(base) if base else None,
-        finish=finish,
-        forecasts=forecasts,
-        forecast_starts={r.task_id: since(r.forecast_start) for r in table if r.forecast_start},
-        critical=[r.task_id for r in table if r.critical],
-        at_risk=deviation.tasks_at_risk,
-    )

@@ -205,8 +205,18 @@ class _Watch:
         if assess:
             telling.assess()
         # While its own process lives, that tells of it.
-        if self.api is not None and self.leases.current(row.plan_run) is None and telling.tell(500):
-            telling.mark()
+        if self.api is not None and self.leases.current(row.plan_run) is None:
+            if telling.tell(500):
+                telling.mark()
+            self._show(row, self.api)
+
+    def _show(self, row: RunRow, api: Api) -> None:
+        """The dashboards of a run whose process is gone, as it stands or as it ended."""
+        from athena_prefect.runtime.dashboard import publish
+        from athena_prefect.service.reading import open_run
+
+        status = open_run(str(row.plan_run), settings=self.settings, clock=self.clock).status()
+        publish(status, client=api.client, namespace=self.settings.namespace)
 
     def _process(
         self,

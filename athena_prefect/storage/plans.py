@@ -187,6 +187,15 @@ class PlanStore:
                 )
             raise _unknown(connection, str(ref))
 
+    def number(self, plan_run: UUID) -> int:
+        """The how-manieth run of its plan it is, from 1. Raises UnknownRunError."""
+        run = self.run(plan_run)
+        query = select(func.count()).where(
+            PlanRunRow.plan_id == run.plan_id, PlanRunRow.started_at < run.started_at
+        )
+        with self._database.reading() as connection:
+            return 1 + int(connection.execute(query).scalar_one())
+
     def runs(
         self,
         namespace: str | None = None,

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.states import Cancelled, Crashed, Running, Scheduled
 
@@ -245,6 +246,12 @@ def test_a_run_of_a_terminal_is_only_reported(scene: Scene) -> None:
         assert found.remedy == f"athena run PLAN --resume {str(run)[:8]}"
     assert state_of(run) == "Running"
     assert len(scene.events(run, RunEventKind.BREACHED)) == 1
+    # Its process publishes nothing any more: the watcher shows how it stands.
+    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+    with get_client(sync_client=True) as client:
+        shown = {str(a.key): str(a.data) for a in client.read_artifacts(artifact_filter=wanted)}
+    assert len(shown) == 4
+    assert shown[f"{scene.plan.name}-status"].startswith("## Interrupted, forecast to finish ")
 
 
 def test_a_breach_is_raised_and_told_once_over_many_passes(scene: Scene) -> None:

@@ -1,0 +1,139 @@
+"""The artifacts of a run: current, few, and with the database's figures; names and tags."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import xml.etree.ElementTree as ElementTree
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+from athena_prefect.journal.events import RunEvent, RunEventKind
+from athena_prefect.journal.journal import MemoryJournal
+from athena_prefect.runtime.dashboard import KINDS, Board, Boards, artifact_key, publish
+from athena_prefect.runtime.naming import name_flow_run, run_name
+from athena_prefect.service import open_run
+from athena_prefect.settings import AthenaSettings
+from tests.runtime.support import Run, plan_of, run
+
+T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
+
+
+def artifacts(flow_run: UUID) -> dict[str, Any]:
+    """The flow run's artifacts by kind."""
+    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=wanted)
+    assert all(a.key for a in found)
+    return {str(a.key).rpartition("-")[2]: a for a in found}
+
+
+def flow_run_of(done: Run) -> UUID:
+    return UUID(done.state.run_data["flow_run_id"])
+
+
+@pytest.mark.prefect
+def test_a_run_leaves_four_artifacts_with_the_figures_of_its_journal(prefect_api: str) -> None:
+    plan = plan_of(
+        {"id": "a", "call": "one", "duration": "10ms"},
+        {"id": "b", "call": "fail", "duration": "10ms", "depends_on": ["a"]},
+        {"id": "c", "call": "one", "duration": "10ms", "depends_on": ["b"]},
+        name="shown_plan",
+        deadline="1h",
+    )
+    done = run(plan)
+    found = artifacts(flow_run_of(done))
+    assert set(found) == set(KINDS)
+    assert {k: a.type for k, a in found.items()} == KINDS
+    # A failed run is shown as it ended, not as it last was while it ran.
+    status = open_run(str(done.plan_run), settings=AthenaSettings()).status()
+    text = str(found["status"].data)
+    assert text.startswith("## Failed after ")
+    assert "**1 of 3 tasks** (33 %)" in text
+    assert float(str(found["progress"].data)) == 33.3
+    assert status.deviation is not None
+    assert f"**{status.deviation.deviation_severity}**" in text
+    assert "| `b` | failure |" in text
+    assert "| `c` | blocked |" in text
+    for kind in ("gantt", "tasks", "progress"):
+        assert f"/artifacts/artifact/{found[kind].id}" in text
+    table = found["tasks"].data
+    rows = json.loads(table) if isinstance(table, str) else table
+    assert [(r["task"], r["status"]) for r in rows] == [
+        ("a", "success"), ("b", "failure"), ("c", "blocked"),
+    ]  # fmt: skip
+    picture = re.search(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", str(found["gantt"].data))
+    assert picture is not None
+    drawn = ElementTree.fromstring(base64.b64decode(picture[1]))
+    assert drawn.tag.endswith("svg")
+    assert {"a", "b", "c"} <= {e.text for e in drawn.iter() if e.tag.endswith("text")}
+
+
+@pytest.mark.prefect
+def test_one_run_has_one_set_of_artifacts_whoever_publishes(prefect_api: str) -> None:
+    done = run(plan_of({"id": "a", "call": "one"}))
+    before = artifacts(flow_run_of(done))
+    status = open_run(str(done.plan_run), settings=AthenaSettings()).status()
+    with get_client(sync_client=True) as client:
+        ids = publish(status, client=client)
+        board = Board(client, flow_run_of(done))
+        board.publish(status)
+        assert board.publish(status) == 0, "what has not changed was written again"
+    assert dict(ids) == board.ids == {k: a.id for k, a in before.items()}
+    assert artifacts(flow_run_of(done)).keys() == before.keys()
+
+
+def test_a_server_that_does_not_answer_fails_nobody_and_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Dead:
+        def __getattr__(self, name: str) -> Any:
+            raise httpx.ConnectError("refused")
+
+    plan = plan_of({"id": "a", "call": "one", "duration": "1m"})
+    journal = MemoryJournal()
+    plan_run = uuid4()
+    journal.append(RunEvent(plan_run=plan_run, kind=RunEventKind.STARTED, at=T0, source=""))
+    shown = SimpleNamespace(plan=plan, plan_run=plan_run, flow_run_id=uuid4())
+    dead: Any = Dead()
+    boards = Boards(run=shown, journal=journal, client=dead, clock=lambda: T0)
+    with caplog.at_level(logging.INFO):
+        boards.publish()
+        boards.publish()
+        boards.publish_if_due()  # not due: it has just been tried
+    assert len(caplog.records) == 1
+    assert "not up to date" in caplog.text
+
+
+def test_keys_are_ones_that_prefect_takes_and_namespaces_keep_apart() -> None:
+    assert artifact_key("Environment_Audit.v2", "status") == "environment-audit-v2-status"
+    assert artifact_key("a", "gantt", "prod") == "a-prod-gantt"
+
+
+@pytest.mark.prefect
+def test_a_run_is_named_for_its_plan_day_and_number_and_a_given_name_stays(
+    prefect_api: str,
+) -> None:
+    done = run(plan_of({"id": "a", "call": "hang", "with": {"seconds": 1.5}}, name="named-plan"))
+    again = run(plan_of({"id": "a", "call": "hang", "with": {"seconds": 1.5}}, name="named-plan"))
+    day = str(again.state.run_data["logical_date"])[:10]
+    with get_client(sync_client=True) as client:
+        first, second = (client.read_flow_run(flow_run_of(r)) for r in (done, again))
+        assert second.name == f"named-plan {day} #2"
+        assert {"plan:named-plan", "revision:1"} <= set(first.tags)
+        client.update_flow_run(first.id, name="my own")
+        mine = client.read_flow_run(first.id)
+        name_flow_run(client, mine, plan="named-plan", revision=3, date=T0, number=9)
+        mine = client.read_flow_run(first.id)
+        assert mine.name == "my own"
+        assert sorted(mine.tags) == ["plan:named-plan", "revision:3"]
+    assert run_name("p", T0, 4) == "p 2026-01-05 #4"
