@@ -41,7 +41,7 @@ PUBLISH_SECONDS = 5.0
 BUSY_SHARE = 0.05
 """Share of the time that it may take; on a slow server, or for a large plan, it is done less
 often. One look at 500 tasks and four updates take about 0.3 s."""
-FIRST_SECONDS = 1.0
+FIRST_SECONDS = 3.0
 """From the start of a run to its first dashboard; a shorter run gets only its last one."""
 
 KINDS = {"status": "markdown", "gantt": "markdown", "tasks": "table", "progress": "progress"}
@@ -268,4 +268,5 @@ class Boards:
         figures = self._reader.read(self.clock())
         if self._board is None:
             self._board = Board(self.client, self.run.flow_run_id, self.namespace)
+        self._board.client = self.client
         self._board.publish(figures)

@@ -11,8 +11,12 @@ from uuid import UUID
 
 from athena_prefect.errors import AthenaError
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.afterwards import wait_for_afterwards
 from athena_prefect.runtime.compiler import compile_plan
 from athena_prefect.settings import AthenaSettings
+
+LAST_WORDS_SECONDS = 15.0
+"""How long the command waits for the last events and dashboards, on a server that hangs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,7 @@ def execute(
         logical_date=logical_date,
         return_state=True,
     )
+    wait_for_afterwards(LAST_WORDS_SECONDS)
     error = None
     if not state.is_completed():
         try:

@@ -34,6 +34,7 @@ from athena_prefect.errors import (
 from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.afterwards import afterwards
 from athena_prefect.runtime.attempt import QuietHooks, plain
 from athena_prefect.runtime.baseline import baseline_beside, latest_starts
 from athena_prefect.runtime.blocks import current_settings
@@ -347,19 +348,25 @@ class Session:
             dispatcher.stop("cancelled")
             end = dispatcher.stopped()
             self._say_ended(facts, end)
-            boards.publish()
+            afterwards("last words", lambda: self._last_words(boards))
             raise
         finally:
             _wait_for_database(facts.recorder)
             project(self._database(), facts, dispatcher.state)
             facts.recorder.listen(facts.plan_run, None)
         self._say_ended(facts, end)
-        self.telling.end()
-        boards.publish()
+        afterwards("last words", lambda: self._last_words(boards))
         (log.info if end.status == "completed" else log.error)(
             "plan run %s %s%s", facts.plan_run, end.status, f": {end.reason}" if end.reason else ""
         )
         return end
+
+    def _last_words(self, boards: Boards) -> None:
+        """How it ended, to Prefect; with a client of its own, for the run's is closed by then."""
+        with get_client(sync_client=True) as client:
+            self.telling.client = boards.client = client
+            self.telling.end()
+            boards.publish()
 
     def _naming(self, facts: RunFacts) -> Chore:
         """Beside the tasks, once: a name is for people, who are not there in the first second."""

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.afterwards import wait_for_afterwards
 from athena_prefect.runtime.compiler import compile_plan
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.settings import AthenaSettings
@@ -54,4 +55,5 @@ def run(plan: Plan, plan_run: UUID | None = None, **parameters: Any) -> Run:
     plan_run = plan_run or uuid4()
     flow = compile_plan(plan, root=PROJECT)
     final = flow(**parameters, plan_run=str(plan_run), return_state=True)
+    assert wait_for_afterwards(60)
     return Run(plan, plan_run, final)
