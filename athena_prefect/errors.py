@@ -23,6 +23,7 @@
     ├── ResultError                                                          exit 1
     │   ├── ResultNotSerializableError
     │   └── ResultUnreadableError
+    ├── CheckError                  nothing could be observed: unknown       exit 1
     ├── ServerError                 Prefect's server did not come up         exit 1
     └── RunError                                                             exit 1
         ├── CriteriaNotMetError     a task's success criteria do not hold
@@ -214,6 +215,10 @@ class ResultNotSerializableError(ResultError):
 
 class ResultUnreadableError(ResultError):
     """A stored result is missing or damaged."""
+
+
+class CheckError(AthenaError):
+    """A check that could not be made: its assumption's state is unknown, neither true nor false."""
 
 
 class ServerError(AthenaError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,34 @@ from athena_prefect.plan.explanation import shown
 from athena_prefect.plan.model import Plan
 from athena_prefect.plan.validation import Finding, Loc, dotted
 
+Rule = Callable[[Any], Iterable[Finding]]
+"""More defects of a document's data than the plan's own rules find, e.g. of kinds of checks."""
+
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def load(path: str | Path, *, resolve: bool = False) -> Plan:
+def load(path: str | Path, *, resolve: bool = False, rules: Iterable[Rule] = ()) -> Plan:
     """The plan of a YAML or JSON file.
 
     With `resolve`, every `call` is imported from the file's project; without it
-    no user code is imported. Raises PlanDocumentError with every defect of the
-    document, each with file, line, column and field; a file that cannot be read
-    is one of them.
+    no user code is imported. `rules` are asked beside the plan's own. Raises
+    PlanDocumentError with every defect of the document, each with file, line,
+    column and field; a file that cannot be read is one of them.
     """
     path = Path(path)
     root = references.project_root(path) if resolve else None
-    plan = loads(_read(path), file=str(path), root=root)
+    plan = loads(_read(path), file=str(path), root=root, rules=rules)
     plan._source = path.resolve()
     return plan
 
 
-def loads(content: str, *, file: str = "<string>", root: str | Path | None = None) -> Plan:
+def loads(
+    content: str,
+    *,
+    file: str = "<string>",
+    root: str | Path | None = None,
+    rules: Iterable[Rule] = (),
+) -> Plan:
     """The plan of a document's text; whether it is YAML or JSON is said by the name of `file`.
 
     `file` stands in messages; where it says neither, JSON is known by its form. With
@@ -51,6 +60,8 @@ def loads(content: str, *, file: str = "<string>", root: str | Path | None = Non
         plan, found = (result, []) if isinstance(result, Plan) else (None, result)
         if root is not None:
             found += _unresolved(parsed.data, root)
+        for rule in rules:
+            found += rule(parsed.data)
     defects = [*parsed.defects, *(_placed(f, parsed) for f in found)]
     if plan is None or defects:
         raise PlanDocumentError(defects)

@@ -13,7 +13,9 @@ from uuid import UUID
 from prefect import Flow
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from athena_prefect.assumptions.rules import check_findings
 from athena_prefect.errors import ParameterError, SettingsError
+from athena_prefect.plan.document import load
 from athena_prefect.plan.model import Parameter, Plan, RunnerKind
 from athena_prefect.plan.references import project_root, put_first
 from athena_prefect.runtime.parameters import TYPES, parameter_value
@@ -35,7 +37,7 @@ def compile_plan(plan: Plan | str | Path, *, root: Path | None = None) -> Flow[.
     caller = sys._getframe(1).f_globals.get("__file__")
     if not isinstance(plan, Plan):
         path = _find(Path(plan), Path(caller) if caller else None)
-        plan = Plan.load(path)
+        plan = load(path, rules=(check_findings,))
     if root is None:
         root = project_root(plan.source) if plan.source else Path.cwd()
     return _flow(plan, root.resolve())

@@ -30,9 +30,10 @@ def validate(file: Path) -> ValidPlan:
 
     Raises PlanDocumentError with every defect of the document.
     """
+    from athena_prefect.assumptions.rules import check_findings
     from athena_prefect.plan.document import load
 
-    plan = load(file, resolve=True)
+    plan = load(file, resolve=True, rules=(check_findings,))
     return ValidPlan(
         name=plan.name,
         file=file,
@@ -139,11 +140,12 @@ def register(file: Path, *, settings: AthenaSettings) -> Registered:
 
     Raises PlanDocumentError, StorageError.
     """
+    from athena_prefect.assumptions.rules import check_findings
     from athena_prefect.plan.document import load
     from athena_prefect.storage.db import Database
     from athena_prefect.storage.plans import PlanStore
 
-    plan = load(file, resolve=True)
+    plan = load(file, resolve=True, rules=(check_findings,))
     store = PlanStore(Database.open(settings))
     known = {d.id for d in store.decisions(plan.name, namespace=settings.namespace, limit=1)}
     stored = store.register(plan, namespace=settings.namespace, reason="athena register")

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID, uuid4
 
+from athena_prefect.assumptions.rules import check_findings
 from athena_prefect.errors import (
     AthenaError,
     InputError,
@@ -25,6 +26,7 @@ from athena_prefect.errors import (
     StorageUnavailableError,
 )
 from athena_prefect.journal.events import Command, CommandKind, TaskEvent, TaskEventKind
+from athena_prefect.plan.document import load
 from athena_prefect.plan.model import Plan
 from athena_prefect.service.following import FollowedRun, utc_now
 from athena_prefect.service.parameters import read_parameters
@@ -155,7 +157,7 @@ def _ordered(
 ) -> Order:
     plan_run, parameters = uuid4(), {}
     if resume is None:
-        plan = Plan.load(file)
+        plan = load(file, rules=(check_findings,))
         parameters = read_parameters(plan, values)
         _open_database(settings)
     else:
