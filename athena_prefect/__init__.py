@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from athena_prefect.plan.policy import ReplanningPolicy
     from athena_prefect.plan.task import Dependency, Mode, PlanTask
     from athena_prefect.plan.terms import Resource
+    from athena_prefect.runtime.attach import attach
     from athena_prefect.runtime.compiler import compile_plan
     from athena_prefect.runtime.context import Partial, idempotency_token, report_usage
     from athena_prefect.service.running import run_plan
@@ -53,6 +54,7 @@ __all__ = [
     "TaskOutcome",
     "VirtualClock",
     "__version__",
+    "attach",
     "compile_plan",
     "idempotency_token",
     "report_usage",
@@ -80,6 +82,7 @@ _MODULES = {
     "TaskExecutionRecord": "monitor.records",
     "TaskOutcome": "journal.events",
     "VirtualClock": "monitor.context",
+    "attach": "runtime.attach",
     "compile_plan": "runtime.compiler",
     "idempotency_token": "runtime.context",
     "report_usage": "runtime.context",

@@ -57,7 +57,8 @@ class RunEventKind(StrEnum):
     """What happened to the plan run."""
 
     STARTED = "started"
-    """`data`: revision, flow_run_id, parameters (never secrets), host."""
+    """`data`: revision, flow_run_id, parameters (never secrets), host; `attached`: true where a
+    hand-written flow is only monitored, with `names`, its explicit mapping of names to tasks."""
     RESUMED = "resumed"
     """A new dispatcher goes on where the journal ends."""
     BASELINED = "baselined"
@@ -67,6 +68,8 @@ class RunEventKind(StrEnum):
     CONTINUED = "continued"
     GAP = "gap"
     """Something could be neither stored nor rebuilt: `data.what`."""
+    UNPLANNED = "unplanned"
+    """An attached flow ran a task that its plan does not have; `source`: the task's name."""
     BREACHED = "breached"
     """Something is late or about to be; `source` claims it: its name, which time it is, and from
     the second level on the level. `data`: name, episode, level, event, reason, figures, task_id."""

@@ -185,11 +185,18 @@ class ExecutionState:
     told: int = 0
     """Position up to which Prefect's events were told of."""
     gaps: tuple[str, ...] = ()
+    unplanned: tuple[str, ...] = ()
+    """Names of tasks that an attached flow ran and its plan does not have."""
     conflicts: int = 0
     position: int = 0
     """Of the newest entry folded in."""
     now: datetime | None = None
     """Time of the newest event."""
+
+    @property
+    def attached(self) -> bool:
+        """Whether a hand-written flow is monitored: nothing of it may be started or changed."""
+        return self.run_data.get("attached") is True
 
     @property
     def scheduled(self) -> datetime | None:
@@ -330,6 +337,8 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
         case RunEventKind.GAP:
             what = str(event.data.get("what", event.source))
             return state if what in state.gaps else replace(state, gaps=(*state.gaps, what))
+        case RunEventKind.UNPLANNED:
+            return replace(state, unplanned=(*state.unplanned, event.source))
         case RunEventKind.BREACHED:
             return _breached(state, event)
         case RunEventKind.EASED:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from athena_prefect.journal.events import Reporter, TaskEvent, TaskEventKind, TaskOutcome
@@ -22,13 +22,31 @@ from athena_prefect.runtime.attempt import plain
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import State, TaskRun
+    from prefect.client.schemas.objects import StateType, TaskRun
 
 _PAGE = 200
 """Task runs a request: the API's own most."""
 _NAME = re.compile(r"(?P<task>.+?)(?:\[(?P<item>\d+)\])?")
 CARRIED = "Carried"
 """State name of a task run that only shows what an earlier run has done."""
+
+
+class Told(Protocol):
+    """A state of a task run: Prefect's `State`, or what one of its events says."""
+
+    type: StateType
+    name: str | None
+    timestamp: Any
+    message: str | None
+
+
+class Identified(Protocol):
+    """A task run, as far as its id."""
+
+    @property
+    def id(self) -> UUID:
+        """Prefect's id of it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +100,13 @@ def task_runs_of(client: SyncPrefectClient, flow_runs: Iterable[UUID]) -> Iterat
         offset += _PAGE
 
 
-def attempts_in(states: Sequence[State]) -> list[ApiAttempt]:
+def attempts_in(states: Sequence[Told]) -> list[ApiAttempt]:
     """The attempts that a task run's state history tells of, in order."""
     attempts: list[ApiAttempt] = []
     started: datetime | None = None
     count = 0
     for state in sorted(states, key=lambda s: s.timestamp):
-        at, kind, name = plain(state.timestamp), state.type.value, state.name or ""
+        at, kind, name = plain(state.timestamp), str(state.type.value), state.name or ""
         if kind == "RUNNING":
             if started is not None and name != "Retrying":
                 continue  # a crash repeats Running; the attempt is the same
@@ -125,9 +143,11 @@ def _attempt(
 def missing_events(
     plan_run: UUID,
     item: tuple[str, int | None],
-    task_run: TaskRun,
-    states: Sequence[State],
+    task_run: Identified,
+    states: Sequence[Told],
     state: ExecutionState,
+    *,
+    reported_by: Reporter = Reporter.API,
 ) -> list[TaskEvent]:
     """The events that the journal lacks of one task run, or that the API tells otherwise.
 
@@ -137,7 +157,8 @@ def missing_events(
     known = {a.run_count: a for a in state.task(*item).attempts if a.source == str(task_run.id)}
     events: list[TaskEvent] = []
     for told in attempts_in(states):
-        events += _of_attempt(plan_run, item, str(task_run.id), told, known.get(told.run_count))
+        before = known.get(told.run_count)
+        events += _of_attempt(plan_run, item, str(task_run.id), told, before, reported_by)
     return events
 
 
@@ -147,6 +168,7 @@ def _of_attempt(
     source: str,
     told: ApiAttempt,
     known: Attempt | None,
+    reported_by: Reporter,
 ) -> Iterator[TaskEvent]:
     def event(kind: TaskEventKind, at: datetime, **more: object) -> TaskEvent:
         return TaskEvent(
@@ -157,7 +179,7 @@ def _of_attempt(
             at=at,
             source=source,
             run_count=told.run_count,
-            reported_by=Reporter.API,
+            reported_by=reported_by,
             **more,  # type: ignore[arg-type]
         )
 

@@ -141,6 +141,8 @@ class Session:
     flow_run: FlowRun
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     lease: Lease | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """What the start of the run says besides."""
     telling: Telling = field(init=False)
 
     @property
@@ -302,6 +304,7 @@ class Session:
                     "scheduled_for": self._scheduled_for(),
                     "host": socket.gethostname(),
                     "plan": facts.plan.name,
+                    **self.more,
                 },
             ),
             token=facts.token,

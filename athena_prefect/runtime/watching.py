@@ -48,6 +48,7 @@ class FlowRunState:
     since: datetime
     deployed: bool
     """Whether a worker can start it again."""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ class Api:
             name=state.name or "",
             since=_plain(state.timestamp),
             deployed=run.deployment_id is not None,
+            message=state.message or "",
         )
 
     def start_again(self, flow_run_id: UUID, why: str) -> None:

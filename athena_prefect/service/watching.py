@@ -182,7 +182,9 @@ class _Watch:
         found = WatchedRun(plan_run=row.plan_run, plan=row.plan, status="running")
         if state.paused:
             found = replace(found, status="paused")
-        if state.run_data.get("flow_run_id") and self.leases.ever_held(row.plan_run):
+        if state.attached:
+            found = self._attached(row, plan, entries, state, found)
+        elif state.run_data.get("flow_run_id") and self.leases.ever_held(row.plan_run):
             found = self._process(row, plan, entries, state, found)
         self._tell(Telling, row, plan, assess=found.status != "ended")
         after = fold_entries(self.journal.read(row.plan_run))
@@ -251,6 +253,43 @@ class _Watch:
             self._raise(row.plan_run, state, f"its process is gone; go on with `{remedy}`")
             return replace(found, status="interrupted", remedy=remedy)
         return self._resume(row, entries, state, flow_run, found)
+
+    def _attached(
+        self,
+        row: RunRow,
+        plan: Any,
+        entries: Sequence[Entry],
+        state: ExecutionState,
+        found: WatchedRun,
+    ) -> WatchedRun:
+        """See what became of a hand-written flow; it is somebody else's to start again."""
+        from athena_prefect.runtime.attached_end import FlowEnd, end_elsewhere, end_in
+        from athena_prefect.runtime.observing import Observing
+
+        if self.leases.current(row.plan_run) is not None:
+            return found
+        flow_run = None if self.api is None else self.api.flow_run(_newest_flow_run(entries))
+        if self.api is None or flow_run is None:
+            return replace(found, status="interrupted")
+        end = end_in(flow_run.type, flow_run.message or flow_run.name)
+        if end is not None:
+            ended = FlowEnd(end=end, at=flow_run.since)
+            end_elsewhere(
+                flow_run.flow_run_id, ended, settings=self.settings, client=self.api.client
+            )
+            return replace(found, status="ended")
+        if flow_run.type in ("SCHEDULED", "PENDING"):
+            return replace(found, status="starting")
+        if flow_run.type in ("PAUSED", "CANCELLING"):
+            return replace(found, status=flow_run.type.lower())
+        if self.clock() - flow_run.since < self.grace:
+            return replace(found, status="starting")
+        observing = Observing.of(plan, row.plan_run, flow_run.flow_run_id, state)
+        self.journal.append(*observing.reconcile(self.api.client))
+        remedy = f"look at flow run {flow_run.flow_run_id} in Prefect's UI"
+        why = f"its process is gone, or cut off from the database; {remedy}"
+        self._raise(row.plan_run, state, why)
+        return replace(found, status="interrupted", remedy=remedy)
 
     def _resume(
         self,
