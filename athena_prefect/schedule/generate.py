@@ -1,0 +1,507 @@
+"""The best schedule of what is left of a plan that is found within a time budget.
+
+First the order so far, shifted to the right: instant, feasible, and always there
+to fall back on. Then generation schemes with forward-backward improvement, many
+times over for a tenth of a second; then CP-SAT, given the best as a hint and as
+a horizon. Two phases rather than a weighted sum: first what is asked for, then
+the least change that keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from math import inf
+
+import numpy as np
+
+from athena_prefect.errors import InfeasibleError
+from athena_prefect.plan.graph import Bools, Floats
+from athena_prefect.schedule.exact import Aim, Limits, Outcome, Program
+from athena_prefect.schedule.generation import Frame, serial
+from athena_prefect.schedule.passes import TOLERANCE, forward
+from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest
+from athena_prefect.schedule.schedule import Schedule
+from athena_prefect.schedule.search import Budget, Clock, Found, Improver, Value, right_shifted
+
+SAMPLING = 0.1
+"""Seconds of multi-start improvement before CP-SAT; longer gained less than CP-SAT does."""
+SAMPLING_SHARE = 0.25
+"""Most of a budget that this may take."""
+RESTARTS = 100_000
+"""Most restarts, so that a clock that stands still does not hold up the answer."""
+EXACT = 500
+"""Free activities up to which CP-SAT is asked: hinted, it never beat improvement above."""
+CHANGE_SHARE = 0.3
+"""Share of what is left that is kept for the second phase, least change."""
+CHEAPEST_CALL = 0.02
+"""Seconds below which calling CP-SAT is not worth building its model."""
+RESERVE = 0.03
+"""Share of a budget that CP-SAT is not given: so late it may come back."""
+WORKERS = 2
+"""Threads of CP-SAT: more of them than cores gained nothing on two."""
+
+
+class Objective(StrEnum):
+    """What a schedule should be good at; the least change comes after it."""
+
+    MAKESPAN = "makespan"
+    """Over as early as possible."""
+    TARDINESS = "tardiness"
+    """As little after the deadlines as possible."""
+    COST = "cost"
+    """As cheap as possible, with no more lateness than cannot be helped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """One step to the answer: after so many seconds, this value by that."""
+
+    seconds: float
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """A schedule and what is known of it; seconds from the start of the run."""
+
+    rest: Rest
+    status: Outcome
+    schedule: Schedule | None = None
+    """Of all activities; those that are left out stand at the present with no duration."""
+    choice: Choice = AS_IT_STANDS
+    bound: float | None = None
+    """No schedule is better than this: a lower bound of the objective, where one is known."""
+    seconds: float = 0.0
+    history: tuple[Progressed, ...] = ()
+    conflict: str = ""
+    """Why there is no schedule."""
+
+    @property
+    def makespan(self) -> float | None:
+        """Finish of all that is not dropped; None where there is no schedule."""
+        if self.schedule is None:
+            return None
+        return self.rest.makespan(self.schedule.starts, self.choice)
+
+    @property
+    def left_out(self) -> Bools:
+        """The activities of dropped tasks."""
+        return self.rest.left_out(self.choice)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Ids of the tasks that are left out."""
+        ids = self.rest.problem.task_ids
+        return tuple(ids[t] for t in sorted(self.choice.dropped))
+
+
+def generate(
+    rest: Rest,
+    objective: Objective = Objective.MAKESPAN,
+    *,
+    budget_s: float,
+    seed: int,
+    clock: Clock,
+    tolerance: float = 0.0,
+    workers: int = WORKERS,
+) -> Answer:
+    """A schedule of `rest`, as good as is found in `budget_s` seconds of `clock`.
+
+    The first answer is made whatever it takes. `tolerance`: share of what is left
+    of the makespan that the second phase may give away for less change. Where
+    there is no schedule the answer says so, and why.
+    """
+    return _Generation(rest, objective, Budget(clock, budget_s), seed, tolerance, workers).answer()
+
+
+def change(rest: Rest, starts: Floats, choice: Choice) -> float:
+    """How far a schedule is from the order so far: what the second phase minimises.
+
+    Moves as shares of the old rest, each at most 1; half a point a changed mode or
+    cut arc, one a dropped task.
+    """
+    span = max((rest.previous_makespan or 0.0) - rest.now, TOLERANCE)
+    total = 0.5 * (len(choice.ways) + len(choice.cut)) + len(choice.dropped)
+    if rest.previous:
+        nodes = np.fromiter(rest.previous, dtype=np.int64)
+        before = np.fromiter(rest.previous.values(), dtype=np.float64)
+        counted = rest.free[nodes] & ~rest.left_out(choice)[nodes]
+        moved = np.abs(starts[nodes] - before)[counted] / span
+        total += float(np.minimum(moved, 1.0).sum())
+    return total
+
+
+class _Generation:
+    """One search for a schedule."""
+
+    def __init__(
+        self,
+        rest: Rest,
+        objective: Objective,
+        budget: Budget,
+        seed: int,
+        tolerance: float,
+        workers: int,
+    ) -> None:
+        self.rest = rest
+        self.objective = objective
+        self.budget = budget
+        self.seed = seed
+        self.tolerance = tolerance
+        self.workers = workers
+        self.rng = np.random.default_rng(seed)
+        self.best: Found | None = None
+        self.longest = -inf
+        self.history: list[Progressed] = []
+        self.conflict = ""
+        self.bound: float | None = None
+        self.proven = False
+        self.frames: dict[Choice, Frame] = {}
+
+    def answer(self) -> Answer:
+        status = Outcome.FEASIBLE
+        self._repair()
+        for choice in self._choices():
+            self._construct(choice)
+        self._look_at_the_bound()
+        self._sample(min(SAMPLING, SAMPLING_SHARE * self.budget.seconds))
+        if int(self.rest.free.sum()) <= EXACT:
+            self._exact()
+        else:
+            self._sample(inf)
+        best = self.best
+        if best is None:
+            status = Outcome.INFEASIBLE if self.proven or self.conflict else Outcome.UNKNOWN
+            return Answer(
+                rest=self.rest,
+                status=status,
+                seconds=self.budget.spent,
+                conflict=self.conflict or "no schedule was found within the time",
+            )
+        return Answer(
+            rest=self.rest,
+            status=Outcome.OPTIMAL if self.proven else Outcome.FEASIBLE,
+            schedule=self._schedule(best),
+            choice=best.choice,
+            bound=self.bound,
+            seconds=self.budget.spent,
+            history=tuple(self.history),
+        )
+
+    def _schedule(self, best: Found) -> Schedule:
+        problem = self.rest.problem_in(best.choice)
+        starts = np.where(self.rest.left_out(best.choice), self.rest.now, best.starts)
+        return Schedule(
+            problem=problem,
+            starts=starts,
+            finishes=starts + problem.durations,
+            fixed=~self.rest.free,
+        )
+
+    # Worth
+
+    def _value(self, choice: Choice) -> Callable[[Floats], Value]:
+        """What schedules under a choice are worth, the least first."""
+        rest = self.rest
+        durations = rest.problem_in(choice).durations
+        stays = ~rest.left_out(choice)
+        price = rest.cost_of(choice) + rest.lost_by(choice)
+        ends = [
+            (int(rest.problem.ends[t]), due)
+            for t, due in rest.due.items()
+            if t not in choice.dropped
+        ]
+        deadline = inf if rest.deadline is None else rest.deadline
+
+        def makespan(starts: Floats) -> Value:
+            return float((starts + durations)[stays].max(initial=rest.now)), price
+
+        def late(starts: Floats) -> Value:
+            whole = makespan(starts)[0]
+            own = (float(starts[i] + durations[i]) - due for i, due in ends)
+            lateness = max(0.0, whole - deadline, *own)
+            return lateness, price if self.objective is Objective.COST else whole
+
+        return makespan if self.objective is Objective.MAKESPAN else late
+
+    def _offer(self, starts: Floats, choice: Choice, source: str) -> bool:
+        """Take a feasible schedule as the best where it is; whether it was."""
+        value = self._value(choice)(starts)
+        self.longest = max(self.longest, self.rest.makespan(starts, choice))
+        if self.best is not None and not _less(value, self.best.value):
+            return False
+        self.best = Found(starts=starts, choice=choice, value=value, source=source)
+        self.history.append(Progressed(seconds=self.budget.spent, value=value[0], source=source))
+        return True
+
+    def _frame(self, choice: Choice) -> Frame | None:
+        """The frame of a choice; None where it cannot be carried out."""
+        if not self.rest.within_budgets(choice):
+            return None
+        if choice not in self.frames:
+            try:
+                self.frames[choice] = Frame(self.rest, choice)
+            except InfeasibleError as error:
+                self.conflict = self.conflict or str(error)
+                return None
+        return self.frames[choice]
+
+    # Steps
+
+    def _repair(self) -> None:
+        frame = self._frame(Choice())
+        if frame is None:
+            return
+        previous = np.full(len(self.rest.problem), np.nan)
+        for i, start in self.rest.previous.items():
+            previous[i] = start
+        if self.rest.previous:
+            self._offer(right_shifted(frame, previous), Choice(), "right shift")
+        else:
+            sequence = frame.ranked(frame.latest_finish())
+            self._offer(np.array(serial(frame, sequence)), Choice(), "serial generation")
+
+    def _choices(self) -> Iterator[Choice]:
+        """The choices that are worth a schedule of their own, before any search."""
+        rest = self.rest
+        yield Choice()
+        shortest = {t: _least(ways, lambda w: w.duration) for t, ways in rest.ways.items()}
+        cheapest = {t: _least(ways, lambda w: w.quality_lost) for t, ways in rest.ways.items()}
+        fitting = _fitting(rest)
+        dropped = frozenset(rest.droppable)
+        seen = {Choice()}
+        for ways in ({}, shortest, fitting, cheapest):
+            for cut in (frozenset[tuple[int, int]](), rest.loose):
+                for out in (frozenset[int](), dropped):
+                    choice = Choice.of(ways, dropped=out, cut=cut)
+                    if choice not in seen:
+                        seen.add(choice)
+                        yield choice
+
+    def _construct(self, choice: Choice) -> None:
+        step = self._first_cost()
+        if self.best is not None and not self.budget.fits(1.3 * step):
+            return
+        frame = self._frame(choice)
+        if frame is None:
+            return
+        improver = Improver(frame, self._value(choice))
+        # Without an order so far the first schedule was that of serial generation.
+        known = choice == AS_IT_STANDS and not self.rest.previous
+        for starts in improver.first(also_serial=not known):
+            self._offer(starts, choice, "generation")
+            if not self.budget.fits(1.3 * step):
+                return
+        best = self.best
+        if best is not None and best.choice == choice:
+            better = improver.improved(best.starts, go_on=lambda: self.budget.fits(3 * step))
+            self._offer(better, choice, "forward-backward improvement")
+
+    def _look_at_the_bound(self) -> None:
+        """No schedule is shorter than its longest chain, each task in its shortest way."""
+        rest = self.rest
+        if self.best is None or self.objective is not Objective.MAKESPAN:
+            return
+        durations = rest.problem.durations.copy()
+        for task, ways in rest.ways.items():
+            rows = [i for i in rest.rows_of(task) if rest.free[i]]
+            durations[rows] = min(w.duration for w in ways)
+        gone = Choice(dropped=frozenset(rest.droppable), cut=rest.loose)
+        durations[rest.left_out(gone)] = 0.0
+        lag = np.where(rest.free[(network := rest.network_in(gone)).heads], network.pred_lag, -inf)
+        finishes = forward(network, durations, floor=rest.floor, lag=lag)[1]
+        self.bound = float(finishes[~rest.left_out(gone)].max(initial=rest.now))
+        self.proven = self.best.value[0] <= self.bound + TOLERANCE
+
+    def _first_cost(self) -> float:
+        """Seconds that the first schedule took."""
+        return self.history[0].seconds if self.history else 0.0
+
+    def _sample(self, most: float) -> None:
+        """Improvement from many starts, for `most` seconds of the budget."""
+        best = self.best
+        if best is None or not self._may_gain():
+            return
+        frame = self._frame(best.choice)
+        assert frame is not None, "the best schedule was made from it"
+        improver = Improver(frame, self._value(best.choice))
+        until = min(self.budget.spent + most, self.budget.seconds)
+        step = self._first_cost()
+        for _ in range(RESTARTS):
+            if self.budget.spent + 1.5 * step >= until:
+                break
+            began = self.budget.spent
+            starts = improver.restarted(best.starts, self.rng)
+            longest = 2 * (self.budget.spent - began)
+            better = improver.improved(
+                starts,
+                go_on=lambda need=longest: self.budget.fits(2 * need),  # type: ignore[misc]
+            )
+            if self._offer(better, best.choice, "improvement from many starts"):
+                best = self.best or best
+            step = max(step, self.budget.spent - began)
+
+    def _may_gain(self) -> bool:
+        """Whether anything is left to be had by a better order."""
+        if self.best is None or not self.rest.free.any():
+            return False
+        if self.objective is Objective.MAKESPAN:
+            return not self.proven
+        return self.best.value[0] > 0
+
+    # CP-SAT
+
+    def _exact(self) -> None:
+        rest = self.rest
+        if not rest.free.any():
+            self.proven = True
+            return
+        levers = bool(rest.ways or rest.droppable or rest.loose)
+        second = bool(rest.previous) or levers
+        share = 1.0 - CHANGE_SHARE if second else 1.0
+        limits = Limits()
+        if self.objective is Objective.MAKESPAN:
+            if not self.proven:
+                self._solve(Aim.MAKESPAN, limits, share)
+        elif self.best is None or self.best.value[0] > 0:
+            self._solve(Aim.TARDINESS, limits, share)
+        else:
+            self.proven, self.bound = True, 0.0
+        if self.best is None or not second:
+            return
+        if self.objective is Objective.COST:
+            limits = Limits(lateness=self.best.value[0])
+            self._solve(Aim.COST, limits, 0.6)
+        self._least_change()
+
+    def _least_change(self) -> None:
+        """Second phase: what is asked for is kept, and as little changed as possible."""
+        best = self.best
+        assert best is not None
+        rest = self.rest
+        if self.objective is Objective.MAKESPAN:
+            given = self.tolerance * (best.value[0] - rest.now)
+            limits = Limits(makespan=best.value[0] + given)
+        elif self.objective is Objective.TARDINESS:
+            limits = Limits(lateness=best.value[0])
+        else:
+            limits = Limits(lateness=best.value[0], cost=self._price(best.choice))
+        proven, bound = self.proven, self.bound
+        found = self._solved(Aim.CHANGE, limits, 1.0)
+        self.proven, self.bound = proven, bound
+        if found is None:
+            return
+        for starts, choice in found:
+            kept = self._value(choice)(starts)
+            most = limits.makespan if limits.makespan < inf else limits.lateness
+            within = kept[0] <= most + TOLERANCE
+            if self.objective is Objective.COST:
+                within &= kept[1] <= best.value[1] + 1e-6
+            nearer = change(rest, starts, choice) < change(rest, best.starts, best.choice) - 1e-9
+            if within and nearer:
+                best = Found(starts=starts, choice=choice, value=kept, source="least change")
+                self.history.append(
+                    Progressed(seconds=self.budget.spent, value=kept[0], source=best.source)
+                )
+        self.best = best
+
+    def _price(self, choice: Choice) -> float:
+        return self.rest.cost_of(choice) + self.rest.lost_by(choice)
+
+    def _solve(self, aim: Aim, limits: Limits, share: float) -> None:
+        for starts, choice in self._solved(aim, limits, share) or ():
+            self._offer(starts, choice, "CP-SAT")
+            frame = self._frame(choice)
+            if frame is not None and not self.proven:
+                better = Improver(frame, self._value(choice)).improved(starts)
+                self._offer(better, choice, "forward-backward improvement")
+
+    def _solved(self, aim: Aim, limits: Limits, share: float) -> list[tuple[Floats, Choice]] | None:
+        """What CP-SAT makes of it: its order under its choice, times reckoned anew."""
+        left = self.budget.left * share
+        if left < CHEAPEST_CALL:
+            return None
+        rest = self.rest
+        incumbent, choice, horizon = self._hint(aim, limits)
+        began = self.budget.spent
+        program = Program(rest, aim, incumbent, choice, horizon=horizon, limits=limits)
+        left -= self.budget.spent - began + RESERVE * self.budget.seconds
+        if left <= 0:
+            return None
+        solution = program.solve(left, seed=self.seed, workers=self.workers)
+        exact = program.exact
+        if solution.outcome is Outcome.INFEASIBLE and self.best is None:
+            self.proven = exact
+            self.conflict = self.conflict or "no choice of modes keeps within the budgets"
+        if solution.starts is None:
+            return None
+        if aim is not Aim.CHANGE:
+            self.proven = exact and solution.outcome is Outcome.OPTIMAL
+            if exact and solution.bound is not None:
+                self.bound = max(solution.bound, -inf if self.bound is None else self.bound)
+        return list(self._exactly(solution.starts, solution.choice))
+
+    def _hint(self, aim: Aim, limits: Limits) -> tuple[Floats, Choice, float]:
+        rest, best = self.rest, self.best
+        if best is None:
+            longest = sum(
+                max((w.duration for w in rest.ways.get(t, ())), default=0.0)
+                for t in range(len(rest.problem.task_ids))
+            )
+            release = float(rest.floor.max(initial=rest.now))
+            lags = float(rest.problem.network.pred_lag.sum())
+            whole = float(rest.problem.durations.sum())
+            return rest.floor, Choice(), release + longest + whole + lags
+        if aim is Aim.MAKESPAN:
+            return best.starts, best.choice, rest.makespan(best.starts, best.choice)
+        most = max(self.longest, rest.previous_makespan or 0.0, rest.deadline or 0.0)
+        return best.starts, best.choice, min(most, limits.makespan)
+
+    def _exactly(self, starts: Floats, choice: Choice) -> Iterator[tuple[Floats, Choice]]:
+        """The schedule in that order, with the arcs that hold anyhow not cut."""
+        frame = self._frame(choice)
+        if frame is None:
+            return
+        exact = np.array(serial(frame, frame.ranked(starts)))
+        kept = replace(choice, cut=frozenset(_broken(self.rest, exact, choice)))
+        yield exact, kept
+
+
+def _less(one: Value, other: Value) -> bool:
+    """Whether one value is better, beyond what rounding makes."""
+    if abs(one[0] - other[0]) > TOLERANCE:
+        return one[0] < other[0]
+    return one[1] < other[1] - 1e-9
+
+
+def _broken(rest: Rest, starts: Floats, choice: Choice) -> Iterator[tuple[int, int]]:
+    """Of the cut arcs those that the schedule does not keep."""
+    durations = rest.problem_in(choice).durations
+    network = rest.problem.network
+    lag = {
+        (a, b): wait
+        for a, b, wait in zip(
+            network.pred.tolist(), network.heads.tolist(), network.pred_lag.tolist(), strict=True
+        )
+        if (a, b) in choice.cut
+    }
+    for a, b in choice.cut:
+        if starts[b] < starts[a] + durations[a] + lag[a, b] - TOLERANCE:
+            yield a, b
+
+
+def _least(ways: tuple[object, ...], key: Callable[..., float]) -> int:
+    return min(range(len(ways)), key=lambda k: (key(ways[k]), k))
+
+
+def _fitting(rest: Rest) -> dict[int, int]:
+    """Ways that keep within the budgets, found greedily: the first of least relative use."""
+    have = np.maximum(np.array(rest.budgets), 1e-9)
+    result = {}
+    for task, ways in rest.ways.items():
+        uses = [float((np.array(w.consumes) / have).sum()) if w.consumes else 0.0 for w in ways]
+        result[task] = min(range(len(ways)), key=lambda k: (uses[k], ways[k].duration))
+    return result

@@ -1,0 +1,255 @@
+"""Schedules from priorities: serial and parallel generation over what is left of a plan.
+
+All resources stand in one step function, whose heights are packed integers
+(`packing`), so that a search looks at each step once whatever the number of
+resources. Times are floats, in seconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from heapq import heapify, heappop, heappush
+
+import numpy as np
+
+from athena_prefect.plan.graph import Floats
+from athena_prefect.schedule.packing import Packing, scale_of, whole
+from athena_prefect.schedule.passes import backward
+from athena_prefect.schedule.rest import Choice, Rest
+
+Times = list[float]
+
+
+class Frame:
+    """A rest under one choice as plain lists: what all generations from it share."""
+
+    def __init__(self, rest: Rest, choice: Choice) -> None:
+        """Raises InfeasibleError where an activity takes more than there ever is."""
+        rest.problem.require_durations()
+        rest.require_capacity(choice)
+        self.rest = rest
+        self.choice = choice
+        self.problem = problem = rest.problem_in(choice)
+        self.network = network = problem.network
+        self.count = len(problem)
+        self.fixed = ~rest.free
+        self.now = rest.now
+        self.durations: list[float] = problem.durations.tolist()
+        self.floor: list[float] = rest.floor.tolist()
+        self.waits: list[int] = np.diff(network.pred_ptr).tolist()
+        self.rows: list[int] = network.succ_ptr.tolist()
+        self.heads: list[int] = network.succ.tolist()
+        self.lags: list[float] = network.succ_lag.tolist()
+        self._pack()
+
+    def _pack(self) -> None:
+        rest, problem = self.rest, self.problem
+        counted = (problem.durations > 0) & rest.free
+        demands = np.where(counted[:, None], problem.demands, 0.0)
+        columns = [
+            r
+            for r in range(len(problem.resources))
+            # What suffices for all at once binds nobody.
+            if demands[:, r].sum() > min(c for _, c in rest.capacity_at(r))
+            or (self.fixed.any() and demands[:, r].any())
+        ]
+        steps = [rest.capacity_at(r) for r in columns]
+        parts, most = [], []
+        moments = sorted({rest.now, *(at for s in steps for at, _ in s if at > rest.now)})
+        running = self.fixed & (rest.starts + problem.durations > rest.now)
+        ends = (rest.starts + problem.durations)[running]
+        moments = sorted({*moments, *ends.tolist()})
+        heights = []
+        for r, step in zip(columns, steps, strict=True):
+            have = np.array([_at(step, m) for m in moments])
+            held = problem.demands[running, r]
+            scale = scale_of(np.concatenate((demands[:, r], held, have)))
+            parts.append(whole(demands[:, r], scale, up=True))
+            left = whole(have, scale, up=False)
+            taken = whole(held, scale, up=True)
+            using = np.array([taken[ends > m].sum() for m in moments])
+            heights.append(np.maximum(left - using, 0))
+            most.append(max(int(left.max()), int(parts[-1].max(initial=0))))
+        self.packing = packing = Packing.of(np.array(most, dtype=np.int64))
+        self.demand = packing.packed(
+            np.array(parts, dtype=np.int64).T if parts else np.zeros((self.count, 0), np.int64)
+        )
+        packed = packing.packed(
+            np.array(heights, dtype=np.int64).T
+            if heights
+            else np.zeros((len(moments), 0), np.int64)
+        )
+        self.times: Times = [-np.inf, *moments[1:]]
+        self.free = [height + packing.guards for height in packed]
+        self.rising = all((np.diff(h) >= 0).all() for h in heights)
+        """Nothing that is free now is taken away later: parallel generation is possible."""
+        self.whole = packing.packed(np.array([most], dtype=np.int64))[0] + packing.guards
+
+    def latest_finish(self) -> Floats:
+        """Minus the tail of each activity: the latest finish without resources, but for a sum."""
+        return -backward(self.network, self.problem.durations)
+
+    def ranked(self, priority: Floats) -> list[int]:
+        """The activities by priority, the least first, ties in topological order."""
+        sequence: list[int] = np.lexsort((self.network.rank, priority)).tolist()
+        return sequence
+
+    def finishes(self, starts: Floats) -> Floats:
+        """Finish of each activity."""
+        return starts + self.problem.durations
+
+
+class Mirror:
+    """A frame with time running backwards; what has begun takes neither time nor resources."""
+
+    def __init__(self, frame: Frame) -> None:
+        network = frame.network
+        self.durations: list[float] = np.where(frame.fixed, 0.0, frame.problem.durations).tolist()
+        self.demand = frame.demand
+        self.now = 0.0
+        self.floor = [0.0] * frame.count
+        self.fixed = np.zeros(frame.count, dtype=np.bool_)
+        self.waits: list[int] = np.diff(network.succ_ptr).tolist()
+        self.rows: list[int] = network.pred_ptr.tolist()
+        self.heads: list[int] = network.pred.tolist()
+        self.lags: list[float] = network.pred_lag.tolist()
+        self.times: Times = [-np.inf]
+        self.free = [frame.whole]
+        self.packing = frame.packing
+
+
+def _at(steps: tuple[tuple[float, float], ...], moment: float) -> float:
+    return next(amount for at, amount in reversed(steps) if at <= moment)
+
+
+def serial(frame: Frame | Mirror, sequence: list[int]) -> Times:
+    """Starts: of what may be placed the first of `sequence`, as early as all allows (Kolisch 1996).
+
+    The schedule is active: nothing could start earlier with the rest as it is. With
+    the activities in the order of their starts in a feasible schedule, none starts
+    later than there.
+    """
+    place = [0] * len(sequence)
+    for at, i in enumerate(sequence):
+        place[i] = at
+    times, free = frame.times.copy(), frame.free.copy()
+    guards = frame.packing.guards
+    durations, demand, rows = frame.durations, frame.demand, frame.rows
+    heads, lags, ready = frame.heads, frame.lags, frame.floor.copy()
+    waits, fixed = frame.waits.copy(), frame.fixed.tolist()
+    # Before this moment a demand nowhere fits: nobody gives units back.
+    full: dict[int, float] = {}
+    least = frame.now
+    eligible = [place[i] for i, count in enumerate(waits) if not count]
+    heapify(eligible)
+    while eligible:
+        i = sequence[heappop(eligible)]
+        start, needs, lasts = ready[i], demand[i], durations[i]
+        if fixed[i]:
+            start = ready[i] = frame.floor[i]
+        elif needs:
+            known = full.get(needs, least)
+            searched = start <= known
+            if searched:
+                start = known
+            k = bisect_right(times, start) - 1
+            while (free[k] - needs) & guards != guards:
+                k += 1
+                start = times[k]
+            if searched:
+                full[needs] = start
+            last = len(times)
+            finish = start + lasts
+            k += 1
+            while k < last and times[k] < finish:
+                if (free[k] - needs) & guards != guards:
+                    k += 1
+                    while (free[k] - needs) & guards != guards:
+                        k += 1
+                    start = times[k]
+                    finish = start + lasts
+                k += 1
+            _take(times, free, start, finish, needs)
+            ready[i] = start
+        finish = start + lasts
+        for arc in range(rows[i], rows[i + 1]):
+            head = heads[arc]
+            begin = finish + lags[arc]
+            if begin > ready[head]:
+                ready[head] = begin
+            waits[head] -= 1
+            if not waits[head]:
+                heappush(eligible, place[head])
+    return ready
+
+
+def _take(times: Times, free: list[int], start: float, finish: float, needs: int) -> None:
+    a = bisect_left(times, start)
+    if a == len(times) or times[a] != start:
+        times.insert(a, start)
+        free.insert(a, free[a - 1])
+    b = bisect_left(times, finish, a)
+    if b == len(times) or times[b] != finish:
+        times.insert(b, finish)
+        free.insert(b, free[b - 1])
+    for k in range(a, b):
+        free[k] -= needs
+    # Steps of equal height are one, which keeps searches short where all is taken.
+    if free[b] == free[b - 1]:
+        del times[b], free[b]
+    if a and free[a] == free[a - 1]:
+        del times[a], free[a]
+
+
+def parallel(frame: Frame, sequence: list[int]) -> Times:
+    """Starts: at each moment all of what is ready and fits, the first of `sequence` first.
+
+    Non-delay schedules (Kolisch 1996). Only where `frame.rising`.
+    """
+    place = [0] * len(sequence)
+    for at, i in enumerate(sequence):
+        place[i] = at
+    guards, demand, durations = frame.packing.guards, frame.demand, frame.durations
+    rows, heads, lags = frame.rows, frame.heads, frame.lags
+    ready, waits, fixed = frame.floor.copy(), frame.waits.copy(), frame.fixed.tolist()
+    steps = list(zip(frame.times[1:], np.diff(np.array(frame.free, dtype=object)), strict=True))
+    free = frame.free[0]
+    # What happens when: units come back, or an activity may start.
+    events: list[tuple[float, int, int]] = [(at, -1, more) for at, more in steps]
+    events += [(ready[i], place[i], 0) for i, count in enumerate(waits) if not count]
+    heapify(events)
+    waiting: list[int] = []
+    while events:
+        now = events[0][0]
+        while events and events[0][0] == now:
+            _, at, more = heappop(events)
+            if at < 0:
+                free += more
+            else:
+                insort(waiting, at)
+        kept: list[int] = []
+        started: list[int] = []
+        for at in waiting:
+            i = sequence[at]
+            if fixed[i] or (free - demand[i]) & guards == guards:
+                started.append(i)
+                if not fixed[i]:
+                    free -= demand[i]
+            else:
+                kept.append(at)
+        waiting = kept
+        for i in started:
+            start = frame.floor[i] if fixed[i] else now
+            ready[i] = start
+            finish = start + durations[i]
+            if demand[i]:
+                heappush(events, (finish, -1, demand[i]))
+            for arc in range(rows[i], rows[i + 1]):
+                head = heads[arc]
+                begin = finish + lags[arc]
+                if begin > ready[head]:
+                    ready[head] = begin
+                waits[head] -= 1
+                if not waits[head]:
+                    heappush(events, (max(ready[head], now), place[head], 0))
+    return ready

@@ -1,0 +1,272 @@
+"""Mean gap to the best known makespans of published instances, beside PyJobShop and CP-SAT.
+
+    python benchmarks/psplib.py FOLDER [--sets j30 j60 …] [--budgets 0.5 1 2] [--seeds 3]
+                                [--most 5] [--peers] [--json]
+
+FOLDER has one folder a set with its instances (`.sm` and `.mm` of PSPLIB and MMLIB)
+and `best_known.csv` (columns: set, file, ub). The peers solve the same instances
+with the same budgets in the same process: plain OR-Tools CP-SAT without hint, and
+PyJobShop where it is installed. Every schedule of ours is checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from athena_prefect.plan.graph import Network
+from athena_prefect.schedule.exact import Aim, Outcome, Program
+from athena_prefect.schedule.feasibility import check
+from athena_prefect.schedule.generate import WORKERS, generate
+from athena_prefect.schedule.problem import Problem
+from athena_prefect.schedule.rest import Choice, Rest, Way
+
+SETS = ("j30", "j60", "j120", "mm_j10", "mm_j20", "mm_j30")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A published instance: jobs with their modes (duration, renewable, non-renewable)."""
+
+    name: str
+    best: int
+    successors: list[list[int]]
+    modes: list[list[tuple[int, list[int], list[int]]]]
+    renewable: list[int]
+    consumed: list[int]
+
+    def rest(self) -> Rest:
+        """The instance as what is left of a plan of which nothing has begun."""
+        count = len(self.modes)
+        arcs = [(i, h) for i, heads in enumerate(self.successors) for h in heads]
+        network = Network.build(
+            [str(i) for i in range(count)], [a for a, _ in arcs], [b for _, b in arcs]
+        )
+        first = [modes[0] for modes in self.modes]
+        problem = Problem.build(
+            network, [m[0] for m in first], [m[1] for m in first], self.renewable
+        )
+        ways = {
+            i: tuple(
+                Way(
+                    mode=str(k),
+                    estimate=(float(d), float(d), float(d)),
+                    demands=tuple(map(float, use)),
+                    consumes=tuple(map(float, consumed)),
+                )
+                for k, (d, use, consumed) in enumerate(modes)
+            )
+            for i, modes in enumerate(self.modes)
+            if len(modes) > 1 or self.consumed
+        }
+        return Rest(
+            problem=problem,
+            ways=ways,
+            budgets=tuple(map(float, self.consumed)),
+        )
+
+
+def read(path: Path, name: str, best: int) -> Instance:
+    """A `.sm` or `.mm` file of PSPLIB, or one of MMLIB."""
+    lines = path.read_text().splitlines()
+    at = {key: k for k, line in enumerate(lines) for key in _KEYS if line.startswith(key)}
+    successors = []
+    for line in _until_stars(lines, at["PRECEDENCE"] + 2):
+        successors.append([int(x) - 1 for x in line.split()[3:]])
+    counts = _counts(lines)
+    modes: list[list[tuple[int, list[int], list[int]]]] = []
+    for line in _until_stars(lines, at["REQUESTS"] + 2):
+        row = [int(x) for x in line.replace("-", " ").split()]
+        if not row:
+            continue
+        if len(row) == 3 + sum(counts):
+            modes.append([])
+            row = row[1:]
+        use = row[2:]
+        modes[-1].append((row[1], use[: counts[0]], use[counts[0] :]))
+    have = [int(x) for x in lines[at["RESOURCEAVAIL"] + 2].split()]
+    return Instance(name, best, successors, modes, have[: counts[0]], have[counts[0] :])
+
+
+_KEYS = ("PRECEDENCE", "REQUESTS", "RESOURCEAVAIL")
+
+
+def _counts(lines: list[str]) -> tuple[int, int]:
+    found = {}
+    for line in lines:
+        for kind in ("renewable", "nonrenewable"):
+            words = line.replace("-", " ").split()
+            if words[:1] == [kind] and ":" in line:
+                found[kind] = int(line.split(":")[1].split()[0])
+    return found["renewable"], found.get("nonrenewable", 0)
+
+
+def _until_stars(lines: list[str], start: int) -> Iterator[str]:
+    for line in lines[start:]:
+        if line.startswith("*"):
+            return
+        yield line
+
+
+def instances(folder: Path, name: str, most: int | None) -> list[Instance]:
+    """The instances of one set that have a best known makespan."""
+    with (folder / "best_known.csv").open(newline="") as table:
+        rows = [row for row in csv.DictReader(table) if row["set"] == name]
+    rows = rows[: most or len(rows)]
+    return [read(folder / name / r["file"], r["instance"], int(r["ub"])) for r in rows]
+
+
+def ours(instance: Instance, budget: float, seed: int) -> tuple[float | None, float, float]:
+    """Our makespan, the seconds it took, and the seconds to the first feasible schedule."""
+    began = time.perf_counter()
+    rest = instance.rest()
+    left = budget - (time.perf_counter() - began)
+    answer = generate(rest, budget_s=left, seed=seed, clock=time.perf_counter)
+    wall = time.perf_counter() - began
+    if answer.schedule is None:
+        return None, wall, wall
+    conflicts = check(answer.schedule.problem, answer.schedule.starts)
+    assert not conflicts, conflicts[0]
+    assert rest.within_budgets(answer.choice)
+    return answer.makespan, wall, answer.history[0].seconds
+
+
+def cp_sat(instance: Instance, budget: float, seed: int) -> tuple[float | None, float, float]:
+    """Plain CP-SAT on the same model, with no hint and the trivial horizon."""
+    began = time.perf_counter()
+    rest = instance.rest()
+    horizon = float(sum(max(d for d, _, _ in modes) for modes in instance.modes))
+    program = Program(rest, Aim.MAKESPAN, np.zeros(len(rest.problem)), Choice(), horizon=horizon)
+    program.model.clear_hints()  # type: ignore[no-untyped-call]
+    left = budget - (time.perf_counter() - began)
+    solution = program.solve(left, seed=seed, workers=WORKERS)
+    wall = time.perf_counter() - began
+    if solution.starts is None or solution.outcome is Outcome.UNKNOWN:
+        return None, wall, wall
+    return rest.makespan(solution.starts, solution.choice), wall, wall
+
+
+def pyjobshop(instance: Instance, budget: float, seed: int) -> tuple[float | None, float, float]:
+    """PyJobShop's own model of the same instance."""
+    # An optional peer (`pip install athena-prefect[bench]`), looked up where it is asked for.
+    model_of = import_module("pyjobshop").Model
+    began = time.perf_counter()
+    model = model_of()
+    renewable = [model.add_renewable(capacity=c) for c in instance.renewable]
+    consumed = [model.add_non_renewable(capacity=c) for c in instance.consumed]
+    tasks = [model.add_task() for _ in instance.modes]
+    for task, modes in zip(tasks, instance.modes, strict=True):
+        for duration, use, eats in modes:
+            model.add_mode(task, [*renewable, *consumed], duration, demands=[*use, *eats])
+    for before, heads in zip(tasks, instance.successors, strict=True):
+        for head in heads:
+            model.add_end_before_start(before, tasks[head])
+    left = max(budget - (time.perf_counter() - began), 0.01)
+    result = model.solve(
+        solver="ortools",
+        time_limit=left,
+        display=False,
+        num_workers=WORKERS,
+        random_seed=seed,
+    )
+    wall = time.perf_counter() - began
+    value = float(result.objective)
+    return (value if np.isfinite(value) else None), wall, wall
+
+
+def measure(
+    folder: Path, names: list[str], budgets: list[float], seeds: int, most: int | None, peers: bool
+) -> list[dict[str, Any]]:
+    """One row a set, budget and solver."""
+    solvers = {"ours": ours}
+    if peers:
+        solvers["cp_sat"] = cp_sat
+        if find_spec("pyjobshop") is None:
+            sys.stderr.write("pyjobshop is not installed: left out\n")
+        else:
+            solvers["pyjobshop"] = pyjobshop
+    rows = []
+    for name in names:
+        chosen = instances(folder, name, most)
+        for budget in budgets:
+            for solver, solve in solvers.items():
+                cpu = time.process_time()
+                results = [(i, *solve(i, budget, seed)) for i in chosen for seed in range(seeds)]
+                gaps = [100 * (v / i.best - 1) for i, v, _, _ in results if v is not None]
+                rows.append(
+                    {
+                        "set": name,
+                        "budget_s": budget,
+                        "solver": solver,
+                        "runs": len(results),
+                        "unsolved": len(results) - len(gaps),
+                        "mean_gap_percent": mean(gaps) if gaps else None,
+                        "most_wall_s": max(w for _, _, w, _ in results),
+                        "first_feasible_ms": 1000 * mean(f for _, _, _, f in results)
+                        if solver == "ours"
+                        else None,
+                        "cpu_s": time.process_time() - cpu,
+                    }
+                )
+                sys.stderr.write(f"{rows[-1]}\n")
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table."""
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for row in rows:
+        cells = (row[name] for name in names)
+        lines.append("| " + " | ".join(_cell(c) for c in cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.2f}" if isinstance(value, float) else f"{value}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 1.0, 2.0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--most", type=int, default=None, help="instances of a set")
+    parser.add_argument("--peers", action="store_true", help="PyJobShop and plain CP-SAT too")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given = parser.parse_args()
+    rows = measure(given.folder, given.sets, given.budgets, given.seeds, given.most, given.peers)
+    machine = (
+        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    if given.json:
+        sys.stdout.write(json.dumps({"at": at, "machine": machine, "rows": rows}, indent=1) + "\n")
+    else:
+        sys.stdout.write(f"{at}, {machine}\n\n{table(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()
