@@ -144,6 +144,8 @@ def _reasons(figures: Figures) -> str:
     state = figures.state
     said = [state.end_reason] if state.end_reason else []
     said += [f"missing from the record: {gap}" for gap in state.gaps]
+    if state.unplanned:
+        said.append(f"not in the plan, so not counted: {', '.join(state.unplanned)}")
     if figures.word == "interrupted":
         said.append("the process that ran it is gone")
     return "\n".join(f"> {_cell(text)}" for text in said)

@@ -211,6 +211,8 @@ def _reasons(view: RunView, state: ExecutionState, deviation: PlanDeviation | No
     if deviation and deviation.reason and view.ended is None:
         found.append(shortened_reason(deviation.reason))
     found += [f"missing from the record: {gap}" for gap in state.gaps]
+    if state.unplanned:
+        found.append(f"not in the plan, so not counted: {', '.join(state.unplanned)}")
     return "".join(f'<p class="reason">{escape(reason)}</p>' for reason in dict.fromkeys(found))
 
 

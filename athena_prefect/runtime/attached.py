@@ -140,7 +140,7 @@ class AttachedRun:
 
 
 def _elsewhere(flow: Flow[..., Any]) -> bool:
-    """Whether tasks may run where their events do not pass through this process."""
-    from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+    """Whether states of tasks may come later than the end of their flow."""
+    from prefect.task_runners import ThreadPoolTaskRunner
 
-    return not isinstance(flow.task_runner, ThreadPoolTaskRunner | ProcessPoolTaskRunner)
+    return not isinstance(flow.task_runner, ThreadPoolTaskRunner)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from athena_prefect.errors import UnknownRunError
-from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind
+from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind, TaskOutcome
 from athena_prefect.journal.state import fold_entries
 from athena_prefect.runtime.ending import RunEnd
 from athena_prefect.runtime.observing import Observing
@@ -81,6 +81,9 @@ def end_elsewhere(
         return
     observing = Observing.of(plan, plan_run, flow_run_id, state)
     events = [*observing.reconcile(client), *observing.close(ended.at)]
+    cancelled = ended.end.status == "cancelled"
+    outcome = TaskOutcome.BLOCKED if cancelled else TaskOutcome.FAILURE
+    events += observing.abandon(ended.at, outcome, ended.end.reason or "the flow run has ended")
     end = end_with(ended.end, observing.open_tasks())
     events.append(
         RunEvent(

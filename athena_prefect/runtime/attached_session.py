@@ -18,7 +18,7 @@ from athena_prefect.errors import (
     StorageError,
     StorageUnavailableError,
 )
-from athena_prefect.journal.events import Event
+from athena_prefect.journal.events import Event, TaskOutcome
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.attached_end import FlowEnd, end_with, listed
@@ -54,8 +54,8 @@ LOOK_SECONDS = 0.5
 BATCH = 200
 """Task run states written at a time."""
 LAST_WAIT_SECONDS = 15.0
-"""How long the end of a run waits for the API to show the last states of tasks that ran on other
-machines; Prefect's recorder writes them within seconds."""
+"""How long the end of a run waits for the last states of tasks that ran in other processes or on
+other machines; Prefect's recorder writes them within seconds."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,6 +94,9 @@ class AttachedSession(Session):
             )
             self._told.update(self.observing.state.unplanned)
             recorder.listen(facts.plan_run, None)  # nobody waits for what is written here
+            if state.started is not None:
+                why = "its process was gone when the flow run was started again"
+                self._record(facts, self.observing.abandon(self.began, TaskOutcome.FAILURE, why))
             self._beside(facts)
 
     def _before(self, recorder: Recorder) -> ExecutionState:
@@ -219,9 +222,9 @@ class AttachedSession(Session):
                 self._look(facts)
         return None
 
-    def _batch(self) -> list[Observed | FlowEnd]:
+    def _batch(self, wait: float = LOOK_SECONDS) -> list[Observed | FlowEnd]:
         try:
-            found = [self.seen.get(timeout=LOOK_SECONDS)]
+            found = [self.seen.get(timeout=wait)]
         except queue.Empty:
             return []
         while len(found) < BATCH:
@@ -255,14 +258,13 @@ class AttachedSession(Session):
     # -- the end ---------------------------------------------------------------------------------
 
     def _last_look(self, facts: RunFacts) -> None:
-        """What the API alone knows: subflows, and tasks on other machines once they are there."""
+        """What comes late: subflows, of which the API knows, and tasks of other processes."""
         end = time.monotonic() + (LAST_WAIT_SECONDS if self.elsewhere else 0.0)
         while True:
+            late = [s for s in self._batch(wait=0.001) if not isinstance(s, FlowEnd)]
+            self._record(facts, [e for one in late for e in self.observing.observe(one)])
             self._look(facts)
-            running = any(
-                a.running for t in self.observing.state.tasks.values() for a in t.attempts
-            )
-            if time.monotonic() >= end or not (running or self.observing.open_tasks()):
+            if time.monotonic() >= end or self.observing.done():
                 return
             time.sleep(LOOK_SECONDS)
 

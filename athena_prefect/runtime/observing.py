@@ -19,6 +19,7 @@ from athena_prefect.journal.events import (
     RunEventKind,
     TaskEvent,
     TaskEventKind,
+    TaskOutcome,
 )
 from athena_prefect.journal.state import ExecutionState, Item, Status, evolve
 from athena_prefect.plan.model import Plan
@@ -183,6 +184,30 @@ class Observing:
             found.append(event)
         return found
 
+    def abandon(self, at: datetime, outcome: TaskOutcome, reason: str) -> list[Event]:
+        """Take back what still counts as running: the process that ran it is gone."""
+        left = [
+            (item, attempt)
+            for item, own in self.state.tasks.items()
+            for attempt in own.attempts
+            if attempt.running
+        ]
+        return self._folded(
+            TaskEvent(
+                plan_run=self.plan_run,
+                task_id=item[0],
+                map_index=item[1],
+                kind=TaskEventKind.ABANDONED,
+                at=at,
+                source=attempt.source,
+                run_count=attempt.run_count,
+                outcome=outcome,
+                reported_by=Reporter.DISPATCHER,
+                data={"reason": reason},
+            )
+            for item, attempt in left
+        )
+
     # -- the end ---------------------------------------------------------------------------------
 
     def close(self, at: datetime) -> list[Event]:
@@ -193,6 +218,11 @@ class Observing:
             if seen and seen != self.state.task(task.id).items:
                 events += self._folded(iter([self._count(task.id, seen, at)]))
         return events
+
+    def done(self) -> bool:
+        """Whether every task of the plan has run and none runs."""
+        running = (a.running for t in self.state.tasks.values() for a in t.attempts)
+        return not any(running) and not self.open_tasks()
 
     def open_tasks(self) -> tuple[str, ...]:
         """The plan's tasks that never ran."""

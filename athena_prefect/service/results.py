@@ -166,6 +166,8 @@ class RunStatus:
             "as_of": self.as_of.isoformat(),
             "revision": self.state.revision,
             "tasks": {row.task_id: row.status.value for row in self.view.rows},
+            "attached": self.state.attached,
+            "unplanned": list(self.state.unplanned),
             "deviation": plain(self.deviation),
             "breaches": [
                 {"name": b.name, "level": b.level, "since": plain(b.since), "reason": b.reason}

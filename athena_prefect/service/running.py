@@ -174,7 +174,8 @@ def _ordered(
         raise InputError(
             f"plan {plan.name!r} cannot be run, only monitored: nothing to call in "
             f"{', '.join(lacking[:5])}{' …' if len(lacking) > 5 else ''}; "
-            "give each task a `call` or a `deployment`"
+            "give each task a `call` or a `deployment`, or monitor a flow of your own against it: "
+            "attach(flow, plan)"
         )
     logs = settings.log_folder / str(plan_run)
     target = report or settings.home / "reports" / f"{plan.name}-{str(plan_run)[:8]}.html"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,23 @@ from uuid import UUID
 
 import pytest
 from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect.cache_policies import INPUTS, NO_CACHE
 from prefect.client.orchestration import get_client
+from rich.console import Console
 
 from athena_prefect import attach
+from athena_prefect.cli.render import status_table
 from athena_prefect.errors import InputError
-from athena_prefect.journal.events import RunEvent, RunEventKind
+from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, Status
 from athena_prefect.plan.model import Plan
+from athena_prefect.report.dashboard import status_markdown
+from athena_prefect.runtime import attached, session
 from athena_prefect.runtime.afterwards import wait_for_afterwards
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.service import open_run
 from athena_prefect.settings import AthenaSettings
+from athena_prefect.storage.db import Database
 from tests.runtime.support import state_of
 
 NIGHTLY = Path(__file__).parent / "project" / "nightly"
@@ -92,6 +99,14 @@ def test_what_is_no_flow_is_refused_with_what_would_be_right() -> None:
         attach(flow(lambda: None, name="f"))  # type: ignore[call-overload]
 
 
+def printed(what: Any) -> str:
+    """What a terminal of ordinary width shows."""
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(what)
+    return shown.get()
+
+
 # -- what its journal says ------------------------------------------------------------------------
 
 
@@ -126,6 +141,9 @@ def test_a_flow_of_twenty_tasks_is_monitored_and_its_own_hooks_still_fire(
     assert status.word == "completed"
     assert status.deviation is not None
     assert status.deviation.completed_tasks == 20
+    assert (status.as_dict()["attached"], status.as_dict()["unplanned"]) == (True, ["audit_log"])
+    assert "not in the plan, so not counted: audit_log" in status_markdown(status)
+    assert "not in the plan, so not counted: audit_log" in printed(status_table(status))
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run_of(final))
     assert run.end_time is not None
@@ -210,3 +228,140 @@ def test_a_flow_run_that_prefect_retries_stays_one_plan_run(prefect_api: str) ->
     events = [e.event for e in journal.read(flow_run_of(final))]
     kinds = [e.kind for e in events if isinstance(e, RunEvent)]
     assert kinds.count(RunEventKind.STARTED) == kinds.count(RunEventKind.ENDED) == 1
+
+
+@pytest.mark.prefect
+# Prefect leaves a socket open behind `asyncio.run` of any flow, attached or not.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_async_flow_and_its_subflow(prefect_api: str) -> None:
+    plan = plan_of(
+        "one",
+        {"id": "double", "inputs": {"x": "one"}, "map_over": "x"},
+        "inner_flow",
+        name="attached-async",
+    )
+
+    @task(cache_policy=NO_CACHE)
+    async def double(x: int) -> int:
+        return 2 * x
+
+    @flow(name="inner flow")
+    async def inner() -> int:
+        return one()
+
+    @attach(plan)
+    @flow(name="outer")
+    async def outer() -> int:
+        one()
+        doubled: list[Any] = [f.result() for f in double.map([1, 2, 3])]
+        more: int = await inner()
+        return int(sum(doubled)) + more
+
+    async def finished() -> tuple[Any, int]:
+        final: Any = await outer(return_state=True)
+        return final, await final.aresult()
+
+    final, value = asyncio.run(finished())
+    gc.collect()  # what is left open is told here, not in some later test
+    assert value == 13
+    state = journal_of(plan, final)
+    assert {t: str(state.status(t)) for t in plan.task_ids} == {
+        "one": "success", "double": "success", "inner_flow": "success",
+    }  # fmt: skip
+    assert state.task("double").items == 3
+    # What the subflow runs is the subflow's own: `one` was called once by this flow.
+    assert len(state.task("one").attempts) == 1
+    assert (state.end_status, state.unplanned) == ("completed", ())
+
+
+@pytest.mark.prefect
+def test_an_answer_from_a_cache_is_a_success_of_its_own(prefect_api: str, tmp_path: Path) -> None:
+    plan = plan_of("kept", name="attached-cached")
+
+    @task(persist_result=True, cache_policy=INPUTS)
+    def kept(x: str) -> str:
+        return x
+
+    @flow(name="cached")
+    def cached() -> None:
+        kept(str(tmp_path))
+        kept(str(tmp_path))
+
+    state = journal_of(plan, attach(cached, plan)(return_state=True))
+    first, second = state.task("kept").attempts
+    assert (first.state_name, second.state_name) == ("Completed", "Cached")
+    assert second.data["cached"] is True
+    assert first.invalidated is False
+
+
+# -- a monitor that fails -------------------------------------------------------------------------
+
+
+def trivial(plan: Any, **more: Any) -> Any:
+    @flow(name="trivial")
+    def body() -> int:
+        return one()
+
+    return attach(body, plan, **more)(return_state=True)
+
+
+@pytest.mark.prefect
+@pytest.mark.parametrize(
+    ("plan", "names", "said"),
+    [
+        ("no-such-plan.yaml", None, "no such file"),
+        (plan_of("one"), {"one": "ohne"}, "did you mean 'one'"),
+    ],
+)
+def test_a_plan_that_cannot_be_used_is_said_once_and_fails_nothing(
+    prefect_api: str, caplog: pytest.LogCaptureFixture, plan: Any, names: Any, said: str
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        final = trivial(plan, names=names)
+        assert wait_for_afterwards(60)
+    assert final.result() == 1
+    (record,) = caplog.records
+    assert record.message.startswith("athena: this run is not monitored")
+    assert said in record.message
+
+
+@pytest.mark.prefect
+def test_a_database_that_is_away_fails_nothing_and_the_run_is_in_it_when_it_is_back(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(session, "LAST_WAIT_SECONDS", 0.1)
+    monkeypatch.setenv("ATHENA_HOME", str(tmp_path))
+    away = tmp_path / "athena.db"
+    away.mkdir()  # a folder is no database
+    monkeypatch.setenv("ATHENA_DATABASE_URL", f"sqlite:///{away}")
+    plan = plan_of("one", name="attached-away")
+    final = trivial(plan)
+    assert final.result() == 1
+    assert wait_for_afterwards(60)
+    away.rmdir()
+    Database.open(AthenaSettings())
+    state = state_of(plan, flow_run_of(final))
+    assert state.end_status == "completed"
+    assert str(state.status("one")) == "success"
+
+
+@pytest.mark.prefect
+def test_without_a_way_to_listen_the_api_tells_it_all(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attached, "listen", lambda *_: False)
+    monkeypatch.setattr(attached, "_elsewhere", lambda _: True)
+    plan = plan_of("one", "fails", name="attached-api")
+
+    @flow(name="unheard")
+    def unheard() -> int:
+        fails(return_state=True)
+        return one()
+
+    final = attach(unheard, plan)(return_state=True)
+    assert final.result() == 1
+    state = journal_of(plan, final)
+    assert [str(state.status(t)) for t in plan.task_ids] == ["success", "failure"]
+    attempt = state.task("one").in_force
+    assert attempt is not None
+    assert attempt.reported_by is Reporter.API

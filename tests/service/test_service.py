@@ -230,7 +230,7 @@ def test_bad_input_is_refused_before_anything_starts(
 def test_a_plan_with_nothing_to_call_is_not_run(tmp_path: Path, settings: AthenaSettings) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text("name: p\ntasks: [{id: a, duration: 1s}]")
-    with pytest.raises(InputError, match=r"only monitored.*a;"):
+    with pytest.raises(InputError, match=r"only monitored.*a;.*attach\(flow, plan\)"):
         run(file, settings, values={})
 
 
