@@ -1,0 +1,182 @@
+"""PlanOrchestrator: generate, verify, simulate, refine, for a plan or for what is left of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from athena_prefect.errors import InfeasibleError, PlanError
+from athena_prefect.plan.graph import Network
+from athena_prefect.plan.policy import ReplanningPolicy
+from athena_prefect.schedule.exact import Outcome
+from athena_prefect.schedule.generate import Answer, Objective, generate
+from athena_prefect.schedule.problem import Problem
+from athena_prefect.schedule.proposal import (
+    Phase6Orchestrator,
+    Proposal,
+    arcs_of,
+    claim_of,
+    running_of,
+)
+from athena_prefect.schedule.rest import Rest
+from athena_prefect.schedule.robustness import Robustness, assess
+from athena_prefect.schedule.standing import NO_LEVERS, Levers, Standing, rest_of
+from athena_prefect.schedule.verification import Verification, verify
+
+__all__ = ["Phase6Orchestrator", "PlanOrchestrator"]
+
+ROUNDS = 3
+"""Times that a proposal is made: each later one aims earlier by what the simulation said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOrchestrator:
+    """Proposals within a time budget; fulfils `Phase6Orchestrator`.
+
+    `clock` gives seconds from any origin, such as `time.perf_counter`: the core
+    reads none itself.
+    """
+
+    clock: Callable[[], float]
+    policy: ReplanningPolicy = ReplanningPolicy()  # noqa: RUF009 - frozen
+    workers: int = 2
+    """Threads of the constraint solver."""
+
+    def generate(
+        self,
+        standing: Standing,
+        levers: Levers = NO_LEVERS,
+        *,
+        objective: Objective = Objective.TARDINESS,
+        budget_s: float | None = None,
+        seed: int = 0,
+    ) -> Answer:
+        """A schedule of what is left; where there is none, the answer says why."""
+        try:
+            rest = rest_of(standing, levers)
+        except (PlanError, InfeasibleError) as error:
+            return Answer(rest=_nothing(), status=Outcome.INFEASIBLE, conflict=str(error))
+        if objective is Objective.TARDINESS and rest.deadline is None and not rest.due:
+            objective = Objective.MAKESPAN
+        budget = self.policy.budget_s if budget_s is None else budget_s
+        return generate(
+            rest,
+            objective,
+            budget_s=budget,
+            seed=seed,
+            clock=self.clock,
+            workers=self.workers,
+        )
+
+    def verify(
+        self, standing: Standing, answer: Answer, levers: Levers = NO_LEVERS
+    ) -> Verification:
+        """What speaks against an answer, found by code that the solver does not share."""
+        shape = Proposal(
+            standing=standing, levers=levers, answer=answer, verification=Verification()
+        )
+        return verify(claim_of(standing, answer, levers, shape.plan, shape.modes))
+
+    def simulate(
+        self, standing: Standing, answer: Answer, *, seed: int = 0, criticality: bool = False
+    ) -> Robustness:
+        """How an answer fares when durations vary. Raises PlanError where it has no schedule."""
+        if answer.schedule is None:
+            raise PlanError(f"there is no schedule to simulate: {answer.conflict}")
+        return assess(
+            answer.rest,
+            answer.schedule,
+            arcs_of(answer),
+            accept_quantile=self.policy.accept_quantile,
+            seed=seed,
+            running=running_of(standing, answer),
+            left_out=answer.left_out,
+            criticality=criticality,
+        )
+
+    def propose(
+        self,
+        standing: Standing,
+        levers: Levers = NO_LEVERS,
+        *,
+        objective: Objective = Objective.TARDINESS,
+        budget_s: float | None = None,
+        seed: int = 0,
+    ) -> Proposal:
+        """Generate, verify and simulate; while the deadline is not sure enough, aim earlier.
+
+        Each round aims at the deadline less what the simulation needs beyond the
+        schedule. The best of at most `ROUNDS` is returned: feasible first, then sure
+        enough, then likeliest.
+        """
+        budget = self.policy.budget_s if budget_s is None else budget_s
+        until = self.clock() + budget
+        best = self._once(standing, levers, objective, budget, seed)
+        aimed = standing
+        for _ in range(ROUNDS - 1):
+            left = until - self.clock()
+            tighter = self._tightened(aimed, standing, best)
+            if tighter is None or left < 0.2 * budget:
+                break
+            aimed = tighter
+            found = self._once(aimed, levers, objective, left, seed, real=standing)
+            if not _better(found, best):
+                break
+            best = found
+        return best
+
+    def _once(
+        self,
+        standing: Standing,
+        levers: Levers,
+        objective: Objective,
+        budget: float,
+        seed: int,
+        real: Standing | None = None,
+    ) -> Proposal:
+        answer = self.generate(standing, levers, objective=objective, budget_s=budget, seed=seed)
+        if real is not None:
+            answer = replace(answer, rest=replace(answer.rest, deadline=real.deadline))
+            standing = real
+        if answer.schedule is None:
+            return Proposal(
+                standing=standing, levers=levers, answer=answer, verification=Verification()
+            )
+        return Proposal(
+            standing=standing,
+            levers=levers,
+            answer=answer,
+            verification=self.verify(standing, answer, levers),
+            robustness=self.simulate(standing, answer, seed=seed),
+        )
+
+    def _tightened(self, aimed: Standing, standing: Standing, best: Proposal) -> Standing | None:
+        """The same run with an earlier deadline; None where that is of no use."""
+        sure, robust = self.policy.min_probability, best.robustness
+        if standing.deadline is None or robust is None or not best.feasible:
+            return None
+        if robust.certain or (robust.p_deadline or 0.0) >= sure:
+            return None
+        planned = best.answer.makespan
+        assert planned is not None and aimed.deadline is not None
+        needed = float(np.quantile(robust.finishes, sure)) - planned
+        earlier = standing.deadline - max(needed, 0.0)
+        if earlier >= aimed.deadline - 1e-6:
+            return None
+        return replace(standing, deadline=earlier)
+
+
+def _better(one: Proposal, other: Proposal) -> bool:
+    if one.feasible != other.feasible:
+        return one.feasible
+    if one.robustness is None or other.robustness is None:
+        return one.robustness is not None
+    return (one.robustness.p_deadline or 0.0) > (other.robustness.p_deadline or 0.0)
+
+
+def _nothing() -> Rest:
+    """The rest of a plan that cannot be read as one."""
+    network = Network.build([], [], [])
+    return Rest(problem=Problem.build(network, np.zeros(0), np.zeros((0, 1)), [1.0]))

@@ -1,0 +1,281 @@
+"""Where a run stands, as its planner needs to know it, and what may be changed about the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from athena_prefect.plan.estimate import Estimate
+from athena_prefect.plan.graph import Floats
+from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask
+from athena_prefect.schedule.problem import RUNNER, Problem
+from athena_prefect.schedule.rest import HOUR, Rest, Way
+
+Item = tuple[str, int | None]
+"""A task, or one item of a mapped task: (task id, map index)."""
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """A run of a plan at a moment; seconds from the start of the run."""
+
+    plan: Plan
+    """The revision in force."""
+    now: float = 0.0
+    spans: Mapping[Item, Span] = field(default_factory=dict)
+    """Start and end, or expected end, of what has begun and counts."""
+    over: frozenset[Item] = frozenset()
+    """Those of `spans` that have ended well."""
+    modes: Mapping[str, str] = field(default_factory=dict)
+    """Task → mode in force, where it is not the default one."""
+    items: Mapping[str, int] = field(default_factory=dict)
+    """Items of mapped tasks, as far as they are known."""
+    left_out: frozenset[str] = frozenset()
+    """Tasks that will not run: skipped, or stopped for good."""
+    again: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Failed task that is to be done again → the modes in which it may."""
+    previous: Mapping[Item, float] = field(default_factory=dict)
+    """Starts by the order so far."""
+    previous_makespan: float | None = None
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    """What was learned of the default mode's duration, instead of the plan's estimate."""
+    deadline: float | None = None
+    only_mode: Mapping[str, str] = field(default_factory=dict)
+    """Task → the only mode it can be done in, by an assumption's effect."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Task → how many times as long it takes, by an assumption's effect."""
+    capacities: Mapping[str, float] = field(default_factory=dict)
+    """Resource → units that there are from now on, by an assumption's effect."""
+    blocked: frozenset[str] = frozenset()
+    """Tasks that cannot run, by an assumption's effect; they are `left_out` too."""
+
+    def begun(self, task_id: str) -> bool:
+        """Whether any of a task has begun."""
+        return any(item[0] == task_id for item in self.spans)
+
+    def mode_of(self, task_id: str) -> str:
+        """The mode that a task is reckoned with as things stand."""
+        if task_id in self.only_mode and not self.begun(task_id):
+            return self.only_mode[task_id]
+        if task_id in self.again:
+            return self.again[task_id][0]
+        return self.modes.get(task_id, DEFAULT_MODE)
+
+    def estimate_of(self, task: PlanTask, mode: str) -> Estimate | None:
+        """The duration of one item in a mode, with what was learned and what is in force."""
+        known = self.estimates.get(task.id) if mode == DEFAULT_MODE else None
+        estimate = known or task.mode(mode).estimate
+        factor = self.factors.get(task.id, 1.0)
+        if estimate is None or factor == 1.0:
+            return estimate
+        return Estimate(
+            optimistic=estimate.optimistic * factor,
+            likely=estimate.likely * factor,
+            pessimistic=estimate.pessimistic * factor,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levers:
+    """What a new revision may do differently; nothing of it is the right to shift the rest."""
+
+    modes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Task → further modes in which it may be done."""
+    droppable: frozenset[str] = frozenset()
+    """Optional tasks that may be left out."""
+    soft: frozenset[tuple[str, str]] = frozenset()
+    """Soft dependencies that may be cut, (before, after)."""
+    capacity: Mapping[str, float] = field(default_factory=dict)
+    """Resource → units that there are, instead of the plan's or what is left of them."""
+
+    def __bool__(self) -> bool:
+        return bool(self.modes or self.droppable or self.soft or self.capacity)
+
+
+NO_LEVERS = Levers()
+
+
+def rest_of(standing: Standing, levers: Levers = NO_LEVERS) -> Rest:
+    """What is left to be scheduled. Raises PlanError where a duration is not known."""
+    return _Reading(standing, levers).rest()
+
+
+class _Reading:
+    """A standing being turned into a rest."""
+
+    def __init__(self, standing: Standing, levers: Levers) -> None:
+        self.standing = standing
+        self.levers = levers
+        self.tasks = [t for t in standing.plan.tasks if t.id not in standing.left_out]
+        self.problem = self._problem()
+        self.index = self.problem.task_index
+        self.starts, self.durations = self._fixed()
+
+    def _problem(self) -> Problem:
+        standing = self.standing
+        modes = {t.id: standing.mode_of(t.id) for t in self.tasks}
+        estimates = {}
+        for task in self.tasks:
+            estimate = standing.estimate_of(task, modes[task.id])
+            if estimate is not None:
+                estimates[task.id] = estimate
+        problem = Problem.of(
+            standing.plan,
+            modes=modes,
+            items={t: n for t, n in standing.items.items() if t not in standing.left_out},
+            skipped=standing.left_out,
+            estimates=estimates,
+        )
+        return problem.with_capacities({**standing.capacities, **self.levers.capacity})
+
+    def _rows(self, item: Item) -> list[int]:
+        """The activities that an item is; a mapped task told of as one is all of its own."""
+        task = self.index.get(item[0])
+        if task is None:
+            return []
+        first, count = int(self.problem.rows[task]), int(self.problem.items[task])
+        if item[1] is None:
+            return list(range(first, first + count))
+        return [first + item[1]] if 0 <= item[1] < count else []
+
+    def _fixed(self) -> tuple[Floats, Floats]:
+        starts = np.full(len(self.problem), np.nan)
+        durations = self.problem.durations.copy()
+        for item, (begin, end) in self.standing.spans.items():
+            for i in self._rows(item):
+                starts[i], durations[i] = begin, max(end - begin, 0.0)
+        for task, end in enumerate(self.problem.ends.tolist()):
+            rows = range(int(self.problem.rows[task]), end)
+            # A join is over when the last item is.
+            if len(rows) and all(
+                (self.problem.task_ids[task], k) in self.standing.over
+                or (self.problem.task_ids[task], None) in self.standing.over
+                for k in range(len(rows))
+            ):
+                starts[end] = float((starts[list(rows)] + durations[list(rows)]).max())
+                durations[end] = 0.0
+        return starts, durations
+
+    def rest(self) -> Rest:
+        standing, problem = self.standing, self.problem
+        previous: dict[int, float] = {}
+        for item, start in standing.previous.items():
+            for i in self._rows(item):
+                previous[i] = start
+        droppable, goes_with = self._droppable()
+        rest = Rest(
+            problem=replace(problem, durations=self.durations),
+            now=standing.now,
+            starts=self.starts,
+            ways=self._ways(),
+            droppable=droppable,
+            goes_with=goes_with,
+            loose=frozenset(self._loose()),
+            deadline=standing.deadline,
+            due={
+                self.index[t.id]: t.deadline.total_seconds()
+                for t in self.tasks
+                if t.deadline is not None and not standing.begun(t.id)
+            },
+            previous=previous,
+            previous_makespan=standing.previous_makespan,
+            rates=self._rates(),
+        )
+        rest.problem.require_durations()
+        return rest
+
+    def _rates(self) -> tuple[float, ...]:
+        resources = self.standing.plan.resources
+        rates = tuple(
+            0.0 if name == RUNNER else resources[name].cost_per_hour
+            for name in self.problem.resources
+        )
+        return rates if any(rates) else ()
+
+    def _ways(self) -> dict[int, tuple[Way, ...]]:
+        standing, found = self.standing, {}
+        for task in self.tasks:
+            if standing.begun(task.id) or task.id in standing.only_mode:
+                continue
+            now = standing.mode_of(task.id)
+            more = (*standing.again.get(task.id, ()), *self.levers.modes.get(task.id, ()))
+            names = tuple(dict.fromkeys((now, *more)))
+            ways = [self._way(task, name) for name in names]
+            known = tuple(way for way in ways if way is not None)
+            if len(known) > 1:
+                found[self.index[task.id]] = known
+        return found
+
+    def _way(self, task: PlanTask, name: str) -> Way | None:
+        """The task in a mode; None where nobody knows how long it takes in it."""
+        mode = task.mode(name)
+        estimate = self.standing.estimate_of(task, name)
+        if estimate is None:
+            return None
+        low, likely, high = (
+            d.total_seconds() for d in (estimate.optimistic, estimate.likely, estimate.pessimistic)
+        )
+        return Way(
+            mode=name,
+            estimate=(low, likely, high),
+            demands=tuple(
+                1.0 if r == RUNNER else mode.resources.get(r, 0.0) for r in self.problem.resources
+            ),
+            quality_lost=1.0 - mode.quality,
+        )
+
+    def _droppable(self) -> tuple[dict[int, float], dict[int, tuple[int, ...]]]:
+        plan, standing = self.standing.plan, self.standing
+        wanted = {t for t in self.levers.droppable if t in self.index and not standing.begun(t)}
+        takers = takers_of(plan)
+        while True:
+            # What takes a result cannot stay without it.
+            stuck = {
+                t
+                for t in wanted
+                if any(o in self.index and o not in wanted for o in takers.get(t, ()))
+            }
+            if not stuck:
+                break
+            wanted -= stuck
+        values = {self.index[t]: plan.get_task(t).value for t in sorted(wanted)}
+        goes = {
+            self.index[t]: tuple(self.index[o] for o in takers.get(t, ()) if o in self.index)
+            for t in wanted
+        }
+        return values, goes
+
+    def _loose(self) -> list[tuple[int, int]]:
+        problem, pairs = self.problem, []
+        tail, head, _, hard = problem.network.arcs
+        names = problem.task_ids
+        for a, b, firm in zip(tail.tolist(), head.tolist(), hard.tolist(), strict=True):
+            arc = names[problem.task_of[a]], names[problem.task_of[b]]
+            # What has begun waits for nothing any more.
+            if not firm and arc in self.levers.soft and np.isnan(self.starts[b]):
+                pairs.append((a, b))
+        return pairs
+
+
+def takers_of(plan: Plan) -> Mapping[str, tuple[str, ...]]:
+    """Task → tasks that take its result, as an input or for their condition."""
+    found: dict[str, list[str]] = {}
+    for task in plan.tasks:
+        sources = {*task.inputs.values(), *([task.when.task] if task.when else [])}
+        for source in sources:
+            found.setdefault(source, []).append(task.id)
+    return {source: tuple(takers) for source, takers in found.items()}
+
+
+def price(standing: Standing, task: PlanTask, mode: str, items: int = 1) -> float:
+    """Σ resources × hours × price of a task in a mode, by its PERT mean; 0 where none is known."""
+    estimate = standing.estimate_of(task, mode)
+    if estimate is None:
+        return 0.0
+    rates = {n: r.cost_per_hour for n, r in standing.plan.resources.items()}
+    used = task.mode(mode).resources
+    hours = estimate.mean.total_seconds() / HOUR
+    return items * hours * sum(rates.get(name, 0.0) * amount for name, amount in used.items())

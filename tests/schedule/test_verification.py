@@ -1,0 +1,185 @@
+"""The checker of revisions: what can be carried out passes, whatever is broken is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from athena_prefect.orchestrator import PlanOrchestrator
+from athena_prefect.plan.model import Plan
+from athena_prefect.plan.revision import revised
+from athena_prefect.schedule.generate import Objective
+from athena_prefect.schedule.proposal import Proposal, claim_of
+from athena_prefect.schedule.standing import Standing
+from athena_prefect.schedule.verification import Claim, Flaw, verify
+from tests.schedule.rests import ticking
+from tests.schedule.standings import all_levers, standings
+
+
+def _proposal(standing: Standing, objective: Objective = Objective.TARDINESS) -> Proposal:
+    planner = PlanOrchestrator(clock=ticking(0.01), workers=1)
+    return planner.propose(standing, all_levers(standing.plan), objective=objective, budget_s=1.0)
+
+
+def _claim(proposal: Proposal) -> Claim:
+    return claim_of(
+        proposal.standing, proposal.answer, proposal.levers, proposal.plan, proposal.modes
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(standings(uncertain=True), st.sampled_from(list(Objective)))
+def test_every_revision_passes(standing: Standing, objective: Objective) -> None:
+    proposal = _proposal(standing, objective)
+    if proposal.answer.schedule is None:
+        assert proposal.why_not
+        return
+    assert proposal.verification.objections == ()
+    assert proposal.robustness is not None and proposal.robustness.samples >= 1
+    late = proposal.verification.late
+    if standing.deadline is not None:
+        assert proposal.answer.makespan is not None
+        assert (late is not None) == (proposal.answer.makespan > standing.deadline + 1e-6)
+    # Dropped tasks and cut dependencies are in the plan that results, not only in words.
+    assert set(proposal.plan.task_ids) == set(standing.plan.task_ids) - set(proposal.answer.dropped)
+
+
+@settings(max_examples=60, deadline=None)
+@given(standings(), st.data())
+def test_a_mutated_schedule_fails(standing: Standing, data: st.DataObject) -> None:
+    proposal = _proposal(standing)
+    assume(proposal.feasible)
+    claim = _claim(proposal)
+    free = [i for i in claim.spans if i not in claim.begun]
+    assume(free)
+    item = data.draw(st.sampled_from(free))
+    start, finish = claim.spans[item]
+    kind = data.draw(st.sampled_from(["past", "shorter", "missing", "mode", "goal"]))
+    if kind == "past":
+        broken = replace(
+            claim,
+            spans={**claim.spans, item: (claim.now - 1.0, claim.now - 1.0 + finish - start)},
+        )
+        assert Flaw.PAST in _flaws(broken)
+    elif kind == "shorter":
+        broken = replace(claim, spans={**claim.spans, item: (start, finish + 1.0)})
+        assert Flaw.DURATION in _flaws(broken)
+    elif kind == "missing":
+        spans = {i: s for i, s in claim.spans.items() if i != item}
+        assert Flaw.UNPLANNED in _flaws(replace(claim, spans=spans))
+    elif kind == "mode":
+        assert Flaw.MODE in _flaws(replace(claim, modes={**claim.modes, item[0]: "no such"}))
+    else:
+        assume(item[0] in standing.plan.required)
+        gone = revised(claim.plan, dropped=[item[0]])
+        assert {Flaw.GOAL, Flaw.UNPLANNED} <= _flaws(replace(claim, plan=gone))
+
+
+def _flaws(claim: Claim) -> set[Flaw]:
+    return {o.flaw for o in verify(claim).objections}
+
+
+IN_TURN: dict[tuple[str, int | None], tuple[float, float]] = {
+    ("a", None): (0.0, 2.0),
+    ("b", None): (2.0, 3.0),
+    ("c", None): (3.0, 5.0),
+}
+
+
+def _tiny() -> Plan:
+    return Plan.model_validate(
+        {
+            "name": "tiny",
+            "resources": {"cpu": {"capacity": 2}},
+            "runner": {"max_workers": 2},
+            "tasks": [
+                {"id": "a", "duration": 2, "resources": {"cpu": 1}},
+                {"id": "b", "duration": 1, "resources": {"cpu": 2}},
+                {"id": "c", "duration": 2, "resources": {"cpu": 1},
+                 "depends_on": [{"task": "a", "lag": 1}]},
+            ],
+        }
+    )  # fmt: skip
+
+
+def test_it_agrees_with_brute_force_on_small_plans() -> None:
+    plan = _tiny()
+    for a, b, c in product(range(6), repeat=3):
+        claim = Claim(
+            plan=plan,
+            original=plan,
+            now=0.0,
+            spans={
+                ("a", None): (a, a + 2.0), ("b", None): (b, b + 1.0), ("c", None): (c, c + 2.0),
+            },
+        )  # fmt: skip
+        cpu = [(a <= t < a + 2) + 2 * (b <= t < b + 1) + (c <= t < c + 2) for t in range(8)]
+        right = c >= a + 3 and max(cpu) <= 2
+        assert verify(claim).passed == right, (a, b, c)
+
+
+def test_conflicts_are_told_in_words() -> None:
+    plan = _tiny()
+    claim = Claim(
+        plan=plan,
+        original=plan,
+        now=0.0,
+        spans={("a", None): (0.0, 2.0), ("b", None): (1.0, 2.0), ("c", None): (2.0, 4.0)},
+        deadline=3.0,
+    )
+    found = verify(claim)
+    assert [str(o) for o in found.objections] == [
+        "c starts at 2 s, but waits for a, which ends at 2 s and a lag of 1 s",
+        "at 1 s a, b take 3 of cpu, of which there is 2",
+    ]
+    assert found.late is not None and not found.in_time
+    assert str(found.late) == "a, c end at 4 s, 1 s after the deadline"
+
+
+def test_what_waits_in_a_circle_is_found() -> None:
+    plan = _tiny()
+    spans = IN_TURN
+    claim = Claim(plan=plan, original=plan, now=0.0, spans=spans)
+    assert verify(claim).passed
+    arcs = ((("c", None), ("b", None)), (("b", None), ("a", None)))
+    (deadlock,) = verify(replace(claim, arcs=arcs)).objections
+    assert deadlock.flaw is Flaw.DEADLOCK and set(deadlock.tasks) == {"a", "b", "c"}
+    circle = plan.model_copy(
+        update={
+            "tasks": (
+                plan.tasks[0].model_copy(update={"depends_on": plan.tasks[2].depends_on}),
+                *plan.tasks[1:],
+            )
+        }
+    )
+    (found,) = verify(replace(claim, plan=circle)).objections
+    assert found.flaw is Flaw.CYCLE and "waits for" in found.message
+    dangling = revised(plan, dropped=["a"]).model_copy(
+        update={"tasks": (plan.tasks[1], plan.tasks[2])}
+    )
+    (found,) = verify(replace(claim, plan=dangling)).objections
+    assert found.flaw is Flaw.REFERENCE and found.message == "c waits for a, which is no task"
+
+
+def test_work_that_has_begun_stays_as_it_is() -> None:
+    plan = _tiny()
+    spans = IN_TURN
+    claim = Claim(plan=plan, original=plan, now=1.0, spans=spans, begun={("a", None): (0.0, 2.0)})
+    assert verify(claim).passed
+    moved = replace(claim, spans={**spans, ("a", None): (0.5, 2.0)})
+    assert Flaw.FINISHED in _flaws(moved)
+    other = plan.model_copy(
+        update={"tasks": (plan.tasks[0].model_copy(update={"call": "x:y"}), *plan.tasks[1:])}
+    )
+    assert Flaw.FINISHED in _flaws(replace(claim, plan=other))
+
+
+def test_what_cannot_run_is_not_planned() -> None:
+    plan = _tiny()
+    spans = IN_TURN
+    claim = Claim(plan=plan, original=plan, now=0.0, spans=spans)
+    assert _flaws(replace(claim, left_out=frozenset({"c"}))) == {Flaw.GOAL}
+    assert _flaws(replace(claim, blocked=frozenset({"c"}))) == {Flaw.BLOCKED}
