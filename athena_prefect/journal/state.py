@@ -238,10 +238,10 @@ _EMPTY = TaskState()
 
 def fold(events: Iterable[Event], state: ExecutionState | None = None) -> ExecutionState:
     """`state` after `events`, in their order."""
-    result = state or ExecutionState()
+    folding = _Folding(state or ExecutionState())
     for event in events:
-        result = evolve(result, event)
-    return result
+        folding.take(event)
+    return folding.state()
 
 
 def fold_entries(entries: Iterable[Entry], state: ExecutionState | None = None) -> ExecutionState:
@@ -250,16 +250,68 @@ def fold_entries(entries: Iterable[Entry], state: ExecutionState | None = None) 
     Entries up to `state.position` are passed over, so that reading a piece of
     the journal twice changes nothing; conflicts are counted.
     """
-    result = state or ExecutionState()
+    folding = _Folding(state or ExecutionState())
     for entry in entries:
-        if entry.position <= result.position:
+        if entry.position <= folding.position:
             continue
-        result = replace(
-            evolve(result, entry.event),
-            position=entry.position,
-            conflicts=result.conflicts + entry.conflict,
+        folding.take(entry.event)
+        folding.position = entry.position
+        folding.conflicts += entry.conflict
+    return folding.state()
+
+
+class _Folding:
+    """`evolve` over many events, with one copy of the state for a row of task events.
+
+    Nearly all events are of tasks, and a copy of the whole state for each was most
+    of what folding cost.
+    """
+
+    __slots__ = ("_now", "_state", "_tasks", "conflicts", "position")
+
+    def __init__(self, state: ExecutionState) -> None:
+        self._state = state
+        self._tasks: Any = None
+        self._now = state.now
+        self.position = state.position
+        self.conflicts = state.conflicts
+
+    def take(self, event: Event) -> None:
+        """Fold one event in."""
+        if not isinstance(event, TaskEvent) or self._state.plan_run is None:
+            self._state = evolve(self._settle(), event)
+            self._now = self._state.now
+            return
+        item = (event.task_id, event.map_index)
+        known = self._state.tasks if self._tasks is None else self._tasks
+        before = known.get(item, _EMPTY)
+        after = _evolve_task(before, event)
+        if after is not before:
+            if self._tasks is None:
+                self._tasks = self._state.tasks.mutate()
+            self._tasks[item] = after
+        if self._now is None or event.at > self._now:
+            self._now = event.at
+
+    def _settle(self) -> ExecutionState:
+        if self._tasks is not None or self._now != self._state.now:
+            tasks = self._state.tasks if self._tasks is None else self._tasks.finish()
+            self._state = replace(self._state, tasks=tasks, now=self._now)
+            self._tasks = None
+        return self._state
+
+    def state(self) -> ExecutionState:
+        """What it all adds up to."""
+        state = self._state
+        read = (self.position, self.conflicts)
+        if read == (state.position, state.conflicts):
+            return self._settle()
+        tasks = state.tasks if self._tasks is None else self._tasks.finish()
+        self._tasks = None
+        self._state = replace(
+            state, tasks=tasks, now=self._now, position=self.position, conflicts=self.conflicts
         )
-    return result
+        return self._state
 
 
 def evolve(state: ExecutionState, event: Event) -> ExecutionState:
@@ -270,6 +322,8 @@ def evolve(state: ExecutionState, event: Event) -> ExecutionState:
             item = (event.task_id, event.map_index)
             before = state.tasks.get(item, _EMPTY)
             after = _evolve_task(before, event)
+            if after is before and now == state.now and state.plan_run is not None:
+                return state
             tasks = state.tasks if after is before else state.tasks.set(item, after)
             return replace(state, plan_run=state.plan_run or event.plan_run, tasks=tasks, now=now)
         case RunEvent():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -14,6 +14,7 @@ from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.deviation import PlanDeviation
 from athena_prefect.monitor.monitor import ExecutionMonitor
+from athena_prefect.monitor.shared import SharedMonitor
 from athena_prefect.monitor.table import TaskRow
 from athena_prefect.plan.model import Plan
 from athena_prefect.report.view import Interval, RunView, Span, build
@@ -96,45 +97,59 @@ class ReadOnly:
 
 @dataclass(slots=True)
 class FigureReader:
-    """Reads the figures of one run again and again, each time only what is new. For one thread."""
+    """Reads the figures of one run again and again, each time only what is new.
+
+    The monitor is `shared` with others of this process; until somebody has made one,
+    it is the reader's own, from the first read after the run's baseline.
+    """
 
     plan: Plan
     plan_run: UUID
     journal: Journal
-    _monitor: ExecutionMonitor | None = None
+    shared: SharedMonitor = field(default_factory=SharedMonitor)
+    _own: ExecutionMonitor | None = None
 
     def read(self, now: datetime) -> RunFigures:
         """Where the run stands at `now`. Raises StorageUnavailableError."""
-        state = self._known(now)
-        monitor = self._monitor
-        if monitor is None:
-            view = view_of(self.plan, state, now, None, ())
-            return RunFigures(
-                plan=self.plan, plan_run=self.plan_run, state=state, view=view,
-                deviation=None, as_of=now,
-            )  # fmt: skip
-        deviation = monitor.get_plan_deviation(now=now)
-        view = view_of(self.plan, monitor.state, now, deviation, monitor.task_table(now=now))
-        return RunFigures(
-            plan=self.plan, plan_run=self.plan_run, state=monitor.state, view=view,
-            deviation=deviation, as_of=now,
-        )  # fmt: skip
+        with self.shared.using() as shared:
+            monitor = shared or self._own
+            if monitor is None:
+                state = fold_entries(self.journal.read(self.plan_run))
+                monitor = self._made(state, now)
+                if monitor is None:
+                    return self._figures(state, None, (), now)
+            monitor.refresh()
+            deviation = monitor.get_plan_deviation(now=now)
+            return self._figures(monitor.state, deviation, monitor.task_table(now=now), now)
 
-    def _known(self, now: datetime) -> ExecutionState:
-        if self._monitor is not None:
-            self._monitor.refresh()
-            return self._monitor.state
-        state = fold_entries(self.journal.read(self.plan_run))
+    def _figures(
+        self,
+        state: ExecutionState,
+        deviation: PlanDeviation | None,
+        table: Sequence[TaskRow],
+        now: datetime,
+    ) -> RunFigures:
+        return RunFigures(
+            plan=self.plan,
+            plan_run=self.plan_run,
+            state=state,
+            view=view_of(self.plan, state, now, deviation, table),
+            deviation=deviation,
+            as_of=now,
+        )
+
+    def _made(self, state: ExecutionState, now: datetime) -> ExecutionMonitor | None:
         # The run's own process makes the baseline; until then there is nothing to compare with.
-        if state.started is not None and state.baseline is not None:
-            context = ExecutionContext(
-                plan_run=self.plan_run,
-                clock=lambda: now,
-                started_at=state.started,
-                journal=ReadOnly(self.journal),
-            )
-            self._monitor = ExecutionMonitor(self.plan, context)
-        return state
+        if state.started is None or state.baseline is None:
+            return None
+        context = ExecutionContext(
+            plan_run=self.plan_run,
+            clock=lambda: now,
+            started_at=state.started,
+            journal=ReadOnly(self.journal),
+        )
+        self._own = ExecutionMonitor(self.plan, context)
+        return self._own
 
 
 def view_of(

@@ -46,7 +46,7 @@ def make_baseline(facts: RunFacts) -> None:
     from athena_prefect.monitor.monitor import ExecutionContext, ExecutionMonitor
 
     try:
-        ExecutionMonitor(
+        monitor = ExecutionMonitor(
             facts.plan,
             ExecutionContext(
                 plan_run=facts.plan_run,
@@ -55,6 +55,7 @@ def make_baseline(facts: RunFacts) -> None:
                 journal=facts.recorder.journal,
             ),
         )
+        facts.shared.put(monitor)
     except Exception as error:  # noqa: BLE001 - the boundary between the monitor and the pipeline
         logger.error("no baseline could be made, so there is no forecast: %r", error)
         facts.recorder.record(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from athena_prefect.journal.journal import Journal
+from athena_prefect.monitor.shared import SharedMonitor
 from athena_prefect.plan.model import Plan
 from athena_prefect.report.dashboard import (
     gantt_markdown,
@@ -219,6 +220,11 @@ class Shown(Protocol):
         """The flow run that does it."""
         ...
 
+    @property
+    def shared(self) -> SharedMonitor:
+        """Its monitor in this process."""
+        ...
+
 
 @dataclass(slots=True)
 class Boards:
@@ -264,7 +270,9 @@ class Boards:
 
     def _publish(self) -> None:
         if self._reader is None or self._reader.plan is not self.run.plan:
-            self._reader = FigureReader(self.run.plan, self.run.plan_run, self.journal)
+            self._reader = FigureReader(
+                self.run.plan, self.run.plan_run, self.journal, self.run.shared
+            )
         figures = self._reader.read(self.clock())
         if self._board is None:
             self._board = Board(self.client, self.run.flow_run_id, self.namespace)

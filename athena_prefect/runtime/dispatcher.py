@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -44,13 +44,17 @@ from athena_prefect.runtime.frontier import Frontier, Verdict, input_revisions
 from athena_prefect.runtime.handles import Handles
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
 from athena_prefect.runtime.orders import Orders
-from athena_prefect.runtime.submission import Submitter
+from athena_prefect.runtime.submission import Submitter, withdrawn
 from athena_prefect.runtime.time_outs import watch
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 """How long the loop waits for news at most; time-outs and lags are seen that late."""
+AHEAD_LONGEST = timedelta(seconds=1)
+"""A task planned to take less may be given to the thread pool before a thread is free, which
+spares it the 10 ms from one task's end to the next one's start. A longer one would gain
+nothing that counts, and could stand before a more critical one that becomes ready meanwhile."""
 
 
 @dataclass(slots=True)
@@ -62,6 +66,8 @@ class Running:
     future: PrefectFuture[Any]
     source: str
     demand: Mapping[str, float]
+    since: datetime
+    """Since when it could have started."""
     leases: tuple[Any, ...] = ()
     overdue: bool = False
 
@@ -137,7 +143,9 @@ class Dispatcher:
         if ended:
             self.take_in()
             for source in ended:
-                self._ended(self.running.pop(source))
+                over = self.running.pop(source, None)
+                if over is not None:  # None: it was taken back
+                    self._ended(over)
         passed = {t for t, at in self.timers.items() if at <= self.clock()}
         if passed:
             self._look_at(passed)
@@ -312,12 +320,35 @@ class Dispatcher:
     # -- from ready to running --------------------------------------------------------------
 
     def _start_what_fits(self) -> None:
-        for *_, item in tuple(self.line) if not self.capacity.full else ():
-            if self.capacity.full:
+        for *_, item in tuple(self.line) if self._room(None) else ():
+            if not self._room(item):
                 break
             if item in self.ready:
                 self._try_to_start(item)
         self._say_what_waits()
+
+    def _room(self, item: Item | None) -> bool:
+        """Whether a worker is free for it, or it is short enough to wait in the pool's queue."""
+        if not self.capacity.full:
+            return True
+        pooled = self.facts.plan.runner.kind is RunnerKind.THREADS and self.limits is None
+        if not pooled or self.capacity.busy >= 2 * self.capacity.workers:
+            return False
+        if item is None:
+            return True
+        planned = self.facts.plan.get_task(item[0]).planned_duration
+        return planned is not None and planned < AHEAD_LONGEST
+
+    def take_back(self) -> None:
+        """Put what the thread pool has not begun back into the line."""
+        for source, running in tuple(self.running.items()):
+            if not withdrawn(running.future):
+                continue
+            del self.running[source]
+            self.capacity.give_back(running.demand)
+            self.under_way[running.item[0]] -= 1
+            self.handles.withdraw(running.item, running.future)
+            self.line_up(running.item, running.since)
 
     def line_up(self, item: Item, since: datetime) -> None:
         """Put an item in the line of what could start, the most critical first."""
@@ -374,7 +405,7 @@ class Dispatcher:
         self.capacity.take(demand)
         self.under_way[task.id] += 1
         source = str(future.task_run_id)
-        self.running[source] = Running(item, task, future, source, demand, leases)
+        self.running[source] = Running(item, task, future, source, demand, since, leases)
         self.handles.put(item, future)
         future.add_done_callback(lambda _: self.news.put(source))
 
@@ -415,11 +446,13 @@ class Dispatcher:
     def stop(self, reason: str) -> None:
         """Start nothing more and end: asked for by a command or from Prefect."""
         self.stop_reason = self.stop_reason or reason
+        self.take_back()
 
     def pause(self, why: str) -> None:
         """Start nothing more until told to go on; what runs goes on."""
         if not self.paused:
             self.paused, self.paused_by = True, why
+            self.take_back()
             self.record(self._run_event(RunEventKind.PAUSED, reason=why))
             logger.info("paused %s: nothing more starts until it is resumed", why)
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from athena_prefect.journal.events import Event, Reporter, TaskEvent, TaskEventKind
 from athena_prefect.journal.state import Item
+from athena_prefect.monitor.shared import SharedMonitor
 from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask, ResolvedMode
 from athena_prefect.plan.templates import Template
 from athena_prefect.runtime.calls import variable
@@ -40,6 +41,8 @@ class RunFacts:
     recording: Recording
     client: SyncPrefectClient
     modes: Mapping[str, str] = field(default_factory=dict)
+    shared: SharedMonitor = field(default_factory=SharedMonitor)
+    """The run's monitor in this process, once its baseline is made."""
     heard: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     _resolved: dict[str, ResolvedMode] = field(default_factory=dict)
 

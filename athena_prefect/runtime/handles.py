@@ -37,6 +37,11 @@ class Handles:
         """The future of an item that this process has submitted."""
         return self._futures.get(item)
 
+    def withdraw(self, item: Item, future: PrefectFuture[Any]) -> None:
+        """The future is not to be waited for: it was taken back before it began."""
+        if self._futures.get(item) is future:
+            del self._futures[item]
+
     def drop_failed(self, item: Item) -> None:
         """Nothing is kept of an attempt that gave no result."""
         self._values.pop(item, None)

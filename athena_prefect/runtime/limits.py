@@ -36,13 +36,13 @@ class Capacity:
     def __init__(self, plan: Plan) -> None:
         self._capacity = {name: r.capacity for name, r in plan.resources.items()}
         self._used: dict[str, float] = dict.fromkeys(self._capacity, 0.0)
-        self._workers = plan.runner.max_workers
+        self.workers = plan.runner.max_workers
         self.busy = 0
 
     @property
     def full(self) -> bool:
         """Whether every worker is busy."""
-        return self.busy >= self._workers
+        return self.busy >= self.workers
 
     def lacking(self, demand: Mapping[str, float]) -> str | None:
         """The first resource that has too little left for `demand`; None where all fits."""

@@ -78,6 +78,7 @@ class Orders:
 
     def _settle(self, dispatcher: Dispatcher, command: Command) -> str | None:
         task = dispatcher.facts.plan.get_task(str(command.data.get("task_id", "")))
+        dispatcher.take_back()  # what has not begun is nobody's yet
         if any(r.task.id == task.id for r in dispatcher.running.values()):
             return f"{task.id} is running"
         if dispatcher.state.status(task.id).good:

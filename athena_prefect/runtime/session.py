@@ -144,6 +144,8 @@ class Session:
     more: Mapping[str, Any] = field(default_factory=dict)
     """What the start of the run says besides."""
     telling: Telling = field(init=False)
+    listed: bool = False
+    """Whether the run is in the list of runs."""
 
     @property
     def plan_run(self) -> UUID:
@@ -285,6 +287,7 @@ class Session:
                 logical_date=facts.logical_date,
                 started=facts.started_at,
             )
+            self.listed = True
         except StorageError as error:
             logger.error("the run is not in the list of runs yet: %s", error)
 
@@ -329,6 +332,7 @@ class Session:
         self.telling = Telling(
             plan=facts.plan, plan_run=facts.plan_run, journal=facts.recorder.journal,
             namespace=self.settings.namespace, clock=self.clock, client=self.client,
+            shared=facts.shared,
         )  # fmt: skip
         boards = Boards(
             run=facts, journal=facts.recorder.journal, client=self.client,
@@ -355,7 +359,7 @@ class Session:
             raise
         finally:
             _wait_for_database(facts.recorder)
-            project(self._database(), facts, dispatcher.state)
+            afterwards("projection", lambda: project(self._database(), facts, dispatcher.state))
             facts.recorder.listen(facts.plan_run, None)
         self._say_ended(facts, end)
         afterwards("last words", lambda: self._last_words(boards))
@@ -366,7 +370,8 @@ class Session:
 
     def _last_words(self, boards: Boards) -> None:
         """How it ended, to Prefect; with a client of its own, for the run's is closed by then."""
-        with get_client(sync_client=True) as client:
+        # Given settings of its own, it is not the flow run's client, which is closed by now.
+        with get_client(sync_client=True, httpx_settings={}) as client:
             self.telling.client = boards.client = client
             self.telling.end()
             boards.publish()
@@ -415,7 +420,8 @@ class Session:
         from athena_prefect.storage.plans import PlanStore
 
         try:
-            self._register(facts)  # again: the database may have been away when the run began
+            if not self.listed:  # the database was away when the run began
+                self._register(facts)
             PlanStore(self._database()).set_run_status(
                 facts.plan_run, end.status, reason=end.reason, ended=self.clock()
             )

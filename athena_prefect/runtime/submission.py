@@ -302,6 +302,12 @@ class Submitter:
         ]
 
 
+def withdrawn(future: PrefectFuture[Any]) -> bool:
+    """Whether the body was still waiting for a thread, and will not begin any more."""
+    wrapped = getattr(future, "wrapped_future", None)
+    return wrapped is not None and not wrapped.done() and bool(wrapped.cancel())
+
+
 def _final_state(future: PrefectFuture[Any]) -> State[Any] | None:
     # Not `future.state`: for a crash it would ask the API, which may not know yet.
     try:

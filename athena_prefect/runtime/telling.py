@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from athena_prefect.journal.state import RETRYING, ExecutionState, fold_entries
 from athena_prefect.monitor.breaches import assess, changes
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.monitor import ExecutionMonitor
+from athena_prefect.monitor.shared import SharedMonitor
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.events import SENDER, PlanEvent, Sender
 
@@ -160,11 +162,13 @@ class Telling:
     clock: Callable[[], datetime]
     client: SyncPrefectClient | None = None
     sender: Sender = SENDER
+    shared: SharedMonitor = field(default_factory=SharedMonitor)
+    """The run's monitor, where this process has one or will have one."""
     _deriver: Deriver | None = None
     _pending: list[tuple[int, PlanEvent]] = field(default_factory=list)
     _marked: int = 0
     _marked_at: float = 0.0
-    _monitor: ExecutionMonitor | None = None
+    _assessed: bool = False
     _not_before: float = 0.0
 
     # -- assessing --------------------------------------------------------------------------
@@ -174,30 +178,39 @@ class Telling:
         if time.monotonic() < self._not_before:
             return ()
         begun = time.thread_time()
-        monitor = self._monitored()
         events: tuple[RunEvent, ...] = ()
-        if monitor is not None:
-            monitor.refresh()
-            now = self.clock()
-            events = tuple(changes(assess(monitor, now), monitor.state, self.plan_run, now))
-            self.journal.append(*events)
+        with self._monitored() as monitor:
+            if monitor is not None:
+                self._assessed = True
+                monitor.refresh()
+                now = self.clock()
+                events = tuple(changes(assess(monitor, now), monitor.state, self.plan_run, now))
+                self.journal.append(*events)
         took = time.thread_time() - begun
         self._not_before = time.monotonic() + took / BUSY_SHARE
         return events
 
-    def _monitored(self) -> ExecutionMonitor | None:
-        if self._monitor is None:
-            state = fold_entries(self.journal.read(self.plan_run))
-            # The run's own process makes the baseline; until then there is nothing to compare.
-            if state.started is not None and state.baseline is not None:
-                context = ExecutionContext(
-                    plan_run=self.plan_run,
-                    clock=self.clock,
-                    started_at=state.started,
-                    journal=self.journal,
-                )
-                self._monitor = ExecutionMonitor(self.plan, context)
-        return self._monitor
+    @contextmanager
+    def _monitored(self) -> Iterator[ExecutionMonitor | None]:
+        with self.shared.using() as monitor:
+            if monitor is None:
+                monitor = self._taken_up()
+                if monitor is not None:
+                    self.shared.put(monitor)
+            yield monitor
+
+    def _taken_up(self) -> ExecutionMonitor | None:
+        state = fold_entries(self.journal.read(self.plan_run))
+        # The run's own process makes the baseline; until then there is nothing to compare.
+        if state.started is None or state.baseline is None:
+            return None
+        context = ExecutionContext(
+            plan_run=self.plan_run,
+            clock=self.clock,
+            started_at=state.started,
+            journal=self.journal,
+        )
+        return ExecutionMonitor(self.plan, context)
 
     # -- telling ----------------------------------------------------------------------------
 
@@ -241,7 +254,7 @@ class Telling:
     def end(self) -> None:
         """The run is over: assess it if it was assessed, tell what is left, up to a batch."""
         try:
-            if self._monitor is not None:
+            if self._assessed:
                 self._not_before = 0.0
                 self.assess()
             if self.tell(5 * BATCH):

@@ -189,12 +189,15 @@ class PlanStore:
 
     def number(self, plan_run: UUID) -> int:
         """The how-manieth run of its plan it is, from 1. Raises UnknownRunError."""
-        run = self.run(plan_run)
-        query = select(func.count()).where(
-            PlanRunRow.plan_id == run.plan_id, PlanRunRow.started_at < run.started_at
-        )
+        own = select(PlanRunRow.plan_id, PlanRunRow.started_at).where(PlanRunRow.id == plan_run)
         with self._database.reading() as connection:
-            return 1 + int(connection.execute(query).scalar_one())
+            found = connection.execute(own).one_or_none()
+            if found is None:
+                raise _unknown(connection, str(plan_run))
+            earlier = select(func.count()).where(
+                PlanRunRow.plan_id == found.plan_id, PlanRunRow.started_at < found.started_at
+            )
+            return 1 + int(connection.execute(earlier).scalar_one())
 
     def runs(
         self,

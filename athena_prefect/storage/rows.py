@@ -32,6 +32,8 @@ class EventRecord:
     content_hash: str
     at: datetime
     document: str
+    altered: bool = False
+    """Whether it says less than the event did: what no database keeps was replaced."""
 
 
 def to_record(event: Event) -> EventRecord:
@@ -51,11 +53,12 @@ def to_record(event: Event) -> EventRecord:
             "use numbers, strings, lists and mappings, and None for what is not known",
             key=key,
         ) from error
-    if _ESCAPED.search(document):
+    altered = _ESCAPED.search(document) is not None
+    if altered:
         document = dump_json(_printable(json.loads(document)))
     content = dump_json(event.content)
     digest = hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-    return EventRecord(event.plan_run, key, digest, event.at, document)
+    return EventRecord(event.plan_run, key, digest, event.at, document, altered)
 
 
 def to_entry(position: int, conflict: bool, document: str | Mapping[str, Any]) -> Entry:

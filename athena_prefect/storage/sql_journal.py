@@ -12,11 +12,12 @@ from athena_prefect.journal.journal import Entry, Recorded
 from athena_prefect.storage.append import Append
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.group_commit import writer_of
+from athena_prefect.storage.recall import recall_of
 from athena_prefect.storage.rows import run_of, to_entry, to_record
 from athena_prefect.storage.tables import EventRow, LeaseRow
 
 _READ = (
-    select(EventRow.position, EventRow.conflict, EventRow.document)
+    select(EventRow.position, EventRow.conflict, EventRow.key, EventRow.document)
     .where(EventRow.plan_run == bindparam("plan_run"), EventRow.position > bindparam("after"))
     .order_by(EventRow.position)
 )
@@ -43,14 +44,31 @@ class SqlJournal:
         if not events:
             return ()
         plan_run = run_of(events)
-        append = Append(plan_run, tuple(to_record(e) for e in events), token)
-        return writer_of(self.database).write(append)
+        records = tuple(to_record(e) for e in events)
+        append = Append(plan_run, records, token)
+        recorded = writer_of(self.database).write(append)
+        recall = recall_of(self.database)
+        for event, record, what in zip(events, records, recorded, strict=True):
+            if what is Recorded.STORED and not record.altered:
+                recall.note(event)
+        return recorded
 
     def read(self, plan_run: UUID, after: int = 0) -> Sequence[Entry]:
         """The entries of a plan run behind position `after`, in order."""
         with self.database.reading() as connection:
             rows = connection.execute(_READ, {"plan_run": plan_run, "after": after}).all()
-        return tuple(to_entry(*row) for row in rows)
+        recall = recall_of(self.database)
+        entries = []
+        for position, conflict, key, document in rows:
+            event = None if conflict else recall.event(plan_run, key)
+            if event is not None:
+                entries.append(Entry(position=position, event=event))
+                continue
+            entry = to_entry(position, conflict, document)
+            if not conflict:
+                recall.note(entry.event)
+            entries.append(entry)
+        return tuple(entries)
 
     def tail(self, plan_run: UUID, after: int) -> Sequence[Entry]:
         """What was written behind position `after`."""

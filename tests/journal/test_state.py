@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from itertools import permutations
 from typing import Any
 from uuid import UUID
@@ -172,6 +173,13 @@ def test_reading_a_piece_of_the_journal_twice_changes_nothing(
 def test_folding_in_two_steps_is_folding_in_one(events: list[Event], cut: int) -> None:
     entries = journalled(events).read(RUN)
     assert fold_entries(entries[cut:], fold_entries(entries[:cut])) == fold_entries(entries)
+
+
+@given(st.lists(any_event, max_size=25))
+def test_folding_many_at_once_is_evolving_one_by_one(events: list[Event]) -> None:
+    assert fold(events) == reduce(evolve, events, ExecutionState())
+    again = fold(events)
+    assert fold((), again) is again
 
 
 @given(st.lists(any_event, max_size=25))

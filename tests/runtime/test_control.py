@@ -19,6 +19,7 @@ from athena_prefect.journal.events import Command, CommandKind
 from athena_prefect.journal.state import ExecutionState, Status
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.submission import withdrawn
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import Run, plan_of, run, state_of
 
@@ -123,6 +124,42 @@ def test_pause_in_prefect_holds_new_starts_until_resumed(tmp_path: Path) -> None
     done = beside(plan, act)
     assert done.final.is_completed()
     assert done.state.status("third").good
+
+
+def test_short_tasks_that_wait_for_a_thread_are_taken_back_by_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back: list[bool] = []
+
+    def told(future: Any) -> bool:
+        back.append(withdrawn(future))
+        return back[-1]
+
+    monkeypatch.setattr("athena_prefect.runtime.dispatcher.withdrawn", told)
+    go = tmp_path / "go"
+    short = {"call": "one", "duration": "50ms"}
+    plan = plan_of(
+        {"id": "first", "call": "wait_for_file", "with": {"path": str(go)}, "duration": "50ms"},
+        *({"id": name, **short} for name in ("second", "third", "fourth")),
+        name="queued",
+        runner={"max_workers": 1},
+    )
+
+    def act(plan_run: UUID) -> None:
+        until(plan, plan_run, running)
+        command(plan, plan_run, CommandKind.PAUSE)
+        until(plan, plan_run, lambda s: s.paused)
+        go.touch()
+        until(plan, plan_run, lambda s: s.status("first").good)
+        time.sleep(1.5)  # several rounds of the loop, in which nothing may start
+        state = state_of(plan, plan_run)
+        assert not any(state.task(t).attempts for t in ("second", "third", "fourth"))
+        command(plan, plan_run, CommandKind.CONTINUE)
+
+    done = beside(plan, act)
+    assert back == [False, True]  # what ran went on; one had been waiting for its thread
+    assert done.final.is_completed()
+    assert [len(done.state.task(t.id).attempts) for t in plan.tasks] == [1, 1, 1, 1]
 
 
 def test_commands_pause_skip_and_go_on(tmp_path: Path) -> None:

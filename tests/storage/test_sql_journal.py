@@ -17,6 +17,7 @@ from athena_prefect.journal.journal import MemoryJournal, Recorded
 from athena_prefect.storage.append import Append, Outcome
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.group_commit import writer_of
+from athena_prefect.storage.recall import recall_of
 from athena_prefect.storage.sql_journal import SqlJournal
 from tests.storage.facts import NOW, RUN, ended, new_run, started
 
@@ -75,6 +76,39 @@ def test_it_does_what_the_one_in_memory_does(
         own = [_of(run, e) for e in events]
         assert journal.append(*own) == oracle.append(*own)
     assert list(journal.read(run)) == list(oracle.read(run))
+
+
+def test_what_is_remembered_is_what_is_stored(
+    journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.append(started(), ended(data={"used": {"cpu": 1.5}}), ended(state="Cached"))
+    remembered = journal.read(RUN)
+    recall_of(journal.database).close()
+    decoded = journal.read(RUN)
+    assert decoded == remembered
+    assert [e.conflict for e in decoded] == [False, False, True]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr("athena_prefect.storage.sql_journal.to_entry", refuse)
+    with pytest.raises(AssertionError, match="decoded again"):
+        journal.read(RUN)  # what contradicts is never remembered
+    assert [e.event for e in journal.read(new_run())] == []
+
+
+def test_memory_is_bounded_and_forgets_the_oldest(
+    journal: SqlJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("athena_prefect.storage.recall.MOST", 4)
+    events = [ended(f"t{i}") for i in range(7)]
+    for event in events:
+        journal.append(event)
+    recall = recall_of(journal.database)
+    kept = [e for e in events if recall.event(RUN, e.key) is not None]
+    assert len(kept) <= 4
+    assert kept[-1] == events[-1]
+    assert [e.event for e in journal.read(RUN)] == events
 
 
 def _of(run: UUID, event: Event) -> Event:
