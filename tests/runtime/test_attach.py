@@ -157,6 +157,8 @@ def test_a_flow_of_twenty_tasks_is_monitored_and_its_own_hooks_still_fire(
     assert first is not None
     assert first.started is not None
     assert first.started >= state.started
+    # Seen as it happened: Prefect's events still pass through where they are looked for.
+    assert first.reported_by is Reporter.HOOK
 
 
 @task(cache_policy=NO_CACHE)
