@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -163,6 +164,12 @@ def dumps(plan: Plan) -> str:
         as_dict(plan), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
     )
     return written
+
+
+def digest(plan: Plan) -> str:
+    """SHA-256 of the document, whatever its form: the same for plans that are equal."""
+    said = json.dumps(as_dict(plan), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def dump(plan: Plan, path: str | Path) -> None:

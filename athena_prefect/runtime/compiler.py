@@ -15,7 +15,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from athena_prefect.assumptions.rules import check_findings
 from athena_prefect.errors import ParameterError, SettingsError
-from athena_prefect.plan.document import load
+from athena_prefect.plan.document import digest, load
 from athena_prefect.plan.model import Parameter, Plan, RunnerKind
 from athena_prefect.plan.references import project_root, put_first
 from athena_prefect.runtime.parameters import TYPES, parameter_value
@@ -61,6 +61,8 @@ def _flow(plan: Plan, root: Path) -> Flow[..., Any]:
         body,
         name=plan.name,
         description=plan.description or None,
+        # Prefect would take that of this file, which says nothing about the plan.
+        version=digest(plan)[:12],
         task_runner=task_runner(plan),
         persist_result=False,
         validate_parameters=True,

@@ -29,6 +29,7 @@ from prefect.types._datetime import create_datetime_instance
 
 from athena_prefect.monitor.deadlines import missed_starts
 from athena_prefect.plan.clock import cron_times, interval_times, rrule_times
+from athena_prefect.runtime.deployment.names import DEFAULT, in_namespace
 from athena_prefect.runtime.events import IDS
 
 LOOK_BACK = timedelta(days=1)
@@ -93,10 +94,14 @@ class Api:
         again: Any = Scheduled(name="AwaitingRetry", message=why)
         self.client.set_flow_run_state(flow_run_id, again, force=True)
 
-    def late_starts(self, plans: Sequence[str], now: datetime) -> Iterator[LateStart]:
+    def late_starts(
+        self, plans: Sequence[str], now: datetime, namespace: str = DEFAULT
+    ) -> Iterator[LateStart]:
         """Starts of the plans' scheduled deployments that are due at `now` and have not happened.
 
-        Deployments whose schedule is paused start nothing, so they miss nothing.
+        Of the deployments of a plan's flow those count that are of the namespace by their
+        tag; one without such a tag, made by hand, is of the default one. Deployments
+        whose schedule is paused start nothing, so they miss nothing.
         """
         if not plans:
             return
@@ -108,7 +113,7 @@ class Api:
                 offset=offset,
             )
             for deployment in page:
-                if not deployment.paused:
+                if not deployment.paused and in_namespace(deployment.tags, namespace):
                     flow = self.client.read_flow(deployment.flow_id)
                     yield from self._late(flow.name, deployment, now)
             if len(page) < _PAGE:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from athena_prefect.service.database import db_current, db_upgrade
+    from athena_prefect.service.deploying import deploy, undeploy
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
     from athena_prefect.service.reading import open_run, report, runs, status, watch_run
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "db_current",
     "db_upgrade",
+    "deploy",
     "open_run",
     "read_parameters",
     "register",
@@ -29,6 +31,7 @@ __all__ = [
     "show",
     "split_assignments",
     "status",
+    "undeploy",
     "validate",
     "watch_every",
     "watch_live",
@@ -38,6 +41,8 @@ __all__ = [
 _MODULES = {
     "db_current": "database",
     "db_upgrade": "database",
+    "deploy": "deploying",
+    "undeploy": "deploying",
     "open_run": "reading",
     "read_parameters": "parameters",
     "register": "plans",

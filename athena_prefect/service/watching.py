@@ -412,7 +412,7 @@ class _Watch:
             return
         names = [plan] if plan is not None else self._plans()
         try:
-            late = list(self.api.late_starts(names, self.clock()))
+            late = list(self.api.late_starts(names, self.clock(), self.settings.namespace))
         except Exception as error:  # the boundary: live runs were looked at all the same
             logger.exception("late starts could not be looked for")
             self.problems.append(f"late starts could not be looked for: {error!r}")
