@@ -64,6 +64,8 @@ class RunEventKind(StrEnum):
     BASELINED = "baselined"
     """The baseline was made: `data` is what `schedule.Baseline` says of itself."""
     REVISED = "revised"
+    """A revision is in force: `data.revision`, and what was promised with it: `p50` and
+    `accepted` finish in seconds from the start of the run, `p_deadline`."""
     PAUSED = "paused"
     CONTINUED = "continued"
     GAP = "gap"

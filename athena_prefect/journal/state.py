@@ -169,6 +169,8 @@ class ExecutionState:
     end_reason: str = ""
     paused: bool = False
     revision: int = 1
+    acceptance: Mapping[str, Any] = field(default_factory=dict)
+    """What was promised when a later revision than the first was adopted."""
     resumed: tuple[str, ...] = ()
     """Sources of the events with which a later dispatcher took over."""
     run_keys: frozenset[str] = frozenset()
@@ -383,7 +385,10 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
         case RunEventKind.BASELINED:
             return state if state.baseline else replace(state, baseline=dict(event.data))
         case RunEventKind.REVISED:
-            return replace(state, revision=int(event.data["revision"]))
+            number = int(event.data["revision"])
+            if number < state.revision:
+                return state
+            return replace(state, revision=number, acceptance=dict(event.data))
         case RunEventKind.PAUSED:
             return replace(state, paused=True)
         case RunEventKind.CONTINUED:

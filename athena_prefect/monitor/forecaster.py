@@ -54,6 +54,11 @@ class Forecaster:
         self._latest: tuple[int, Course, Floats] | None = None
         self._chained: datetime | None = None
 
+    def bind(self, bound: float | None) -> None:
+        """Hold the run to another bound."""
+        if bound != self.bound:
+            self.bound, self._latest, self._last = bound, None, None
+
     def bring_up(self, now: datetime) -> None:
         """Bring the course up to `now`.
 

@@ -97,7 +97,6 @@ class ExecutionMonitor:
             self._progress, seed=baseline.seed, samples=baseline.samples, span=baseline.p50 or 0.0
         )
         self.deadline = next_deadline(plan.deadline, self.started, scheduled=known.scheduled)
-        self._forecaster.bound = self._bound()
         self.refresh()
 
     def _announce(self, known: ExecutionState) -> None:
@@ -119,12 +118,27 @@ class ExecutionMonitor:
         if events:
             self.context.journal.append(*events)
 
-    def _bound(self) -> float | None:
+    @property
+    def bound(self) -> float | None:
         """The deadline, or P50 at acceptance with the slip that is tolerated, in seconds."""
         if self.deadline is not None:
             return self._progress.seconds(self.deadline)
-        p50 = self.baseline.p50
+        p50 = self.accepted_p50
         return None if p50 is None else p50 * (1 + self.policy.tolerated_slip)
+
+    @property
+    def accepted_p50(self) -> float | None:
+        """P50 finish when the revision in force was accepted, in seconds from the start."""
+        promised: float | None = self.state.acceptance.get("p50", self.baseline.p50)
+        return promised
+
+    def moment(self, seconds: float) -> datetime:
+        """What is `seconds` after the start of the run."""
+        return self._progress.moment(seconds)
+
+    def brought_up(self, now: datetime | None = None) -> tuple[datetime, Progress]:
+        """The moment that is asked about (the clock's), and where the run stands then."""
+        return self._bring_up(now), self._progress
 
     # What the run is
 
@@ -161,6 +175,7 @@ class ExecutionMonitor:
         journal, run = self.context.journal, self.context.plan_run
         entries = journal.read(run, after=self.state.position)
         self._progress.fold(entries)
+        self._forecaster.bind(self.bound)
         return len(entries)
 
     # Recording
@@ -346,7 +361,7 @@ class ExecutionMonitor:
     @property
     def accepted_finish(self) -> datetime | None:
         """The finish that was promised: its accept_quantile when the revision was accepted."""
-        seconds = self.baseline.accepted
+        seconds = self.state.acceptance.get("accepted", self.baseline.accepted)
         return None if seconds is None else self._progress.moment(seconds)
 
     def get_plan_deviation(self, *, now: datetime | None = None) -> PlanDeviation:
@@ -354,14 +369,17 @@ class ExecutionMonitor:
         moment = self._bring_up(now)
         forecast = self._quick(moment)
         tally, p50, base = self._progress.tally, forecast.seconds(0.5), self.baseline.p50
-        deviation = slip = None
+        deviation = share = slip = None
         if p50 is not None and base is not None:
             deviation = timedelta(seconds=p50 - base)
-            slip = (p50 - base) / base if base else None
+            share = (p50 - base) / base if base else None
+            accepted = self.accepted_p50
+            # A replan resets the slip; the deviation against the baseline stays visible.
+            slip = (p50 - accepted) / accepted if accepted else None
         blocked = bool(tally.blocked)
         return PlanDeviation(
             time_deviation=deviation,
-            time_deviation_percent=slip,
+            time_deviation_percent=share,
             resource_deviation=tally.resource_deviation(),
             completion_rate=tally.completed / tally.total if tally.total else None,
             completed_tasks=tally.completed,

@@ -161,7 +161,7 @@ class Progress:
     def rechain(self, now: datetime) -> None:
         """Schedule the rest anew from where the run is, and go on by that order."""
         self.course.advance(max(self.seconds(now), 0.0))
-        self.chain = Chain.underway(self.plan, self._underway(now))
+        self.chain = Chain.underway(self.plan, self.underway(now))
         self.course = self.chain.course()
         self.course.advance(max(self.seconds(now), 0.0))
         for item in sorted(self.state.tasks, key=self._began):
@@ -170,7 +170,8 @@ class Progress:
         # What runs now was in no order but its own: it is what the rest was chained behind.
         self.out_of_order = self.outgrown = False
 
-    def _underway(self, now: datetime) -> Underway:
+    def underway(self, now: datetime) -> Underway:
+        """What an order of the rest has to take as given."""
         spans: dict[Item, tuple[float, float]] = {}
         modes: dict[str, str] = {}
         items: dict[str, int] = {}

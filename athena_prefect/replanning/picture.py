@@ -1,0 +1,312 @@
+"""Where a run stands, as replanning looks at it: what may be planned anew, and what must not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from athena_prefect.journal.state import Status
+from athena_prefect.monitor.chain import JOIN
+from athena_prefect.monitor.monitor import ExecutionMonitor
+from athena_prefect.monitor.tally import mode_of
+from athena_prefect.plan.model import DEFAULT_MODE, Criticality, Effect, Plan
+from athena_prefect.plan.policy import ReplanningPolicy
+from athena_prefect.schedule.standing import Item, Span, Standing
+
+_SCALE = tuple(Criticality)
+
+
+class Violation(Protocol):
+    """An assumption that does not hold, as replanning needs to know it."""
+
+    @property
+    def assumption_id(self) -> str:
+        """Which one."""
+        ...
+
+    @property
+    def replanning_required(self) -> bool:
+        """Whether its effect calls for a response."""
+        ...
+
+    @property
+    def actual_value(self) -> Any:
+        """What was observed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """A violation and the unfinished tasks that rest on the assumption."""
+
+    violation: Violation
+    tasks: tuple[str, ...]
+    effect: Effect | None
+    criticality: Criticality
+
+    @property
+    def id(self) -> str:
+        """Id of the assumption."""
+        return self.violation.assumption_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A run at a moment with the violations that are in force."""
+
+    monitor: ExecutionMonitor
+    now: datetime
+    calm: Standing
+    """The run without any effect of a violation; what failed for good stays undone."""
+    reaches: tuple[Reach, ...]
+    failed: tuple[str, ...]
+    """Tasks that failed for good, in the order of the plan."""
+    policy: ReplanningPolicy
+
+    @property
+    def plan(self) -> Plan:
+        """The revision in force."""
+        return self.calm.plan
+
+    @cached_property
+    def unfinished(self) -> tuple[str, ...]:
+        """Tasks that are still to be done or run, or failed, in the order of the plan."""
+        skipped = self._skipped
+        over = {t for t in self.plan.task_ids if self.monitor.state.status(t).good}
+        return tuple(t for t in self.plan.task_ids if t not in over and t not in skipped)
+
+    @cached_property
+    def unstarted(self) -> tuple[str, ...]:
+        """Those of them of which nothing has begun, in the order of their starts so far."""
+        begun = {item[0] for item in self.calm.spans}
+        first: dict[str, float] = {}
+        for (task, _), start in self.calm.previous.items():
+            first[task] = min(start, first.get(task, start))
+        place = {t: k for k, t in enumerate(self.plan.task_ids)}
+        free = [t for t in self.unfinished if t not in begun]
+        return tuple(sorted(free, key=lambda t: (first.get(t, float("inf")), place[t])))
+
+    @cached_property
+    def _skipped(self) -> frozenset[str]:
+        status = self.monitor.state.status
+        return frozenset(t for t in self.plan.task_ids if status(t) is Status.SKIPPED)
+
+    @cached_property
+    def descendants(self) -> Mapping[str, frozenset[str]]:
+        """Task → all unfinished tasks behind it, over hard and soft edges."""
+        behind: dict[str, set[str]] = {t: set() for t in self.plan.task_ids}
+        for task in self.plan.tasks:
+            for arc in task.upstream:
+                if arc.task in behind:
+                    behind[arc.task].add(task.id)
+        return {t: frozenset(_reached(t, behind)) for t in self.plan.task_ids}
+
+    def cone(self, tasks: Iterable[str]) -> frozenset[str]:
+        """The unfinished ones of `tasks` with their descendants."""
+        open_ = set(self.unfinished)
+        found = {t for t in tasks if t in open_}
+        for task in tuple(found):
+            found |= self.descendants[task] & open_
+        return frozenset(found)
+
+    def ways_on(self, task_id: str) -> tuple[str, ...]:
+        """The modes in which a failed task may be done again; none where there is no way on."""
+        task = self.plan.get_task(task_id)
+        if self._effects_of(self.reaches)[3] & {task_id}:
+            return ()
+        only = self._effects_of(self.reaches)[0].get(task_id)
+        if only is not None:
+            return (only,)
+        tried = {mode_of(task, a) for a in self.monitor.state.task(task_id).attempts}
+        unused = tuple(
+            m for m in task.mode_names if m not in tried and _known(self.calm, task_id, m)
+        )
+        if task.rerunnable:
+            return (*[m for m in task.mode_names if m in tried], *unused)
+        return unused
+
+    def _effects_of(
+        self, reaches: Sequence[Reach]
+    ) -> tuple[dict[str, str], dict[str, float], dict[str, float], frozenset[str]]:
+        """Only modes, duration factors, capacities and blocked tasks that violations bring."""
+        modes: dict[str, tuple[int, str]] = {}
+        factors: dict[str, float] = {}
+        capacities: dict[str, float] = {}
+        blocked: set[str] = set()
+        for reach in reaches:
+            effect, rank = reach.effect, _SCALE.index(reach.criticality)
+            if effect is None:
+                continue
+            for task in reach.tasks:
+                if effect.mode is not None and (task not in modes or modes[task][0] < rank):
+                    modes[task] = (rank, effect.mode)
+                if effect.duration_factor is not None:
+                    factors[task] = factors.get(task, 1.0) * effect.duration_factor
+                if effect.block:
+                    blocked.add(task)
+            for name, said in (effect.capacity or {}).items():
+                amount = reach.violation.actual_value if said == "observed" else said
+                if isinstance(amount, int | float) and not isinstance(amount, bool):
+                    capacities[name] = min(float(amount), capacities.get(name, float("inf")))
+        return {t: m for t, (_, m) in modes.items()}, factors, capacities, frozenset(blocked)
+
+    def carried_on(self, reaches: Sequence[Reach] | None = None) -> Standing:
+        """The run as it goes on by itself under the effects of these violations (of all)."""
+        found = self._effects_of(self.reaches if reaches is None else reaches)
+        modes, factors, capacities, blocked = found
+        return replace(
+            self.calm,
+            only_mode=modes,
+            factors=factors,
+            capacities=capacities,
+            blocked=blocked,
+            left_out=self._out(blocked, frozenset(self.failed)),
+            spans=self._spans(factors),
+        )
+
+    @cached_property
+    def standing(self) -> Standing:
+        """What a revision is made from: failed tasks that have a way on are to be done again.
+
+        Of a capacity that was observed to be less, a share stays unplanned.
+        """
+        carried = self.carried_on()
+        again = {t: ways for t in self.failed if (ways := self.ways_on(t))}
+        lost = frozenset(t for t in self.failed if t not in again)
+        return replace(
+            carried,
+            again=again,
+            left_out=self._out(carried.blocked, lost),
+            capacities=self._buffered(carried),
+        )
+
+    def _buffered(self, carried: Standing) -> dict[str, float]:
+        """Observed capacities less the buffer, where what has to run still fits."""
+        result = {}
+        for name, amount in carried.capacities.items():
+            planned = amount * (1.0 - self.policy.resource_buffer)
+            needed = max(
+                (
+                    self.plan.get_task(t).mode(carried.mode_of(t)).resources.get(name, 0.0)
+                    for t in self.unstarted
+                ),
+                default=0.0,
+            )
+            declared = self.plan.resources[name].capacity
+            reduced = amount < declared
+            result[name] = max(planned, min(needed, amount)) if reduced else amount
+        return result
+
+    def _spans(self, factors: Mapping[str, float]) -> dict[Item, Span]:
+        """Of what runs, the expected end under the factors."""
+        found = dict(self.calm.spans)
+        for item, (start, end) in self.calm.spans.items():
+            factor = factors.get(item[0], 1.0)
+            if item not in self.calm.over and factor != 1.0:
+                found[item] = (start, max(start + factor * (end - start), self.calm.now))
+        return found
+
+    def _out(self, blocked: Collection[str], lost: Collection[str]) -> frozenset[str]:
+        """Skipped tasks, and those that will not be done with everything that needs them."""
+        begun = {item[0] for item in self.calm.spans}
+        out = {t for t in (*blocked, *lost) if t not in begun}
+        hard: dict[str, list[str]] = {}
+        for task in self.plan.tasks:
+            for arc in task.upstream:
+                if arc.hard:
+                    hard.setdefault(arc.task, []).append(task.id)
+        todo = list(out)
+        while todo:
+            for after in hard.get(todo.pop(), ()):
+                if after not in out and after not in begun:
+                    out.add(after)
+                    todo.append(after)
+        return frozenset(out) | self._skipped
+
+    def stopped(self, standing: Standing) -> frozenset[str]:
+        """Required tasks that a standing leaves undone: with any of them it never finishes."""
+        open_ = set(self.unfinished)
+        return frozenset(t for t in standing.left_out if t in self.plan.required and t in open_)
+
+
+def _known(standing: Standing, task_id: str, mode: str) -> bool:
+    return standing.estimate_of(standing.plan.get_task(task_id), mode) is not None
+
+
+def _reached(start: str, behind: Mapping[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    todo = [start]
+    while todo:
+        for after in behind[todo.pop()]:
+            if after not in found:
+                found.add(after)
+                todo.append(after)
+    return found
+
+
+def picture(
+    monitor: ExecutionMonitor,
+    violations: Sequence[Violation] = (),
+    *,
+    now: datetime | None = None,
+    policy: ReplanningPolicy | None = None,
+) -> Picture:
+    """The run that `monitor` watches, at `now` (its clock's), under these violations."""
+    rules = policy or monitor.policy
+    moment, progress = monitor.brought_up(now)
+    plan = progress.plan
+    given = progress.underway(moment)
+    known = {**progress.chain.modes, **given.modes}
+    spans = {item: span for item, span in given.spans.items() if item[0] not in given.left_out}
+    state = progress.state
+    over = frozenset(item for item in spans if state.task(*item).in_force is not None)
+    course = progress.course
+    previous = {
+        item: float(start)
+        for item, start in given.places.items()
+        if item[1] != JOIN and item not in spans and (item[0], None) not in spans
+    }
+    status = state.status
+    failed = tuple(
+        t
+        for t in plan.task_ids
+        if t in progress.tally.stopped and status(t) in (Status.FAILURE, Status.BLOCKED)
+    )
+    bound = monitor.bound
+    calm = Standing(
+        plan=plan,
+        now=given.now,
+        spans=spans,
+        over=over,
+        modes={t: m for t, m in known.items() if m != DEFAULT_MODE},
+        items=given.items,
+        left_out=frozenset(given.left_out),
+        previous=previous,
+        previous_makespan=float(np.max(course.finish, initial=given.now)),
+        deadline=bound,
+    )
+    good = {t for t in plan.task_ids if status(t).good}
+    reaches = []
+    for violation in violations:
+        assumption = plan.get_assumption(violation.assumption_id)
+        reaches.append(
+            Reach(
+                violation=violation,
+                tasks=tuple(t for t in assumption.affects if t not in good),
+                effect=assumption.effect,
+                criticality=assumption.criticality,
+            )
+        )
+    return Picture(
+        monitor=monitor,
+        now=moment,
+        calm=calm,
+        reaches=tuple(reaches),
+        failed=failed,
+        policy=rules,
+    )

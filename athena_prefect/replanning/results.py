@@ -1,0 +1,63 @@
+"""What comes of replanning: a revision with everything that speaks for and against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from athena_prefect.plan.model import Plan
+from athena_prefect.plan.revision import Change
+from athena_prefect.replanning.evaluation import AdaptiveReplanning
+from athena_prefect.schedule.proposal import Proposal, Stability
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplanResult:
+    """A new plan for what is left, verified and simulated; `AdjustedPlan` is its other name."""
+
+    original_plan: Plan
+    new_plan: Plan
+    changes: tuple[str, ...]
+    """What changed, in words."""
+    verification_passed: bool
+    confidence: float | None
+    """P(deadline); without one P(accepted finish). None where there is no schedule."""
+    implementation_time: timedelta | None
+    """Median of the recorded change-over times; None while none is recorded."""
+    learning: Mapping[str, Any] = field(default_factory=dict)
+    """What was observed that the plan did not know: violations, failures, late tasks."""
+    strategy: AdaptiveReplanning
+    reason: str = ""
+    revision: int = 2
+    """Number that the revision would have."""
+    modes: Mapping[str, str] = field(default_factory=dict)
+    """Task → mode in the new plan, where it is not the default one."""
+    details: tuple[Change, ...] = ()
+    """The changes as data."""
+    finish: datetime | None = None
+    """P50 finish."""
+    accepted_finish: datetime | None = None
+    """Finish that is promised with it."""
+    why_not: str = ""
+    """What speaks against it, in words; empty where verification passed."""
+    stability: Stability | None = None
+    work_lost: timedelta = timedelta(0)
+    proposal: Proposal | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def acceptance(self) -> dict[str, Any]:
+        """What a REVISED event says of it, in seconds from the start of the run."""
+        robust = self.proposal.robustness if self.proposal is not None else None
+        if robust is None:
+            return {"revision": self.revision}
+        return {
+            "revision": self.revision,
+            "p50": robust.p50,
+            "accepted": robust.accepted,
+            "p_deadline": robust.p_deadline,
+        }
+
+
+AdjustedPlan = ReplanResult
