@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cyclopts import CycloptsError
 
-from athena_prefect.cli import database, deploying, plans, runs, watching
+from athena_prefect.cli import by_hand, database, deploying, plans, runs, watching
 from athena_prefect.cli.base import app, emit, messages, settings_here, terminal
 from athena_prefect.errors import AthenaError, InputError, PlanDocumentError
 
@@ -94,4 +94,14 @@ def _keep(details: str) -> Path:
     return Path(file.name)
 
 
-__all__ = ["app", "database", "deploying", "main", "plans", "run_command", "runs", "watching"]
+__all__ = [
+    "app",
+    "by_hand",
+    "database",
+    "deploying",
+    "main",
+    "plans",
+    "run_command",
+    "runs",
+    "watching",
+]

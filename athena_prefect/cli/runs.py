@@ -64,13 +64,26 @@ def run(
     terminal the view is live, elsewhere it is plain lines; --json writes one JSON
     object a line. Ctrl-C cancels in order.
     """
+    from athena_prefect.service import split_assignments
+
+    return watched_run(
+        plan,
+        json=json,
+        values=split_assignments(set),
+        resume=resume,
+        logical_date=_aware(logical_date),
+        report=report,
+    )
+
+
+def watched_run(plan: Path, *, json: bool, **order: Any) -> int:
+    """Run a plan and show it; the exit code."""
     from athena_prefect.cli import render
     from athena_prefect.cli.live import JsonLines, LiveView, PlainLines
-    from athena_prefect.service import run_plan, split_assignments
+    from athena_prefect.service import run_plan
     from athena_prefect.service.running import CANCELLED
 
     settings = settings_here()
-    given = split_assignments(set)
     console = terminal()
     observer: JsonLines | LiveView | PlainLines
     with ExitStack() as stack:
@@ -80,15 +93,7 @@ def run(
             observer = LiveView(console) if console.is_terminal else PlainLines(console)
         stack.enter_context(observer)
         try:
-            outcome = run_plan(
-                plan,
-                settings=settings,
-                values=given,
-                resume=resume,
-                logical_date=_aware(logical_date),
-                report=report,
-                observer=observer,
-            )
+            outcome = run_plan(plan, settings=settings, observer=observer, **order)
         except KeyboardInterrupt:
             # Before the flow ran, or the second Ctrl-C: there is nothing to wait for.
             messages().print("stopped")

@@ -11,7 +11,7 @@ import logging
 import queue
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -113,6 +113,7 @@ class Dispatcher:
         """Run until nothing is left. Raises LeaseLostError where another has taken over."""
         self.open = {t.id for t in self.facts.plan.tasks if not settled(self.state, t.id)}
         self._look_at(set(self.open))
+        self.orders.obey(self)  # what was asked while nobody ran it; it may open what was done
         while self.open:
             self.take_in()
             self.orders.obey(self)
@@ -466,6 +467,47 @@ class Dispatcher:
     def resume_from(self, why: str) -> Callable[[], None]:
         """Go on, if it was `why` that paused: a pause by command is not Prefect's to end."""
         return lambda: self.resume() if self.paused_by == why else None
+
+    def revise(self, author: str, reason: str) -> None:
+        """Make the next revision of the run: by hand, with the same document.
+
+        Raises StorageError, with nothing changed.
+        """
+        number = self.state.revision + 1
+        if self.facts.keep_revision is not None:
+            self.facts.keep_revision(number, author, reason)
+        self.facts.revision = number
+        self.record(
+            self._run_event(
+                RunEventKind.REVISED, revision=number, author=author, reason=reason, by_hand=True
+            )
+        )
+
+    def cannot_run_again(self, task_id: str) -> str | None:
+        """Why a task and what follows from it cannot run again now; None where they can."""
+        if self.state.status(task_id) in (Status.WAITING, Status.READY):
+            return f"{task_id} has not run yet"
+        cone = {task_id, *self._cone(task_id)}
+        busy = sorted({r.task.id for r in self.running.values()} & cone)
+        if busy:
+            return f"{', '.join(busy)} is running; wait for it, or cancel the run first"
+        return None
+
+    def run_again(self, task_id: str, reason: str) -> None:
+        """Have a task and all that follows from it run again."""
+        self.again(sorted({task_id, *self._cone(task_id)}, key=self.frontier.rank), reason)
+
+    def again(self, tasks: Iterable[str], reason: str) -> None:
+        """End what is known of `tasks` and start from there."""
+        for task_id in tasks:
+            for item in [i for i in self.ready if i[0] == task_id]:
+                self._leave_line(item)
+            for item in [i for i in self.tries if i[0] == task_id]:
+                del self.tries[item]
+            self.blocked.pop(task_id, None)
+            self.handles.forget(task_id)
+            self.invalidate(task_id, reason)
+        self._look_at(set(self.open))
 
     def _run_event(self, kind: RunEventKind, **data: Any) -> RunEvent:
         return RunEvent(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +41,8 @@ class RunFacts:
     recording: Recording
     client: SyncPrefectClient
     modes: Mapping[str, str] = field(default_factory=dict)
+    keep_revision: Callable[[int, str, str], None] | None = None
+    """Stores revision `number` of the run with its author and reason. Raises StorageError."""
     shared: SharedMonitor = field(default_factory=SharedMonitor)
     """The run's monitor in this process, once its baseline is made."""
     heard: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)

@@ -70,7 +70,9 @@ class Orders:
                 dispatcher.stop(str(command.data.get("reason") or "cancelled by command"))
             case CommandKind.SKIP | CommandKind.DONE:
                 return self._settle(dispatcher, command)
-            case CommandKind.RERUN | CommandKind.ADOPT:
+            case CommandKind.RERUN:
+                return self._rerun(dispatcher, command)
+            case CommandKind.ADOPT:
                 return f"this version does not know {command.kind}"
             case _:
                 assert_never(command.kind)
@@ -84,11 +86,29 @@ class Orders:
         if dispatcher.state.status(task.id).good:
             return f"{task.id} has already succeeded"
         skip = command.kind is CommandKind.SKIP
-        dispatcher.record(
+        event = (
             _skipped(dispatcher, command, task.id) if skip else _done(dispatcher, command, task.id)
         )
+        dispatcher.revise(*_by_whom(command, f"{'skip' if skip else 'done'} {task.id}"))
+        dispatcher.record(event)
         dispatcher.settled_by_hand(task.id)
         return None
+
+    def _rerun(self, dispatcher: Dispatcher, command: Command) -> str | None:
+        task = dispatcher.facts.plan.get_task(str(command.data.get("task_id", "")))
+        dispatcher.take_back()
+        author, reason = _by_whom(command, f"rerun from {task.id}")
+        refusal = dispatcher.cannot_run_again(task.id)
+        if refusal is None:
+            dispatcher.revise(author, reason)
+            dispatcher.run_again(task.id, reason)
+        return refusal
+
+
+def _by_whom(command: Command, what: str) -> tuple[str, str]:
+    """Author and reason of the revision that a command makes."""
+    why = str(command.data.get("reason") or "")
+    return command.author, f"{what}: {why}" if why else what
 
 
 def _skipped(dispatcher: Dispatcher, command: Command, task_id: str) -> TaskEvent:

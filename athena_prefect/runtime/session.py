@@ -240,6 +240,9 @@ class Session:
             recording=recording_of(self.settings, plan),
             client=self.client,
         )
+        facts.keep_revision = lambda number, author, reason: self._keep_revision(
+            facts, number, author, reason
+        )
         recorder.listen(facts.plan_run, facts.hear)
         return facts
 
@@ -290,6 +293,13 @@ class Session:
             self.listed = True
         except StorageError as error:
             logger.error("the run is not in the list of runs yet: %s", error)
+
+    def _keep_revision(self, facts: RunFacts, number: int, author: str, reason: str) -> None:
+        from athena_prefect.storage.plans import PlanStore
+
+        PlanStore(self._database()).save_run_revision(
+            facts.plan_run, number, facts.plan, author=author, reason=reason
+        )
 
     def _say_started(self, facts: RunFacts, state: ExecutionState) -> None:
         kind = RunEventKind.RESUMED if state.started is not None else RunEventKind.STARTED

@@ -109,7 +109,7 @@ class Deriver:
         if event.kind not in _PLAN_EVENTS:
             return None
         name = _PLAN_EVENTS[event.kind]
-        kept = ("logical_date", "scheduled_for")
+        kept = ("logical_date", "scheduled_for", "author", "reason", "strategy", "by_hand")
         return self._event(name, event.key, event.at, {k: data.get(k) for k in kept if k in data})
 
     def _task_event(self, event: TaskEvent) -> PlanEvent | None:

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from athena_prefect.service.by_hand import done, rerun, skip
     from athena_prefect.service.database import db_current, db_upgrade
     from athena_prefect.service.deploying import deploy, undeploy
     from athena_prefect.service.parameters import read_parameters, split_assignments
@@ -22,13 +23,16 @@ __all__ = [
     "db_current",
     "db_upgrade",
     "deploy",
+    "done",
     "open_run",
     "read_parameters",
     "register",
     "report",
+    "rerun",
     "run_plan",
     "runs",
     "show",
+    "skip",
     "split_assignments",
     "status",
     "undeploy",
@@ -39,6 +43,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "done": "by_hand",
+    "rerun": "by_hand",
+    "skip": "by_hand",
     "db_current": "database",
     "db_upgrade": "database",
     "deploy": "deploying",

@@ -128,7 +128,7 @@ def run_plan(
     order = _ordered(file, settings, values or {}, resume, logical_date, report)
     if resume is not None:
         known = open_run(str(order.plan_run), settings=settings).status()
-        if known.state.end_status == "completed":
+        if known.state.end_status == "completed" and not known.state.commands:
             return _done_already(order, known, settings)
     with _log_kept(order.log):
         _tell_plan(order.plan, watcher)

@@ -18,7 +18,7 @@ from tests.service.standin import PLAN, StandIn
 RUN = ("run", "plan.yaml", "--set", "limit=3")
 COMMANDS = [
     ["init"], ["validate"], ["show"], ["run"], ["status"], ["runs"], ["report"], ["register"],
-    ["schema"], ["db", "upgrade"], ["db", "current"],
+    ["schema"], ["skip"], ["done"], ["rerun"], ["db", "upgrade"], ["db", "current"],
 ]  # fmt: skip
 
 

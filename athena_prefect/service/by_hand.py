@@ -1,0 +1,224 @@
+"""What people change in a run: leave a task out, call it done, have it run again.
+
+Each is a command in the run's journal. The dispatcher that runs it obeys within a
+second and answers; where none runs it, the next one obeys before it does anything
+else. Either way the change is a revision of the run, with its author and reason.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from athena_prefect.errors import InputError, RunError
+from athena_prefect.journal.events import Command, CommandKind
+from athena_prefect.journal.state import ExecutionState, fold_entries
+from athena_prefect.plan.model import Plan
+from athena_prefect.service.following import Clock, utc_now
+
+if TYPE_CHECKING:
+    from athena_prefect.settings import AthenaSettings
+    from athena_prefect.storage.decisions import RunRow
+
+ANSWER_SECONDS = 15.0
+"""How long an answer is waited for: a dispatcher looks every half second, and may be busy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedByHand:
+    """A change that was asked for, and what became of it."""
+
+    plan_run: UUID
+    plan: str
+    kind: CommandKind
+    task_id: str
+    command_id: str
+    answered: bool
+    """Whether a dispatcher has obeyed already."""
+    live: bool
+    """Whether some process runs it now."""
+    revision: int | None
+    """The run's revision that it made; None before a dispatcher has obeyed."""
+    source: Path | None
+    """The plan's file."""
+    deployed: bool = False
+    """Whether a worker was asked to go on with it."""
+
+    @property
+    def go_on(self) -> str | None:
+        """The command that goes on with the run; None where that is not needed."""
+        if self.live or self.deployed:
+            return None
+        return f"athena run {self.source or 'PLAN'} --resume {self.plan_run}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "plan_run": str(self.plan_run),
+            "plan": self.plan,
+            "command": str(self.kind),
+            "task": self.task_id,
+            "command_id": self.command_id,
+            "answered": self.answered,
+            "revision": self.revision,
+            "live": self.live,
+            "deployed": self.deployed,
+            "go_on": self.go_on,
+        }
+
+
+def skip(run: str, task: str, *, reason: str = "", settings: AthenaSettings) -> ChangedByHand:
+    """Leave `task` out of what is left of a run; what takes its result is left out too.
+
+    Raises UnknownRunError, UnknownNameError, InputError where it cannot be left out
+    any more, RunError where the dispatcher refuses.
+    """
+    return _Asked(run, task, settings).ask(CommandKind.SKIP, {"reason": reason})
+
+
+def done(
+    run: str, task: str, *, result: str | None = None, reason: str = "", settings: AthenaSettings
+) -> ChangedByHand:
+    """Call `task` done, with `result` (JSON) as what it returned. Raises as `skip` does."""
+    value = None
+    if result is not None:
+        try:
+            value = json.loads(result)
+        except ValueError as error:
+            raise InputError(
+                f"--result is not JSON ({error}); write e.g. --result '{{\"rows\": 10}}', "
+                "or a word in double quotes within single ones"
+            ) from None
+    return _Asked(run, task, settings).ask(CommandKind.DONE, {"reason": reason, "result": value})
+
+
+def rerun(run: str, task: str, *, reason: str = "", settings: AthenaSettings) -> ChangedByHand:
+    """Have `task` and all that follows from it run again, on what is upstream of it.
+
+    A run that is over is gone on with: by a worker where it was deployed, else by
+    the command in `go_on`. Raises as `skip` does.
+    """
+    return _Asked(run, task, settings).ask(CommandKind.RERUN, {"reason": reason})
+
+
+class _Asked:
+    """A run about which something is asked."""
+
+    def __init__(
+        self,
+        run: str,
+        task: str,
+        settings: AthenaSettings,
+        *,
+        clock: Clock = utc_now,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        from athena_prefect.storage.db import database_for
+        from athena_prefect.storage.lease import Leases
+        from athena_prefect.storage.plans import PlanStore
+        from athena_prefect.storage.sql_journal import SqlJournal
+
+        database = database_for(settings.url, durable=settings.durable)
+        database.check_schema()
+        store = PlanStore(database)
+        self.row: RunRow = store.run(run)
+        self.plan: Plan = store.revision(self.row.plan_run)
+        self.task = self.plan.get_task(task).id
+        self.journal = SqlJournal(database)
+        self.leases = Leases(database)
+        self.clock, self.pause = clock, pause
+
+    def ask(self, kind: CommandKind, data: dict[str, Any]) -> ChangedByHand:
+        plan_run = self.row.plan_run
+        if not self.leases.ever_held(plan_run):
+            raise InputError(
+                f"run {plan_run} is only monitored: its tasks are started elsewhere, "
+                "so nothing here can leave them out or repeat them"
+            )
+        live = self.leases.current(plan_run) is not None
+        self._refuse_early(kind, self._state(), live)
+        command = Command(
+            plan_run=plan_run,
+            command_id=str(uuid4()),
+            kind=kind,
+            at=self.clock(),
+            author=author(),
+            data={"task_id": self.task, **data},
+        )
+        self.journal.append(command)
+        state = self._answered(command) if live else None
+        deployed = not live and kind is CommandKind.RERUN and self._go_on_deployed()
+        return ChangedByHand(
+            plan_run=plan_run,
+            plan=self.plan.name,
+            kind=kind,
+            task_id=self.task,
+            command_id=command.command_id,
+            answered=state is not None,
+            live=live,
+            revision=None if state is None else state.revision,
+            source=self.row.source,
+            deployed=deployed,
+        )
+
+    def _state(self) -> ExecutionState:
+        return fold_entries(self.journal.read(self.row.plan_run))
+
+    def _refuse_early(self, kind: CommandKind, state: ExecutionState, live: bool) -> None:
+        """Refuse what no dispatcher will ever accept, so that nothing is left lying about."""
+        status = state.status(self.task)
+        again = f"athena rerun {str(self.row.plan_run)[:8]} --from {self.task}"
+        if kind is CommandKind.RERUN:
+            if not live and not status.final:
+                raise InputError(
+                    f"{self.task} has not run yet in run {self.row.plan_run}; go on with it: "
+                    f"athena run {self.row.source or 'PLAN'} --resume {self.row.plan_run}"
+                )
+            return
+        if status.good:
+            raise InputError(f"{self.task} has already succeeded; have it run again with `{again}`")
+        if state.end_status == "completed":
+            raise InputError(f"run {self.row.plan_run} is completed; `{again}` opens it again")
+
+    def _answered(self, command: Command) -> ExecutionState | None:
+        """The state after the dispatcher's answer; None where none came. Raises RunError."""
+        end = self.clock().timestamp() + ANSWER_SECONDS
+        while self.clock().timestamp() < end:
+            state = self._state()
+            answer = state.answers.get(command.command_id)
+            if answer is not None:
+                if not answer.accepted:
+                    raise RunError(f"refused: {answer.message}", run=str(command.plan_run))
+                return state
+            self.pause(0.2)
+        return None
+
+    def _go_on_deployed(self) -> bool:
+        """Ask a worker to go on with a run of a deployment; whether it was one."""
+        if self.row.flow_run_id is None or not os.environ.get("PREFECT_API_URL"):
+            return False
+        from athena_prefect.runtime.watching import connected
+
+        with connected() as api:
+            if api is None:
+                return False
+            flow_run = api.flow_run(self.row.flow_run_id)
+            if flow_run is None or not flow_run.deployed:
+                return False
+            api.start_again(flow_run.flow_run_id, f"rerun from {self.task}, by {author()}")
+            return True
+
+
+def author() -> str:
+    """Who asks: the name that this process's user goes by."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no user database, as in some containers
+        return "unknown"
