@@ -46,7 +46,17 @@ def test_the_contracts_hold() -> None:
 )
 def test_a_breach_is_noticed(tmp_path: Path, module: str, statement: str) -> None:
     """In a copy that has every module of the law, empty but for the breach."""
-    layers = (*CORE, "storage", "report", "runtime", "service", "scaffold", "settings", "errors")
+    layers = (
+        *CORE,
+        "orchestrator",
+        "storage",
+        "report",
+        "runtime",
+        "service",
+        "scaffold",
+        "settings",
+        "errors",
+    )
     for name in ("", *layers):
         folder = tmp_path / "athena_prefect" / name
         folder.mkdir(parents=True)
