@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cyclopts import CycloptsError
 
-from athena_prefect.cli import by_hand, database, deploying, plans, runs, watching
+from athena_prefect.cli import by_hand, database, deploying, planning, plans, runs, watching
 from athena_prefect.cli.base import app, emit, messages, settings_here, terminal
 from athena_prefect.errors import AthenaError, InputError, PlanDocumentError
 
@@ -100,6 +100,7 @@ __all__ = [
     "database",
     "deploying",
     "main",
+    "planning",
     "plans",
     "run_command",
     "runs",

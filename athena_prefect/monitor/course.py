@@ -155,6 +155,11 @@ class Course:
         for other in self._overtaken_by.get(node, ()):
             yield other, 0.0
 
+    def binding(self, node: int) -> tuple[int, float] | None:
+        """What `node` waits, or waited, for last, and how long after its end; None if nothing."""
+        live = [(t, lag) for t, lag in self._before(node) if self.stage[t] != _DEAD]
+        return max(live, key=lambda arc: (self.finish[arc[0]] + arc[1], -arc[0]), default=None)
+
     def _behind(self, node: int) -> list[int]:
         """What waits for `node`."""
         heads = self._succ[self._succ_ptr[node] : self._succ_ptr[node + 1]]

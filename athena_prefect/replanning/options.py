@@ -12,12 +12,15 @@ from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.plan.revision import ChangeKind
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, Outlook
 from athena_prefect.replanning.picture import Picture
+from athena_prefect.schedule.exact import load
 from athena_prefect.schedule.generate import Objective
 from athena_prefect.schedule.passes import TOLERANCE
 from athena_prefect.schedule.proposal import Phase6Orchestrator, Proposal, Stability, stability
 from athena_prefect.schedule.standing import Levers, Standing
 
 HOUR = 3600.0
+LEAST_BUDGET = 0.02
+"""Seconds that every set of levers gets, whatever is left: enough to try each sort once."""
 
 
 class Kind(StrEnum):
@@ -185,6 +188,7 @@ class Options:
 
     def solved(self, levers: Levers, budget_s: float) -> list[ReplanningOption]:
         """The options that no other dominates, the abort last; within the budget."""
+        load()
         clock = self.orchestrator.clock
         until = clock() + budget_s
         todo = list(candidates(self.standing, levers))
@@ -196,7 +200,7 @@ class Options:
                 some,
                 objective=Objective.COST,
                 # What solving leaves is needed to verify and to simulate.
-                budget_s=0.7 * share,
+                budget_s=max(0.7 * share, LEAST_BUDGET),
                 seed=self.seed,
             )
             same = any(_same(proposal, other) for _, other in found)

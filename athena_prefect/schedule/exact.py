@@ -89,6 +89,11 @@ class _Task(NamedTuple):
     high: int
 
 
+def load() -> None:
+    """Import OR-Tools now: it takes tenths of a second, once a process, that are in no budget."""
+    import ortools.sat.python.cp_model  # noqa: F401
+
+
 class Program:
     """One rest as a CP-SAT model; built once a solve."""
 

@@ -1,0 +1,294 @@
+"""Commands on what is left of a run, and on a plan before it runs: replan, revisions, why,
+simulate.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from athena_prefect.cli.base import (
+    Json,
+    PlanFile,
+    RunId,
+    answer,
+    app,
+    emit,
+    examples,
+    settings_here,
+    terminal,
+)
+from athena_prefect.errors import InputError
+
+if TYPE_CHECKING:
+    from athena_prefect.replanning.options import ReplanningOption
+    from athena_prefect.replanning.why import Why
+    from athena_prefect.service.replanning import KeptRevision, Replanned, SimulatedPlan
+
+BAR = 48
+"""Characters of the time axis of a chart on a terminal."""
+MOST_BARS = 40
+"""Tasks of a chart on a terminal."""
+
+
+@app.command(
+    sort_key=8,
+    help_epilogue=examples(
+        "athena replan 5f2c --dry-run", "athena replan 5f2c --dry-run --strategy full"
+    ),
+)
+def replan(
+    run: RunId,
+    /,
+    *,
+    dry_run: Annotated[
+        bool, Parameter(negative=(), help="Only say what could be done; nothing changes.")
+    ] = False,
+    strategy: Annotated[
+        Literal["local", "segment", "full", "abort"] | None,
+        Parameter(help="How much may be changed; what is called for if not given."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Say whether the rest of a run needs another plan, and what the alternatives are.
+
+    Every option is a solved, verified and simulated revision, measured against
+    carrying on. With --dry-run nothing is stored or adopted.
+    """
+    from athena_prefect.service.replanning import replan as use_case
+
+    if not dry_run:
+        raise InputError("a revision is adopted by the run itself; add --dry-run to see options")
+    found = use_case(run, settings=settings_here(), strategy=strategy)
+    answer(found, json, _replanned)
+    return 0
+
+
+@app.command(
+    sort_key=8,
+    help_epilogue=examples("athena revisions environment-audit", "athena revisions 5f2c"),
+)
+def revisions(
+    plan: Annotated[str, Parameter(help="A plan's name or document, or a plan run's id.")],
+    /,
+    *,
+    limit: Annotated[int, Parameter(help="At most so many, newest first.")] = 50,
+    json: Json = False,
+) -> int:
+    """List the revisions of a plan and of its runs: what changed, who chose it and why."""
+    from athena_prefect.service.replanning import revisions as use_case
+
+    if limit < 1:
+        raise InputError(f"--limit is {limit}; it is 1 or more")
+    found = use_case(plan, settings=settings_here(), limit=limit)
+    if json:
+        emit([r.as_dict() for r in found])
+        return 0
+    from athena_prefect.cli import render
+
+    render.say(terminal(), _revisions(found))
+    return 0
+
+
+@app.command(sort_key=8, help_epilogue=examples("athena why 5f2c"))
+def why(run: RunId, /, *, json: Json = False) -> int:
+    """Say why a run ends when it does: the chain that sets its finish, in shares of the slip."""
+    from athena_prefect.service.replanning import why_late as use_case
+
+    answer(use_case(run, settings=settings_here()), json, _why)
+    return 0
+
+
+@app.command(
+    sort_key=3, help_epilogue=examples("athena simulate deployments/environment_audit/plan.yaml")
+)
+def simulate(
+    plan: PlanFile,
+    /,
+    *,
+    seed: Annotated[int, Parameter(help="Of the simulation: equal seeds, equal figures.")] = 0,
+    json: Json = False,
+) -> int:
+    """Simulate a plan before any run: P(deadline), what is critical, what would hurt most."""
+    from athena_prefect.service.replanning import simulate_plan as use_case
+
+    answer(use_case(Path(plan), seed=seed), json, _simulated)
+    return 0
+
+
+def _seconds(value: float | None) -> str:
+    from athena_prefect.cli.render import seconds
+
+    return seconds(value)
+
+
+def _signed(value: timedelta | None) -> str:
+    if value is None:
+        return "–"
+    amount = value.total_seconds()
+    sign = "+" if amount > 0 else "−" if amount < 0 else "±"
+    return f"{sign}{_seconds(abs(amount))}"
+
+
+def _replanned(found: Replanned) -> RenderableType:
+    evaluation = found.evaluation
+    parts: list[RenderableType] = [
+        Text.assemble(
+            (found.plan.name, "bold"),
+            f" · run {str(found.plan_run)[:8]} · ",
+            (evaluation.strategy.value.upper(), "bold"),
+            f" · risk {evaluation.risk_level}",
+        ),
+        Text(evaluation.rationale),
+        "",
+        _options(found),
+    ]
+    risks = [o for o in found.options if o.risks or o.benefits]
+    for option in risks:
+        parts.append(Text(f"{option.option_id}  {option.description}"))
+        parts += [Text(f"   + {b}", style="green") for b in option.benefits]
+        parts += [Text(f"   − {r}", style="yellow") for r in option.risks]
+    if found.after:
+        parts += ["", *_charts(found)]
+    return Group(*parts)
+
+
+def _options(found: Replanned) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    names = ("", "option", "finish", "against carrying on", "cost", "P(success)", "promised",
+             "kept", "effort")  # fmt: skip
+    for name in names:
+        table.add_column(name, justify="left" if name in ("", "option", "effort") else "right")
+    for option in found.options:
+        table.add_row(*_cells(found, option))
+    return table
+
+
+def _cells(found: Replanned, option: ReplanningOption) -> tuple[RenderableType, ...]:
+    def at(moment: object) -> str:
+        from datetime import datetime
+
+        if not isinstance(moment, datetime):
+            return "–"
+        return _seconds((moment - found.started).total_seconds())
+
+    recommended = option.option_id == found.recommended
+    chance = "exact" if option.samples == 1 else f"{option.samples:,} runs"
+    return (
+        Text(f"{option.option_id}{'*' if recommended else ''}"),
+        Text(escape(option.title), style="bold" if recommended else ""),
+        at(option.finish),
+        _signed(option.timeline_impact),
+        f"{option.cost_impact:+.2f}",
+        f"{option.success_probability:.2f} ({chance})" if option.samples else "0.00",
+        at(option.accepted_finish),
+        "–" if option.stability is None else f"{option.stability.value:.2f}",
+        option.implementation_effort.value,
+    )
+
+
+def _charts(found: Replanned) -> list[RenderableType]:
+    """Before and after, one line a task, on one time axis."""
+    end = max(f for spans in (found.before, found.after) for _, f in spans.values())
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("task")
+    table.add_column(f"carrying on, to {_seconds(end)}", no_wrap=True)
+    table.add_column(f"option {found.recommended}", no_wrap=True)
+    names = sorted(
+        {*found.before, *found.after},
+        key=lambda t: (found.after.get(t) or found.before[t], t),
+    )
+    for name in names[:MOST_BARS]:
+        table.add_row(name, _bar(found.before.get(name), end), _bar(found.after.get(name), end))
+    left = len(names) - MOST_BARS
+    note = [Text(f"and {left} more; --json has all", style="dim")] if left > 0 else []
+    return [table, *note]
+
+
+def _bar(span: tuple[float, float] | None, end: float) -> str:
+    if span is None or end <= 0:
+        return ""
+    first = min(int(span[0] / end * BAR), BAR - 1)
+    last = max(min(int(span[1] / end * BAR), BAR), first + 1)
+    return " " * first + "█" * (last - first)
+
+
+def _revisions(found: tuple[KeptRevision, ...]) -> RenderableType:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("id", "of", "revision", "when", "by", "strategy", "what and why"):
+        table.add_column(name)
+    for one in found:
+        what = "; ".join(one.changes) or one.reason
+        why_ = f"{what} ({one.reason})" if one.changes and one.reason else what
+        table.add_row(
+            str(one.plan_id),
+            "plan" if one.plan_run is None else f"run {str(one.plan_run)[:8]}",
+            str(one.revision),
+            f"{one.created:%Y-%m-%d %H:%M:%S} UTC",
+            escape(one.author) or "–",
+            one.strategy or "–",
+            escape(why_),
+        )
+    return table
+
+
+def _why(found: Why) -> RenderableType:
+    if found.slip is None:
+        return Text(f"no forecast: {found.reason}", style="yellow")
+    amount = found.slip.total_seconds()
+    if abs(amount) < 1e-3:
+        head = "on time: the forecast finish is what was accepted"
+    else:
+        side = "later" if amount > 0 else "earlier"
+        head = f"{_seconds(abs(amount))} {side} than accepted"
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("share", justify="right")
+    table.add_column("because")
+    for share in found.shares:
+        table.add_row(_signed(share.amount), escape(share.words))
+    parts: list[RenderableType] = [Text(head, style="bold")]
+    if found.shares:
+        parts.append(table)
+    if found.chain:
+        parts.append(Text("set by " + " → ".join(found.chain), style="dim"))
+    parts += [Text(v, style="yellow") for v in found.violations]
+    return Group(*parts)
+
+
+def _simulated(found: SimulatedPlan) -> RenderableType:
+    parts: list[RenderableType] = [
+        Text.assemble((found.name, "bold"), f" · {found.tasks} tasks · {found.samples:,} runs")
+    ]
+    if found.reason:
+        return Group(*parts, Text(found.reason, style="yellow"))
+    spread = "  ".join(f"{name.upper()} {_seconds(v)}" for name, v in found.quantiles.items())
+    parts.append(Text(spread))
+    if found.deadline is not None and found.p_deadline is not None:
+        chance = f"{found.p_deadline:.2f}"
+        parts.append(Text(f"deadline {_seconds(found.deadline)} met with probability {chance}"))
+    scenarios = "  ".join(f"{name} {_seconds(v)}" for name, v in found.scenarios.items())
+    parts.append(Text(scenarios, style="dim"))
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("task")
+    table.add_column("critical in", justify="right")
+    for name, share in list(found.criticality.items())[:20]:
+        table.add_row(name, f"{share:.0%}")
+    parts += ["", table]
+    if found.assumptions:
+        hurts = Table(box=None, header_style="dim", pad_edge=False)
+        for column in ("assumption", "finish if it fails", "P(deadline)", ""):
+            hurts.add_column(column)
+        for hurt in found.assumptions:
+            chance = "–" if hurt.p_deadline is None else f"{hurt.p_deadline:.2f}"
+            hurts.add_row(
+                hurt.assumption_id, _signed(hurt.finish), chance, Text(hurt.reason, style="dim")
+            )
+        parts += ["", hurts]
+    return Group(*parts)

@@ -1,0 +1,359 @@
+"""What is asked about the rest of a run: its options, revisions, and why it is late."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from athena_prefect.errors import InputError, UnknownNameError
+from athena_prefect.plan.model import Plan
+from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
+from athena_prefect.replanning.options import ReplanningOption
+from athena_prefect.replanning.why import Why
+from athena_prefect.service.following import Clock, FollowedRun, utc_now
+from athena_prefect.service.reading import open_run
+from athena_prefect.service.results import _Answer
+
+if TYPE_CHECKING:
+    from athena_prefect.monitor.monitor import ExecutionMonitor
+    from athena_prefect.orchestrator import PlanOrchestrator
+    from athena_prefect.replanning.engine import AdaptiveReplanningEngine
+    from athena_prefect.replanning.results import ReplanResult
+    from athena_prefect.settings import AthenaSettings
+    from athena_prefect.storage.decisions import Decision
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replanned:
+    """What could be done about the rest of a run; nothing of it is adopted."""
+
+    plan_run: UUID
+    plan: Plan
+    started: datetime
+    evaluation: ReplanningEvaluation
+    strategy: AdaptiveReplanning
+    """What the options stay within: what is called for, or what was asked for."""
+    options: tuple[ReplanningOption, ...]
+    recommended: int | None
+    before: dict[str, Span] = field(default_factory=dict)
+    """Task → start and finish when nothing is changed, in seconds from the start of the run."""
+    after: dict[str, Span] = field(default_factory=dict)
+    """By the recommended option."""
+    now: float = 0.0
+    deadline: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        from athena_prefect.monitor.records import plain
+
+        found = self.evaluation
+        names = [n for n in found.__dataclass_fields__ if n != "reasons"]
+        return {
+            "plan_run": str(self.plan_run),
+            "plan": self.plan.name,
+            "strategy": str(self.strategy),
+            "evaluation": {n: plain(getattr(found, n)) for n in names}
+            | {"reasons": [{"rule": str(r.rule), "strategy": str(r.strategy), "text": r.text}
+                           for r in found.reasons]},
+            "options": [o.as_dict() for o in self.options],
+            "recommended_option": self.recommended,
+            "before": {t: list(s) for t, s in self.before.items()},
+            "after": {t: list(s) for t, s in self.after.items()},
+        }  # fmt: skip
+
+
+def planner(plan: Plan) -> PlanOrchestrator:
+    """The orchestrator of this process, by its own clock."""
+    from athena_prefect.orchestrator import PlanOrchestrator
+
+    return PlanOrchestrator(clock=time.perf_counter, policy=plan.replanning.policy)
+
+
+def _monitor_of(followed: FollowedRun) -> ExecutionMonitor:
+    monitor = followed._monitored()
+    if monitor is None:
+        raise InputError(
+            f"plan run {str(followed.plan_run)[:8]} has not begun: there is nothing to replan yet"
+        )
+    monitor.refresh()
+    return monitor
+
+
+def engine_for(monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
+    """The replanning engine of a monitored run."""
+    from athena_prefect.replanning.engine import AdaptiveReplanningEngine
+    from athena_prefect.replanning.violations import JournalValidator
+
+    orchestrator = planner(monitor.plan)
+    return AdaptiveReplanningEngine(
+        monitor, JournalValidator(monitor, orchestrator), orchestrator, seed=monitor.baseline.seed
+    )
+
+
+def replan(
+    run: str | None,
+    *,
+    settings: AthenaSettings,
+    strategy: str | None = None,
+    clock: Clock = utc_now,
+) -> Replanned:
+    """Evaluate the rest of a run and solve its options; nothing is stored or adopted.
+
+    Raises UnknownRunError, StorageError, and InputError for a strategy that there is
+    not, and for a run that has not begun or is over.
+    """
+    asked = _strategy(strategy)
+    followed = open_run(run, settings=settings, clock=clock)
+    monitor = _monitor_of(followed)
+    if monitor.finished or monitor.state.end_status in ("completed", "cancelled", "aborted"):
+        raise InputError(f"plan run {str(followed.plan_run)[:8]} is over: nothing of it is left")
+    engine = engine_for(monitor)
+    violations = engine.validator.get_violated_assumptions()
+    now = clock()
+    deviation = monitor.get_plan_deviation(now=now)
+    found = engine.evaluate_replanning_need(deviation, violations, now=now)
+    wanted = asked or found.strategy
+    options = engine.get_replanning_options(
+        deviation,
+        violations,
+        now=now,
+        strategy=None if wanted is AdaptiveReplanning.NONE else wanted,
+    )
+    recommended = engine.recommended_option(
+        AdaptiveReplanning.FULL if asked and found.strategy is AdaptiveReplanning.NONE else wanted
+    )
+    chosen = None if recommended is None else options[recommended]
+    spans = _tasks_of(chosen.proposal.spans) if chosen and chosen.proposal else {}
+    moment, progress = monitor.brought_up(now)
+    return Replanned(
+        plan_run=followed.plan_run,
+        plan=monitor.plan,
+        started=monitor.started,
+        evaluation=found,
+        strategy=wanted,
+        options=tuple(options),
+        recommended=recommended,
+        before=_course_of(progress),
+        after=spans,
+        now=progress.seconds(moment),
+        deadline=None if monitor.deadline is None else progress.seconds(monitor.deadline),
+    )
+
+
+def _strategy(name: str | None) -> AdaptiveReplanning | None:
+    if name is None:
+        return None
+    try:
+        return AdaptiveReplanning(name.lower())
+    except ValueError:
+        known = ", ".join(s.value for s in AdaptiveReplanning)
+        raise InputError(f"no strategy {name!r}; there are {known}") from None
+
+
+def _tasks_of(spans: Any) -> dict[str, Span]:
+    found: dict[str, Span] = {}
+    for (task, _), (start, finish) in spans.items():
+        known = found.get(task, (start, finish))
+        found[task] = (min(known[0], start), max(known[1], finish))
+    return found
+
+
+def _course_of(progress: Any) -> dict[str, Span]:
+    course, chain = progress.course, progress.chain
+    spans = {
+        item: (float(course.start[n]), float(course.finish[n]))
+        for n, item in enumerate(chain.items)
+        if not chain.joins[n] and course.stage[n] != 3
+    }
+    return _tasks_of(spans)
+
+
+def why_late(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_now) -> Why:
+    """Why a run ends when it does. Raises UnknownRunError, StorageError, InputError."""
+    from athena_prefect.replanning.violations import violations_in_journal
+    from athena_prefect.replanning.why import why
+
+    followed = open_run(run, settings=settings, clock=clock)
+    monitor = _monitor_of(followed)
+    violations = violations_in_journal(monitor.plan, monitor.state)
+    return why(monitor, violations, now=clock())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptRevision(_Answer):
+    """A revision of a plan, or of one of its runs."""
+
+    plan_id: int
+    plan_run: UUID | None
+    revision: int
+    author: str
+    reason: str
+    validation_status: str
+    created: datetime
+    changes: tuple[str, ...] = ()
+    """What it does differently from the one before, in words."""
+    strategy: str | None = None
+    outcome: str | None = None
+
+
+def revisions(plan: str, *, settings: AthenaSettings, limit: int = 50) -> tuple[KeptRevision, ...]:
+    """The revisions of a plan and of its runs, the newest first.
+
+    `plan` is its name, its document, or a plan run's id. Raises StorageError,
+    UnknownNameError.
+    """
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.plans import PlanStore
+    from athena_prefect.storage.replans import replanning_events
+
+    database = Database.open(settings)
+    store = PlanStore(database)
+    name, plan_run = _subject(store, plan, settings)
+    found = store.decisions(name, plan_run=plan_run, namespace=settings.namespace, limit=limit)
+    events = {e.new_plan_id: e for e in replanning_events(database, [d.id for d in found])}
+    kept = []
+    for decision in found:
+        event = events.get(decision.id)
+        kept.append(
+            KeptRevision(
+                plan_id=decision.id,
+                plan_run=decision.plan_run,
+                revision=decision.revision,
+                author=decision.author,
+                reason=decision.reason,
+                validation_status=decision.validation_status,
+                created=decision.created_at,
+                changes=_changed(store, decision),
+                strategy=None if event is None else event.strategy,
+                outcome=None if event is None else event.outcome,
+            )
+        )
+    return tuple(kept)
+
+
+def _subject(store: Any, plan: str, settings: AthenaSettings) -> tuple[str | None, UUID | None]:
+    if Path(plan).suffix in (".yaml", ".yml", ".json"):
+        return Plan.load(Path(plan)).name, None
+    if store.decisions(plan, namespace=settings.namespace, limit=1):
+        return plan, None
+    try:
+        return None, store.run(plan).plan_run
+    except InputError:
+        raise UnknownNameError("registered plan or plan run", plan) from None
+
+
+def _changed(store: Any, decision: Decision) -> tuple[str, ...]:
+    """What a run's revision changed from the one before."""
+    from athena_prefect.plan.revision import changes_between
+
+    if decision.plan_run is None or decision.revision < 2:
+        return ()
+    old = store.revision(decision.plan_run, decision.revision - 1)
+    new = store.revision(decision.plan_run, decision.revision)
+    before = store.figures(decision.plan_run, decision.revision - 1) or {}
+    after = store.figures(decision.plan_run, decision.revision) or {}
+    changes = changes_between(
+        old, new, old_modes=before.get("modes") or {}, new_modes=after.get("modes") or {}
+    )
+    return tuple(str(c) for c in changes)
+
+
+def keep_revision(
+    plan_run: UUID,
+    result: ReplanResult,
+    *,
+    settings: AthenaSettings,
+    author: str = "",
+    outcome: str = "proposed",
+) -> KeptRevision:
+    """Store a run's next revision, and what led to it.
+
+    Raises StorageError where another replan took its number, InputError where it is
+    not verified.
+    """
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.plans import PlanStore
+    from athena_prefect.storage.replans import add_replanning_event
+
+    if not result.verification_passed:
+        raise InputError(f"this revision cannot be carried out: {result.why_not}")
+    database = Database.open(settings)
+    store = PlanStore(database)
+    original = store.run(plan_run).decision_id
+    stored = store.save_run_revision(
+        plan_run,
+        result.revision,
+        result.new_plan,
+        author=author,
+        reason=result.reason,
+        figures={**result.acceptance, "modes": dict(result.modes)},
+    )
+    add_replanning_event(
+        database,
+        original_plan_id=original,
+        new_plan_id=stored.id,
+        trigger_reason=result.reason,
+        strategy=str(result.strategy),
+        outcome=outcome,
+    )
+    return KeptRevision(
+        plan_id=stored.id,
+        plan_run=plan_run,
+        revision=stored.revision,
+        author=author,
+        reason=result.reason,
+        validation_status=stored.validation_status,
+        created=stored.created_at,
+        changes=result.changes,
+        strategy=str(result.strategy),
+        outcome=outcome,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hurt(_Answer):
+    """What an assumption that does not hold would do to a plan that has not begun."""
+
+    assumption_id: str
+    finish: timedelta | None
+    """By how much the P50 finish would move; None where that cannot be told."""
+    p_deadline: float | None
+    reason: str = ""
+    """Why there is no figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedPlan(_Answer):
+    """A plan run in simulation; seconds from the start."""
+
+    name: str
+    tasks: int
+    deadline: float | None
+    p_deadline: float | None
+    quantiles: dict[str, float]
+    accepted: float | None
+    samples: int
+    scenarios: dict[str, float]
+    """Finish in the named scenarios: best, nominal, worst, edge, recovery."""
+    criticality: dict[str, float]
+    """Task → share of the scenarios in which it is on a longest path."""
+    assumptions: tuple[Hurt, ...] = ()
+    """What hurts most first."""
+    reason: str = ""
+    """Why there are no figures."""
+
+
+def simulate_plan(
+    file: Path | Plan, *, now: datetime | None = None, seed: int = 0
+) -> SimulatedPlan:
+    """Simulate a plan before any run. Raises PlanDocumentError."""
+    from athena_prefect.service.simulating import simulated
+
+    plan = file if isinstance(file, Plan) else Plan.load(file)
+    return simulated(plan, now=now or utc_now(), seed=seed)

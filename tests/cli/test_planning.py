@@ -1,0 +1,71 @@
+"""replan, revisions, why and simulate on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from athena_prefect.plan.model import Plan
+from athena_prefect.settings import AthenaSettings
+from tests.cli.conftest import Athena
+from tests.service.standin import StandIn
+from tests.service.test_replanning import LEVERS
+
+
+@pytest.fixture
+def run(athena: Athena, tmp_path: Path) -> str:
+    """A run whose first task has ended."""
+    file = tmp_path / "levers.yaml"
+    file.write_text(LEVERS)
+    plan_run = uuid4()
+    settings = AthenaSettings(home=tmp_path / "home")
+    StandIn(stops_after=1)(Plan.load(file), settings=settings, plan_run=plan_run, parameters={})
+    return str(plan_run)
+
+
+def test_options_as_a_table_and_as_json(athena: Athena, run: str) -> None:
+    told = athena("replan", run, "--dry-run", "--strategy", "full")
+    assert told.code == 0, told.err
+    assert "Abort and escalate" in told.out and "against carrying on" in told.out
+    assert "█" in told.out, "before and after"
+    data = json.loads(athena("replan", run, "--dry-run", "--json").out)
+    assert data["plan"] == "made-up" and data["options"][-1]["kind"] == "abort"
+    refused = athena("replan", run)
+    assert refused.code == 2 and "--dry-run" in refused.err
+    assert athena("replan", "nobody", "--dry-run").code == 2
+
+
+def test_revisions(athena: Athena, run: str) -> None:
+    told = athena("revisions", "made-up")
+    assert told.code == 0 and f"run {run[:8]}" in told.out
+    rows = json.loads(athena("revisions", run, "--json").out)
+    assert [r["revision"] for r in rows] == [1]
+    assert athena("revisions", "made-up", "--limit", "0").code == 2
+
+
+def test_why(athena: Athena, run: str) -> None:
+    told = athena("why", run)
+    assert told.code == 0 and "set by" in told.out
+    data = json.loads(athena("why", run, "--json").out)
+    total = sum(s["seconds"] for s in data["shares"])
+    assert total == pytest.approx(data["slip"], abs=0.05)
+
+
+def test_simulate(athena: Athena, run: str) -> None:
+    told = athena("simulate", "levers.yaml")
+    assert told.code == 0
+    assert "deadline 40s met with probability 0.00" in told.out.replace("40 s", "40s")
+    assert "critical in" in told.out and "finish if it fails" in told.out
+    data = json.loads(athena("simulate", "levers.yaml", "--json").out)
+    assert data["p_deadline"] == 0.0
+    assert athena("simulate", "no-such.yaml").code == 2
+
+
+@pytest.mark.parametrize("command", ["replan", "revisions", "why", "simulate"])
+def test_help_has_an_example_json_and_exit_codes(athena: Athena, command: str) -> None:
+    told = athena(command, "--help")
+    assert told.code == 0 and f"athena {command}" in told.out
+    assert "--json" in told.out and "Exit codes: 0 done" in told.out
