@@ -10,6 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from athena_prefect.assumptions.checks.base import CheckContext, Observation, check
+    from athena_prefect.assumptions.results import (
+        AssumptionValidationResult,
+        AssumptionViolation,
+    )
+    from athena_prefect.assumptions.validator import AssumptionValidator
     from athena_prefect.errors import AthenaError, PlanDocumentError
     from athena_prefect.journal.events import TaskOutcome
     from athena_prefect.journal.journal import MemoryJournal
@@ -34,8 +40,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Assumption",
+    "AssumptionValidationResult",
+    "AssumptionValidator",
+    "AssumptionViolation",
     "AthenaError",
     "AthenaSettings",
+    "CheckContext",
     "Dependency",
     "Estimate",
     "ExecutionContext",
@@ -43,6 +53,7 @@ __all__ = [
     "Forecast",
     "MemoryJournal",
     "Mode",
+    "Observation",
     "Partial",
     "Plan",
     "PlanDeviation",
@@ -55,6 +66,7 @@ __all__ = [
     "VirtualClock",
     "__version__",
     "attach",
+    "check",
     "compile_plan",
     "idempotency_token",
     "report_usage",
@@ -63,8 +75,12 @@ __all__ = [
 
 _MODULES = {
     "Assumption": "plan.assumption",
+    "AssumptionValidationResult": "assumptions.results",
+    "AssumptionValidator": "assumptions.validator",
+    "AssumptionViolation": "assumptions.results",
     "AthenaError": "errors",
     "AthenaSettings": "settings",
+    "CheckContext": "assumptions.checks.base",
     "Dependency": "plan.task",
     "Estimate": "plan.estimate",
     "ExecutionContext": "monitor.context",
@@ -72,6 +88,7 @@ _MODULES = {
     "Forecast": "monitor.forecast",
     "MemoryJournal": "journal.journal",
     "Mode": "plan.task",
+    "Observation": "assumptions.checks.base",
     "Partial": "runtime.context",
     "Plan": "plan.model",
     "PlanDeviation": "monitor.deviation",
@@ -83,6 +100,7 @@ _MODULES = {
     "TaskOutcome": "journal.events",
     "VirtualClock": "monitor.context",
     "attach": "runtime.attach",
+    "check": "assumptions.checks.base",
     "compile_plan": "runtime.compiler",
     "idempotency_token": "runtime.context",
     "report_usage": "runtime.context",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +38,10 @@ class Underway:
     """Tasks that are skipped or will not be done."""
     places: Mapping[Item, float]
     """Starts by the order so far: who was first stays first where nothing speaks against it."""
+    capacities: Mapping[str, float] = field(default_factory=dict)
+    """Resources of which there is another amount than the plan says."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Tasks that take so many times as long as the plan says."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +60,8 @@ class Chain:
     """Not chained, since durations are unknown."""
     infeasible: str = ""
     """Why no schedule exists; empty where one does."""
+    factors: Mapping[str, float] = field(default_factory=dict)
+    """Tasks that take so many times as long as the plan says."""
 
     @classmethod
     def of(cls, plan: Plan, baseline: Baseline, *, revision: int = 1) -> Chain:
@@ -84,7 +90,9 @@ class Chain:
             items=given.items,
             skipped=given.left_out,
         )
-        bare = cls(plan=plan, problem=problem, resource_arcs=ResourceArcs.none())
+        factors = {t: f for t, f in given.factors.items() if t in problem.task_index}
+        problem = problem.with_capacities(given.capacities).with_factors(factors)
+        bare = cls(plan=plan, problem=problem, resource_arcs=ResourceArcs.none(), factors=factors)
         starts, durations = bare._fixed(given)
         if np.isnan(durations).any():
             return replace(bare, loose=True)
@@ -200,7 +208,8 @@ class Chain:
         if estimate is None:
             return 0.0
         three = (estimate.optimistic, estimate.likely, estimate.pessimistic)
-        return float(medians_of(np.array([[d.total_seconds() for d in three]]))[0])
+        median = float(medians_of(np.array([[d.total_seconds() for d in three]]))[0])
+        return median * self.factors.get(task_id, 1.0)
 
     @cached_property
     def own_deadlines(self) -> Floats:

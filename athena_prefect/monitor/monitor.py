@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from athena_prefect.journal.events import (
+    CheckEvent,
     Event,
     Reporter,
     RunEvent,
@@ -25,8 +26,10 @@ from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.deadlines import TaskLimit, next_deadline, task_limits
 from athena_prefect.monitor.deviation import PlanDeviation, severity
 from athena_prefect.monitor.earned_value import EarnedValue, earned_value
+from athena_prefect.monitor.effects import Effects
 from athena_prefect.monitor.forecast import Forecast
 from athena_prefect.monitor.forecaster import MICROSECOND, Forecaster
+from athena_prefect.monitor.impact import Impact, impact
 from athena_prefect.monitor.progress import Progress
 from athena_prefect.monitor.recording import completion_event, start_event
 from athena_prefect.monitor.records import TaskExecutionRecord, attempts_of, record_of
@@ -262,6 +265,14 @@ class ExecutionMonitor:
         )
         return self._record_of(item, number)
 
+    def record_check(self, event: CheckEvent) -> Recorded:
+        """Write that an assumption was checked, and know it at once."""
+        (recorded,) = self.context.journal.append(event)
+        self.refresh()
+        if recorded is Recorded.SPOOLED:
+            self._progress.take(event)
+        return recorded
+
     def _record_of(self, item: Item, number: int) -> TaskExecutionRecord:
         task_id, index = item
         state = self.state.task(*item)
@@ -443,6 +454,11 @@ class ExecutionMonitor:
         if latest is None or self._why_not():
             return ()
         return task_limits(self._progress, latest, self._forecaster.risks(moment))
+
+    def impact(self, before: Effects, after: Effects, *, now: datetime | None = None) -> Impact:
+        """What the effects `after` change against `before`, for the run as it stands at `now`."""
+        moment = self._bring_up(now)
+        return impact(self._progress, before, after, moment, self.baseline.p50)
 
     def earned_value(self, *, now: datetime | None = None) -> EarnedValue | None:
         """Earned value and earned schedule at `now`; None where there is no baseline."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from athena_prefect.journal.events import TaskEvent, TaskEventKind
+from athena_prefect.journal.events import CheckEvent, TaskEvent, TaskEventKind
 from athena_prefect.journal.journal import Entry
 from athena_prefect.journal.state import (
     Attempt,
@@ -20,6 +20,7 @@ from athena_prefect.journal.state import (
 )
 from athena_prefect.monitor.chain import Chain, Underway
 from athena_prefect.monitor.course import Stage
+from athena_prefect.monitor.effects import NO_EFFECTS, Effects, effects_in_force
 from athena_prefect.monitor.tally import Tally, mode_of, tries_left
 from athena_prefect.plan.model import Plan
 
@@ -39,7 +40,9 @@ class Progress:
         self.out_of_order = False
         """Something runs that the chained order had later: it needs to be made anew."""
         self.outgrown = False
-        """The items of a mapped task are not those that the network has."""
+        """The network is not the run's any more: other items, other modes, other capacities."""
+        self.effects: Effects = NO_EFFECTS
+        """What violated assumptions do to the rest."""
 
     def seconds(self, moment: datetime) -> float:
         """`moment` in seconds from the start of the run."""
@@ -63,11 +66,38 @@ class Progress:
             self.state = fold_entries((entry,), self.state)
             if isinstance(entry.event, TaskEvent):
                 self._take_in(entry.event)
+            elif isinstance(entry.event, CheckEvent):
+                self.reckon_with(effects_in_force(self.plan, self.state))
 
-    def take(self, event: TaskEvent) -> None:
+    def take(self, event: TaskEvent | CheckEvent) -> None:
         """Take in an event that waits in the spool; the journal tells it again later."""
         self.state = evolve(self.state, event)
-        self._take_in(event)
+        if isinstance(event, TaskEvent):
+            self._take_in(event)
+        else:
+            self.reckon_with(effects_in_force(self.plan, self.state))
+
+    def reckon_with(self, effects: Effects) -> None:
+        """Reckon with these effects from now on, and with no others."""
+        known, self.effects = self.effects, effects
+        if effects.blocked != known.blocked:
+            before = frozenset(self.tally.stopped)
+            self.tally.hold(effects.blocked)
+            for task_id in before ^ frozenset(self.tally.stopped):
+                self._place_all(task_id)
+        rest = (effects.modes, effects.factors, effects.capacities)
+        self.outgrown |= rest != (known.modes, known.factors, known.capacities)
+
+    def supposing(self, effects: Effects, now: datetime) -> Progress:
+        """This run as it would stand at `now` with these effects instead of those in force."""
+        other = Progress(self.plan, self.started, self.chain)
+        other.state, other.effects = self.state, effects
+        for item in self.state.tasks:
+            other.tally.update(self.state, item)
+        other.tally.hold(effects.blocked)
+        other.course.advance(max(self.seconds(now), 0.0))
+        other.rechain(now)
+        return other
 
     def _take_in(self, event: TaskEvent) -> None:
         task_id = event.task_id
@@ -190,6 +220,9 @@ class Progress:
                     continue  # of its items it is not known which run
                 modes[task_id] = mode_of(self.plan.get_task(task_id), attempt)
                 spans[item] = self._expected(task_id, modes[task_id], attempt, now)
+        for task_id, mode in self.effects.modes.items():
+            if task_id in self.chain.place and not self.tally.status(task_id).good:
+                modes.setdefault(task_id, mode)
         left_out = {*self.tally.stopped, *self.tally.with_status(Status.SKIPPED)}
         return Underway(
             now=max(self.seconds(now), 0.0),
@@ -198,6 +231,8 @@ class Progress:
             items=items,
             left_out=left_out,
             places=dict(zip(self.chain.items, self.course.start.tolist(), strict=True)),
+            capacities=self.effects.capacities,
+            factors=self.effects.factors,
         )
 
     def _expected(

@@ -38,6 +38,8 @@ class Tally:
         self.stopped: dict[str, str] = {}
         """Tasks that will not be done as the plan stands, and why, their cones included."""
         self._dead_ends: dict[str, str] = {}
+        self._held: Mapping[str, str] = {}
+        self._causes: dict[str, str] = {}
 
     def update(self, state: ExecutionState, item: Item) -> bool:
         """Take in what became of `item`; whether that changed what can still be done."""
@@ -65,7 +67,8 @@ class Tally:
             self._by_status[status].add(task.id)
             self._status[task.id] = status
         reason = self._dead_end(task, state, status)
-        if self._dead_ends.get(task.id, "") == reason and (not self.stopped or before is status):
+        quiet = before is status or not (self.stopped or self._held)
+        if self._dead_ends.get(task.id, "") == reason and quiet:
             return False
         self._dead_ends.pop(task.id, None)
         if reason:
@@ -103,18 +106,31 @@ class Tally:
         return ""
 
     def _find_stopped(self) -> bool:
-        """The dead ends and everything unfinished that needs them."""
-        stopped: dict[str, str] = dict(self._dead_ends)
+        """The dead ends, what is held back, and everything unfinished that needs them."""
+        held = {t: why for t, why in self._held.items() if self._may_start(t)}
+        self._causes = {**held, **self._dead_ends}
+        stopped: dict[str, str] = dict(self._causes)
         todo = list(stopped)
         while todo:
             for after in self._hard[todo.pop()]:
-                status = self.status(after)
-                if after not in stopped and not status.final and status is not Status.RUNNING:
+                if after not in stopped and self._may_start(after):
                     stopped[after] = ""
                     todo.append(after)
         changed = stopped.keys() != self.stopped.keys()
         self.stopped = stopped
         return changed
+
+    def _may_start(self, task_id: str) -> bool:
+        status = self.status(task_id)
+        return not status.final and status is not Status.RUNNING
+
+    def hold(self, held: Mapping[str, str]) -> bool:
+        """Hold these tasks back, and no others; whether that changed what can be done.
+
+        What runs goes on.
+        """
+        self._held = {t: f"{t} is held back: {why}" for t, why in held.items()}
+        return self._find_stopped()
 
     def _measure(self, task: PlanTask, item: Item, own: TaskState) -> None:
         attempt = own.in_force or own.latest
@@ -161,8 +177,8 @@ class Tally:
         required = self._plan.required
         if required.isdisjoint(self.stopped):
             return ""
-        causes = sorted({reason for reason in self._dead_ends.values()})
-        waiting = sorted(t for t in self.stopped if t not in self._dead_ends and t in required)
+        causes = sorted({reason for reason in self._causes.values()})
+        waiting = sorted(t for t in self.stopped if t not in self._causes and t in required)
         behind = f"; {_listed(waiting)} cannot start" if waiting else ""
         return f"{', '.join(causes)}{behind}"
 
