@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from athena_prefect.monitor.forecast import Forecast
     from athena_prefect.monitor.monitor import ExecutionMonitor
     from athena_prefect.monitor.records import TaskExecutionRecord
+    from athena_prefect.orchestrator import Phase6Orchestrator, PlanOrchestrator
     from athena_prefect.plan.assumption import Assumption
     from athena_prefect.plan.estimate import Estimate
     from athena_prefect.plan.model import Plan
     from athena_prefect.plan.policy import ReplanningPolicy
     from athena_prefect.plan.task import Dependency, Mode, PlanTask
     from athena_prefect.plan.terms import Resource
+    from athena_prefect.replanning.engine import AdaptiveReplanningEngine
+    from athena_prefect.replanning.evaluation import AdaptiveReplanning
     from athena_prefect.runtime.attach import attach
     from athena_prefect.runtime.compiler import compile_plan
     from athena_prefect.runtime.context import Partial, idempotency_token, report_usage
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptiveReplanning",
+    "AdaptiveReplanningEngine",
     "Assumption",
     "AssumptionValidationResult",
     "AssumptionValidator",
@@ -55,9 +60,11 @@ __all__ = [
     "Mode",
     "Observation",
     "Partial",
+    "Phase6Orchestrator",
     "Plan",
     "PlanDeviation",
     "PlanDocumentError",
+    "PlanOrchestrator",
     "PlanTask",
     "ReplanningPolicy",
     "Resource",
@@ -74,6 +81,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AdaptiveReplanning": "replanning.evaluation",
+    "AdaptiveReplanningEngine": "replanning.engine",
     "Assumption": "plan.assumption",
     "AssumptionValidationResult": "assumptions.results",
     "AssumptionValidator": "assumptions.validator",
@@ -93,6 +102,8 @@ _MODULES = {
     "Plan": "plan.model",
     "PlanDeviation": "monitor.deviation",
     "PlanDocumentError": "errors",
+    "Phase6Orchestrator": "orchestrator",
+    "PlanOrchestrator": "orchestrator",
     "PlanTask": "plan.task",
     "ReplanningPolicy": "plan.policy",
     "Resource": "plan.terms",

@@ -388,7 +388,8 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
             number = int(event.data["revision"])
             if number < state.revision:
                 return state
-            return replace(state, revision=number, acceptance=dict(event.data))
+            # A change by hand promises nothing new: what was promised before it stands.
+            return replace(state, revision=number, acceptance={**state.acceptance, **event.data})
         case RunEventKind.PAUSED:
             return replace(state, paused=True)
         case RunEventKind.CONTINUED:

@@ -93,7 +93,7 @@ def revised(
         tasks=tasks,
         goals=tuple(g for g in plan.goals if g not in gone),
         resources={**plan.resources, **resources},
-        assumptions=tuple(_reaching(a, gone) for a in plan.assumptions),
+        assumptions=tuple(_reaching(a, gone, tasks) for a in plan.assumptions),
     )
 
 
@@ -113,17 +113,27 @@ def _without(task: PlanTask, gone: frozenset[str], cuts: frozenset[tuple[str, st
     return result
 
 
-def _reaching(assumption: Assumption, gone: frozenset[str]) -> Assumption:
-    """The assumption without what it says of tasks that are gone."""
+def _reaching(
+    assumption: Assumption, gone: frozenset[str], left: tuple[PlanTask, ...]
+) -> Assumption:
+    """The assumption without what it says of tasks that are gone.
+
+    An effect needs tasks that it is on: that on a capacity then stands with those
+    that take the resource, any other has nothing left to be on.
+    """
     if gone.isdisjoint(assumption.affects) and not any(
         {m.before, m.after} & gone for m in assumption.milestones
     ):
         return assumption
+    affects = tuple(t for t in assumption.affects if t not in gone)
+    effect = assumption.effect
+    if not affects and effect is not None:
+        scarce = set(effect.capacity or ())
+        affects = tuple(t.id for t in left if scarce & t.resources.keys())
+        effect = effect if affects else None
+    milestones = tuple(m for m in assumption.milestones if not {m.before, m.after} & gone)
     return assumption.model_copy(
-        update={
-            "affects": tuple(t for t in assumption.affects if t not in gone),
-            "milestones": tuple(m for m in assumption.milestones if not {m.before, m.after} & gone),
-        }
+        update={"affects": affects, "effect": effect, "milestones": milestones}
     )
 
 

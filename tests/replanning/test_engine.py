@@ -1,0 +1,329 @@
+"""The engine on random plans, states and violations: every revision passes the checker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from athena_prefect.errors import PlanError, UnknownNameError
+from athena_prefect.journal.events import TaskOutcome
+from athena_prefect.journal.journal import MemoryJournal
+from athena_prefect.monitor.context import ExecutionContext, VirtualClock
+from athena_prefect.monitor.monitor import ExecutionMonitor
+from athena_prefect.orchestrator import PlanOrchestrator
+from athena_prefect.plan.document import as_dict
+from athena_prefect.plan.model import Plan
+from athena_prefect.replanning.engine import AdaptiveReplanningEngine
+from athena_prefect.replanning.evaluation import AdaptiveReplanning, Rule
+from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.schedule.proposal import claim_of
+from athena_prefect.schedule.verification import verify
+from tests.schedule.standings import plans
+
+T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Violated:
+    """A violation, as a test says it."""
+
+    assumption_id: str
+    replanning_required: bool = True
+    actual_value: Any = None
+
+
+class Says:
+    """Says which violations there are."""
+
+    def __init__(self, violations: Sequence[Violated]) -> None:
+        self.violations = violations
+
+    def get_violated_assumptions(self) -> Sequence[Violated]:
+        return self.violations
+
+
+def _ticking() -> Callable[[], float]:
+    ticks = count()
+    return lambda: next(ticks) * 0.01
+
+
+def _monitored(plan: Plan, deadline: float | None = None) -> tuple[ExecutionMonitor, VirtualClock]:
+    clock = VirtualClock(T0)
+    context = ExecutionContext(
+        plan_run=UUID(int=1), clock=clock, started_at=T0, journal=MemoryJournal()
+    )
+    return ExecutionMonitor(plan, context, samples=100), clock
+
+
+def _engine(
+    monitor: ExecutionMonitor, violations: Sequence[Violated] = (), **options: Any
+) -> AdaptiveReplanningEngine:
+    planner = PlanOrchestrator(clock=_ticking(), policy=monitor.policy, workers=1)
+    return AdaptiveReplanningEngine(monitor, Says(violations), planner, **options)
+
+
+def _do(monitor: ExecutionMonitor, clock: VirtualClock, task: str, seconds: float,
+        outcome: TaskOutcome = TaskOutcome.SUCCESS) -> None:  # fmt: skip
+    resources = dict(monitor.plan.get_task(task).resources)
+    monitor.record_task_start(task, clock.now(), resources)
+    clock.advance(timedelta(seconds=seconds))
+    monitor.record_task_completion(task, clock.now(), None, resources, outcome)
+
+
+@st.composite
+def _runs(draw: st.DrawFn) -> tuple[ExecutionMonitor, list[Violated]]:
+    """A run of a random plan, some of which is done, under random violations."""
+    plan = draw(plans(uncertain=True))
+    ids = list(plan.task_ids)
+    some = st.lists(st.sampled_from(ids), min_size=1, max_size=3, unique=True)
+    wide = [t.id for t in plan.tasks if t.modes]
+    effects: list[dict[str, Any]] = [
+        {"affects": draw(some), "effect": {"duration_factor": 2.0}},
+        {"affects": draw(some), "effect": {"capacity": {"cpu": "observed"}}},
+    ]
+    if wide:
+        effects.append({"affects": [draw(st.sampled_from(wide))], "effect": {"mode": "other"}})
+    document = as_dict(plan)
+    document["assumptions"] = [
+        {"id": f"a{k}", "milestones": [{"at": "start"}], **e} for k, e in enumerate(effects)
+    ]
+    document["deadline"] = draw(st.integers(1, 40))
+    monitor, clock = _monitored(Plan.model_validate(document))
+    for task in ids[: draw(st.integers(0, len(ids)))]:
+        clock.advance(timedelta(seconds=draw(st.integers(0, 3))))
+        last = draw(st.integers(0, 9))
+        outcome = TaskOutcome.FAILURE if last == 0 else TaskOutcome.SUCCESS
+        _do(monitor, clock, task, draw(st.integers(0, 9)), outcome)
+        if last == 0:
+            break
+    names = draw(st.sets(st.integers(0, len(effects) - 1)))
+    return monitor, [
+        Violated(f"a{k}", actual_value=draw(st.integers(0, 4)), replanning_required=k > 0)
+        for k in sorted(names)
+    ]
+
+
+def _sound(option: ReplanningOption) -> None:
+    proposal = option.proposal
+    assert proposal is not None
+    claim = claim_of(
+        proposal.standing, proposal.answer, proposal.levers, proposal.plan, proposal.modes
+    )
+    assert verify(claim).objections == ()
+    assert 0.0 <= option.success_probability <= 1.0 and option.samples >= 1
+    assert option.stability is not None and option.stability.value <= 1.0
+    # A revision is stored as a document: it has to be a sound one.
+    assert Plan.model_validate(as_dict(proposal.plan)).task_ids == proposal.plan.task_ids
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(_runs())
+def test_every_option_of_every_run_can_be_carried_out(
+    given_: tuple[ExecutionMonitor, list[Violated]],
+) -> None:
+    monitor, violations = given_
+    engine = _engine(monitor, violations)
+    deviation = monitor.get_plan_deviation()
+    found = engine.evaluate_replanning_need(deviation, violations)
+    assert found.replanning_needed == (found.strategy is not AdaptiveReplanning.NONE)
+    options = engine.get_replanning_options(deviation, violations)
+    assert [o.option_id for o in options] == list(range(len(options)))
+    assert options[-1].kind is Kind.ABORT
+    for option in options[:-1]:
+        _sound(option)
+    if found.replanning_needed:
+        assert found.recommended_option is not None
+        assert 0 <= found.recommended_option < len(options)
+        assert found.rationale and found.reasons
+    else:
+        assert found.recommended_option is None
+    result = engine.full_replan("because", {})
+    if result.verification_passed:
+        assert result.proposal is not None and result.accepted_finish is not None
+        gone = set(monitor.plan.task_ids) - set(result.new_plan.task_ids)
+        assert all(monitor.plan.get_task(t).optional for t in gone)
+        done = {t for t in monitor.plan.task_ids if monitor.state.status(t).good}
+        assert done <= set(result.new_plan.task_ids)
+    else:
+        assert result.why_not and result.new_plan == result.original_plan
+
+
+def _document(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "three",
+        "resources": {"cpu": {"capacity": 2, "cost_per_hour": 3.6}},
+        "tasks": [
+            {"id": "a", "duration": 100, "resources": {"cpu": 1}},
+            {
+                "id": "b", "duration": 100, "depends_on": ["a"], "resources": {"cpu": 1},
+                "modes": [{"name": "wide", "duration": 40, "resources": {"cpu": 2}}],
+            },
+            {"id": "c", "duration": 100, "depends_on": ["b"], "resources": {"cpu": 1}},
+        ],
+        "replanning": {"cooldown": 0},
+        **more,
+    }  # fmt: skip
+
+
+def _late(**more: Any) -> tuple[ExecutionMonitor, VirtualClock]:
+    """`a` took 150 s instead of 100: a slip of one sixth."""
+    monitor, clock = _monitored(Plan.model_validate(_document(**more)))
+    _do(monitor, clock, "a", 150.0)
+    return monitor, clock
+
+
+def test_a_local_adjustment_changes_one_task() -> None:
+    monitor, _ = _late()
+    result = _engine(monitor).generate_local_adjustment("b", monitor.get_plan_deviation())
+    assert result.verification_passed and result.strategy is AdaptiveReplanning.LOCAL
+    assert result.modes == {"b": "wide"}
+    assert result.changes == ("b in mode wide instead of default",)
+    assert result.accepted_finish == T0 + timedelta(seconds=290)
+    assert result.implementation_time is None, "no change-over was recorded"
+    assert result.learning["deviations"] == {"a": pytest.approx(0.5)}
+    other = _engine(monitor).generate_local_adjustment("c", monitor.get_plan_deviation())
+    assert other.changes == (), "c has no lever"
+    with pytest.raises(UnknownNameError):
+        _engine(monitor).generate_local_adjustment("d", monitor.get_plan_deviation())
+
+
+def test_options_are_priced() -> None:
+    monitor, _ = _late()
+    engine = _engine(monitor)
+    deviation = monitor.get_plan_deviation()
+    options = engine.get_replanning_options(deviation, [], strategy=AdaptiveReplanning.FULL)
+    by_kind = {o.kind: o for o in options}
+    assert set(by_kind) == {Kind.EXTEND, Kind.ADD_RESOURCES, Kind.ABORT} or set(by_kind) == {
+        Kind.ADD_RESOURCES,
+        Kind.ABORT,
+    }
+    wide = by_kind[Kind.ADD_RESOURCES]
+    # 40 s × 2 units instead of 100 s × 1, at 3.6 an hour and unit.
+    assert wide.cost_impact == pytest.approx(-0.02)
+    assert wide.resource_impact == {"cpu": pytest.approx(-20 / 3600)}
+    assert wide.timeline_impact == timedelta(seconds=-60)
+    assert wide.as_dict()["stability"] == wide.stability.value if wide.stability else False
+
+
+def test_constraints() -> None:
+    monitor, _ = _late(deadline=1000)
+    engine = _engine(monitor)
+    for given_, modes in (
+        ({"deadline": 300}, {"b": "wide"}),
+        ({"deadline": timedelta(seconds=300), "pin": ["b"]}, {}),
+        ({"exclude": {"b": "wide"}, "deadline": T0 + timedelta(seconds=300)}, {}),
+        ({"replace": {"b": "wide"}}, {"b": "wide"}),
+    ):
+        result = engine.full_replan("asked", given_)
+        assert result.verification_passed and result.modes == modes, given_
+    tight = engine.full_replan("asked", {"capacity": {"cpu": 0.5}})
+    assert not tight.verification_passed and "of which there is 0.5" in tight.why_not
+    for wrong, said in (
+        ({"dead": 1}, "no constraint dead; there are deadline"),
+        ({"capacity": {"gpu": 1}}, "no resource 'gpu'"),
+        ({"budget_s": 0}, "give seconds above 0"),
+        ({"deadline": "soon"}, "give a datetime, a timedelta or seconds"),
+        ({"pin": ["x"]}, "no task 'x'"),
+        ({"exclude": {"b": ["fast"]}}, "no mode 'fast'"),
+    ):
+        with pytest.raises(PlanError, match=said):
+            engine.full_replan("asked", wrong)
+    with pytest.raises(PlanError, match="a segment of 0 tasks"):
+        engine.replan_segment("b", 0, {})
+
+
+def test_cooldown_holds_a_response_back_and_says_so() -> None:
+    monitor, clock = _late(replanning={"cooldown": "60s"})
+    engine = _engine(monitor, replanned_at=clock.now() - timedelta(seconds=59))
+    found = engine.evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.strategy is AdaptiveReplanning.NONE and "cooldown" in found.held
+    assert found.reasons, "they are told all the same"
+    clock.advance(timedelta(seconds=1))
+    found = engine.evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.replanning_needed and not found.held
+
+
+def test_replans_are_used_up_once() -> None:
+    monitor, _ = _late(replanning={"cooldown": 0, "max_replans": 1})
+    engine = _engine(monitor, replans=1)
+    found = engine.evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.strategy is AdaptiveReplanning.NONE and found.escalate
+    assert "all 1 replans of this run are used up" in found.rationale
+
+
+def test_a_figure_that_hovers_does_not_flap() -> None:
+    document = _document()
+    document["tasks"] += [{"id": f"d{k}", "duration": 100, "depends_on": ["c"]} for k in range(3)]
+    monitor, clock = _monitored(Plan.model_validate(document))
+    engine = _engine(monitor)
+    base = monitor.baseline.p50
+    assert base is not None
+    _do(monitor, clock, "a", 100 + 0.11 * base)
+    first = engine.evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert {r.rule for r in first.reasons} == {Rule.SLIP}
+    _do(monitor, clock, "b", 100 - 0.02 * base)
+    again = engine.evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert again.slip == pytest.approx(0.09) and again.replanning_needed, "still open"
+    fresh = _engine(monitor).evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert not fresh.replanning_needed, "by itself 0.09 is tolerated"
+
+
+def test_too_late_is_said_where_change_overs_take_longer_than_is_gained() -> None:
+    monitor, _ = _late()
+    long = _engine(monitor, changeovers=[timedelta(seconds=100), timedelta(seconds=120)])
+    found = long.evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.too_late and "too late" in found.rationale
+    short = _engine(monitor, changeovers=[timedelta(seconds=10)])
+    assert not short.evaluate_replanning_need(monitor.get_plan_deviation(), []).too_late
+    result = short.full_replan("", {})
+    assert result.implementation_time == timedelta(seconds=10)
+
+
+def test_an_option_is_adopted_as_it_was_shown() -> None:
+    monitor, _ = _late()
+    engine = _engine(monitor)
+    deviation = monitor.get_plan_deviation()
+    options = engine.get_replanning_options(deviation, [])
+    assert engine.get_replanning_options(deviation, []) == options, "of the same state the same"
+    result = engine.adopt(options[0], AdaptiveReplanning.FULL)
+    assert result.verification_passed and result.changes == options[0].changes
+    with pytest.raises(PlanError, match="an abort has no new plan"):
+        engine.adopt(options[-1], AdaptiveReplanning.ABORT)
+
+
+def test_a_failed_task_that_is_not_required_is_helped_locally() -> None:
+    document = _document()
+    document["tasks"].append(
+        {"id": "extra", "duration": 10, "depends_on": ["a"], "optional": True,
+         "rerunnable": True, "value": 0.1}
+    )  # fmt: skip
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 100.0)
+    _do(monitor, clock, "extra", 5.0, TaskOutcome.FAILURE)
+    found = _engine(monitor).evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.strategy is AdaptiveReplanning.LOCAL
+    assert [r.rule for r in found.reasons] == [Rule.FAILED_OPTIONAL]
+    assert "can be done again" in found.rationale
+
+
+def test_the_cone_of_a_block_is_left_out_and_all_blocked_aborts() -> None:
+    document = _document()
+    document["assumptions"] = [
+        {"id": "site", "criticality": "critical", "affects": ["b", "c"],
+         "milestones": [{"after": "a"}], "effect": {"block": True}}
+    ]  # fmt: skip
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 100.0)
+    gone = [Violated("site")]
+    found = _engine(monitor, gone).evaluate_replanning_need(monitor.get_plan_deviation(), gone)
+    assert found.strategy is AdaptiveReplanning.ABORT and found.escalate
+    assert Rule.ALL_BLOCKED in {r.rule for r in found.reasons}
+    assert found.risk_level == "high"
