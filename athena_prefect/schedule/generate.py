@@ -23,12 +23,20 @@ from athena_prefect.schedule.generation import Frame, serial
 from athena_prefect.schedule.passes import TOLERANCE, forward
 from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest
 from athena_prefect.schedule.schedule import Schedule
-from athena_prefect.schedule.search import Budget, Clock, Found, Improver, Value, right_shifted
+from athena_prefect.schedule.search import (
+    Breed,
+    Budget,
+    Clock,
+    Found,
+    Improver,
+    Value,
+    right_shifted,
+)
 
-SAMPLING = 0.1
-"""Seconds of multi-start improvement before CP-SAT; longer gained less than CP-SAT does."""
-SAMPLING_SHARE = 0.25
-"""Most of a budget that this may take."""
+BREEDING = 0.5
+"""Share of a budget that schedules are bred in before CP-SAT gets the rest."""
+FEW = 40
+"""Free activities up to which breeding gets a tenth of that: CP-SAT proves the optimum of most."""
 RESTARTS = 100_000
 """Most restarts, so that a clock that stands still does not hold up the answer."""
 EXACT = 500
@@ -167,8 +175,9 @@ class _Generation:
         for choice in self._choices():
             self._construct(choice)
         self._look_at_the_bound()
-        self._sample(min(SAMPLING, SAMPLING_SHARE * self.budget.seconds))
-        if int(self.rest.free.sum()) <= EXACT:
+        free = int(self.rest.free.sum())
+        self._sample(self.budget.seconds * BREEDING * (0.1 if free <= FEW else 1.0))
+        if free <= EXACT:
             self._exact()
         else:
             self._sample(inf)
@@ -321,28 +330,35 @@ class _Generation:
         return self.history[0].seconds if self.history else 0.0
 
     def _sample(self, most: float) -> None:
-        """Improvement from many starts, for `most` seconds of the budget."""
+        """Breed better schedules under the best choice, for `most` seconds of the budget."""
         best = self.best
         if best is None or not self._may_gain():
             return
         frame = self._frame(best.choice)
         assert frame is not None, "the best schedule was made from it"
-        improver = Improver(frame, self._value(best.choice))
+        breed = Breed(Improver(frame, self._value(best.choice)), [best.starts], self.rng)
         until = min(self.budget.spent + most, self.budget.seconds)
         step = self._first_cost()
         for _ in range(RESTARTS):
-            if self.budget.spent + 1.5 * step >= until:
+            if self.budget.spent + 1.5 * step >= until or self._at_the_bound():
                 break
             began = self.budget.spent
-            starts = improver.restarted(best.starts, self.rng)
-            longest = 2 * (self.budget.spent - began)
-            better = improver.improved(
-                starts,
-                go_on=lambda need=longest: self.budget.fits(2 * need),  # type: ignore[misc]
-            )
-            if self._offer(better, best.choice, "improvement from many starts"):
-                best = self.best or best
+            child = breed.child(self._another_round_fits)
+            self._offer(child, best.choice, "breeding")
             step = max(step, self.budget.spent - began)
+
+    def _another_round_fits(self) -> bool:
+        """Whether there is time to move a schedule to the right and to the left."""
+        return self.budget.fits(3 * self._first_cost())
+
+    def _at_the_bound(self) -> bool:
+        """Whether nothing can be better than the best any more."""
+        if self.best is None:
+            return False
+        if self.objective is Objective.MAKESPAN:
+            self.proven = self.bound is not None and self.best.value[0] <= self.bound + TOLERANCE
+            return self.proven
+        return self.best.value[0] <= 0
 
     def _may_gain(self) -> bool:
         """Whether anything is left to be had by a better order."""
