@@ -21,6 +21,7 @@ GROUP = "athena_prefect.checks"
 """Entry-point group: kind = module:Check."""
 
 _HERE = "athena_prefect.assumptions.checks"
+_STORAGE = "athena_prefect.storage.checks"
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "cpu_load": f"{_HERE}.cpu:CpuLoad",
@@ -31,7 +32,12 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "function": f"{_HERE}.function:FunctionCheck",
         "http": f"{_HERE}.http:Http",
         "memory": f"{_HERE}.memory:Memory",
+        "newest": f"{_STORAGE}.newest:Newest",
+        "null_share": f"{_STORAGE}.null_share:NullShare",
         "process": f"{_HERE}.process:Process",
+        "row_count": f"{_STORAGE}.row_count:RowCount",
+        "schema_drift": f"{_STORAGE}.schema_drift:SchemaDrift",
+        "sql": f"{_STORAGE}.sql:Sql",
         "tcp": f"{_HERE}.tcp:Tcp",
     }
 )

@@ -1,0 +1,1 @@
+"""Kinds of checks that look into a database, and change nothing in it."""
