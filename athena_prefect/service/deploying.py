@@ -144,12 +144,13 @@ def undeploy(
 
 
 def _load(files: Sequence[Path]) -> list[Plan]:
+    from athena_prefect.assumptions.rules import check_findings
     from athena_prefect.plan.document import load
     from athena_prefect.service.plans import without_call
 
     if not files:
         raise InputError("no plan is given; name at least one plan document")
-    plans = [load(file, resolve=True) for file in files]
+    plans = [load(file, resolve=True, rules=(check_findings,)) for file in files]
     for plan in plans:
         if idle := without_call(plan):
             raise InputError(

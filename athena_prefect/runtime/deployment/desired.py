@@ -28,6 +28,9 @@ from athena_prefect.runtime.deployment.state import (
 WATCH_EVERY = timedelta(seconds=60)
 """From one look of the watching flow to the next. A look is a process that starts (some
 seconds of one processor); a run whose process vanished waits a minute for its grace anyway."""
+WATCHERS = 2
+"""Looks at once. One would do, but a look whose process and worker were killed before it began
+holds its slot for five minutes, in which nobody would look."""
 HEARTBEAT = timedelta(seconds=30)
 """From one heartbeat of a flow run to the next: the least that Prefect takes."""
 LOST_AFTER = 3 * HEARTBEAT
@@ -212,8 +215,8 @@ def _watching(target: Target, schema: Mapping[str, Any]) -> Deployment:
         entrypoint=names.WATCH_ENTRYPOINT,
         tags=tuple(sorted((names.OURS, names.namespace_tag(target.namespace)))),
         schedules={SLUG: _interval(target.watch_every, "UTC")},
-        # After a night without a worker, one look and not hundreds at once.
-        limit=1,
+        # After a night without a worker, a look or two and not hundreds at once.
+        limit=WATCHERS,
         collision="CANCEL_NEW",
         parameter_schema=schema,
         description="Looks at every live run: what is late, what has to be started again",

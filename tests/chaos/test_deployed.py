@@ -1,0 +1,151 @@
+"""Deployed plans: schedules start them, what is killed goes on by itself, nothing is repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+from athena_prefect.journal.state import ExecutionState, fold_entries
+from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.session import recording_of
+from tests.chaos.deployed import Installation, wait_for
+from tests.chaos.support import check_against_the_tasks_own_words, in_force, starts, thirty_tasks
+
+pytestmark = [pytest.mark.prefect, pytest.mark.slow]
+
+slow = pytest.mark.skipif(
+    not os.environ.get("ATHENA_SLOW_TESTS"), reason="takes minutes: set ATHENA_SLOW_TESTS=1"
+)
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    made = Installation(tmp_path_factory.mktemp("installation"))
+    try:
+        made.start_server()
+        made.start_worker()
+        wait_for("the work pool", lambda: _pools(made))
+        yield made
+    finally:
+        made.close()
+
+
+def _pools(installation: Installation) -> bool:
+    with installation.client() as client:
+        return bool(client.read_work_pools())
+
+
+class Thirty:
+    """A deployed plan of thirty tasks that write down what they do, and a run of it."""
+
+    def __init__(self, installation: Installation, name: str, folder: Path) -> None:
+        self.installation, self.name, self.folder = installation, name, folder
+        folder.mkdir()
+        document = json.loads(thirty_tasks(folder, seconds=0.4).read_text())
+        self.plan = Plan.load(installation.write(name, document | {"name": name}))
+        assert self.plan.source is not None
+        installation.deploy(self.plan.source)
+        with installation.client() as client:
+            deployment = client.read_deployment_by_name(f"{name}/{name}")
+            self.run = client.create_flow_run_from_deployment(deployment.id).id
+
+    @property
+    def state(self) -> ExecutionState:
+        journal = recording_of(self.installation.settings, self.plan).open_journal()
+        return fold_entries(journal.read(UUID(str(self.run))))
+
+    def begun(self, bodies: int) -> None:
+        """Wait until so many bodies have begun."""
+        wait_for(f"{bodies} tasks of {self.name}", lambda: self._bodies() >= bodies)
+
+    def _bodies(self) -> int:
+        return sum(starts(self.folder).values())
+
+    def kill(self) -> set[str]:
+        """Kill the flow's processes; the successes in force before."""
+        found = self.installation.flow_processes(str(self.run))
+        assert found
+        before = in_force(self.state, self.plan)
+        for process in reversed(found):
+            process.kill()
+        return before
+
+    def goes_on(self, before: set[str]) -> None:
+        """It ends by itself, with every task done once; what had succeeded is not repeated."""
+        counted = starts(self.folder)
+        wait_for(f"the end of {self.name}", lambda: self.state.end_status, 420)
+        state = self.state
+        assert state.end_status == "completed", (state.end_reason, self.installation.words())
+        assert not {t for t in before if starts(self.folder)[t] != counted[t]}
+        check_against_the_tasks_own_words(state, self.plan, self.folder)
+        assert not state.gaps
+
+    def final(self) -> Any:
+        with self.installation.client() as client:
+            return wait_for(
+                "the last state",
+                lambda: (r := client.read_flow_run(self.run)).state and r.state.is_final() and r,
+            )
+
+
+def test_an_interval_schedule_produces_runs(installation: Installation) -> None:
+    task = {"id": "only", "call": "deeds:one", "duration": "1s"}
+    file = installation.write("ticking", {"schedule": {"interval": "15s"}, "tasks": [task]})
+    installation.deploy(file)
+    with installation.client() as client:
+        deployment = client.read_deployment_by_name("ticking/ticking")
+
+        def completed() -> list[Any]:
+            chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+            runs = client.read_flow_runs(deployment_filter=chosen, limit=200)
+            return [r for r in runs if r.state and r.state.is_completed()]
+
+        done = wait_for("two scheduled runs", lambda: len(d := completed()) >= 2 and d)
+        client.pause_deployment(deployment.id)
+    assert all(r.auto_scheduled for r in done)
+    assert all(r.expected_start_time.second % 15 == 0 for r in done)
+    assert {"athena", "namespace:default", "plan:ticking"} <= set(done[0].tags)
+
+
+def test_a_killed_flow_goes_on_by_itself(installation: Installation, tmp_path: Path) -> None:
+    thirty = Thirty(installation, "killed", tmp_path / "killed")
+    thirty.begun(8)
+    thirty.goes_on(thirty.kill())
+    assert thirty.final().state.is_completed()
+
+
+def test_a_server_that_restarts_in_the_middle_of_a_run_loses_nothing(
+    installation: Installation, tmp_path: Path
+) -> None:
+    thirty = Thirty(installation, "restarted", tmp_path / "restarted")
+    thirty.begun(6)
+    installation.stop(installation.server, signal.SIGKILL)
+    before = sum(starts(thirty.folder).values())
+    wait_for("work without a server", lambda: sum(starts(thirty.folder).values()) >= before + 4)
+    installation.start_server()
+    thirty.goes_on(in_force(thirty.state, thirty.plan))
+    assert set(starts(thirty.folder).values()) == {1}
+    assert thirty.final().state.is_completed()
+
+
+@slow
+def test_a_killed_worker_and_its_flow_go_on_with_the_next_worker(
+    installation: Installation, tmp_path: Path
+) -> None:
+    thirty = Thirty(installation, "orphaned", tmp_path / "orphaned")
+    thirty.begun(8)
+    before = in_force(thirty.state, thirty.plan)
+    installation.stop(installation.worker, signal.SIGKILL)
+    assert not thirty.state.end_status
+    # As a service manager does; nobody touches the run.
+    installation.start_worker()
+    thirty.goes_on(before)
+    assert thirty.final().state.is_completed()
