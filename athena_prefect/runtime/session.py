@@ -34,6 +34,7 @@ from athena_prefect.errors import (
 from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.admission import Verdict, admit
 from athena_prefect.runtime.afterwards import afterwards
 from athena_prefect.runtime.attempt import QuietHooks, plain
 from athena_prefect.runtime.baseline import baseline_beside, latest_starts
@@ -96,13 +97,21 @@ def run_session(compiled: Compiled, asked: Asked) -> Any:
     assert context.flow_run is not None
     logging.getLogger("prefect.task_runs").addFilter(_QUIET)
     settings = current_settings()
+    flow_run = context.flow_run
     with get_client(sync_client=True) as client:
+        if flow_run.deployment_id and asked.plan_run is None and flow_run.run_count <= 1:
+            admitted = admit(compiled.plan, flow_run, client=client, settings=settings)
+            if admitted.verdict is Verdict.SKIP:
+                return Completed(name="Skipped", message=admitted.reason)
+            # Of starts that were missed it stands for the newest.
+            due: Any = admitted.due
+            flow_run = flow_run.model_copy(update={"expected_start_time": due})
         session = Session(
             compiled=compiled,
             asked=asked,
             settings=settings,
             client=client,
-            flow_run=context.flow_run,
+            flow_run=flow_run,
         )
         end = session.run()
     return _final_state(end)

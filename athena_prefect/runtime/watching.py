@@ -29,6 +29,7 @@ from prefect.types._datetime import create_datetime_instance
 
 from athena_prefect.monitor.deadlines import missed_starts
 from athena_prefect.plan.clock import cron_times, interval_times, rrule_times
+from athena_prefect.runtime.admission import LIMIT_REACHED
 from athena_prefect.runtime.deployment.names import DEFAULT, in_namespace
 from athena_prefect.runtime.events import IDS
 
@@ -50,6 +51,11 @@ class FlowRunState:
     deployed: bool
     """Whether a worker can start it again."""
     message: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether Prefect cancelled it because another run had the deployment's slot."""
+        return self.type == "CANCELLED" and self.message == LIMIT_REACHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -236,7 +236,7 @@ class _Watch:
         flow_run = self.api.flow_run(_newest_flow_run(entries))
         if flow_run is None:
             return replace(found, status="interrupted", remedy=_by_hand(row))
-        if flow_run.type == "CANCELLED":
+        if flow_run.type == "CANCELLED" and not flow_run.refused:
             self._ended(row, "cancelled", "cancelled in Prefect")
             return replace(found, status="ended")
         if flow_run.type in ("SCHEDULED", "PENDING"):
@@ -248,7 +248,8 @@ class _Watch:
         if flow_run.type == "RUNNING" and self.clock() - flow_run.since < self.grace:
             return replace(found, status="starting")
         self._reconcile(row, plan, entries, state)
-        if not flow_run.deployed or flow_run.type not in ("RUNNING", "CRASHED"):
+        vanished = flow_run.type in ("RUNNING", "CRASHED") or flow_run.refused
+        if not flow_run.deployed or not vanished:
             remedy = _in_the_ui(flow_run) if flow_run.deployed else _by_hand(row)
             self._raise(row.plan_run, state, f"its process is gone; go on with `{remedy}`")
             return replace(found, status="interrupted", remedy=remedy)

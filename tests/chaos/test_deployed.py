@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -134,6 +135,75 @@ def test_a_server_that_restarts_in_the_middle_of_a_run_loses_nothing(
     thirty.goes_on(in_force(thirty.state, thirty.plan))
     assert set(starts(thirty.folder).values()) == {1}
     assert thirty.final().state.is_completed()
+
+
+def runs_of(client: Any, deployment: Any) -> list[Any]:
+    chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+    return list(client.read_flow_runs(deployment_filter=chosen, limit=200))
+
+
+@slow
+def test_of_starts_that_were_missed_one_runs_for_the_newest(installation: Installation) -> None:
+    installation.stop(installation.worker)
+    task = {"id": "only", "call": "deeds:one", "duration": "1s"}
+    installation.deploy(
+        installation.write("late", {"schedule": {"interval": "10s"}, "tasks": [task]})
+    )
+    with installation.client() as client:
+        deployment = client.read_deployment_by_name("late/late")
+
+        def due() -> list[Any]:
+            now = datetime.now(UTC)
+            return [r for r in runs_of(client, deployment) if r.expected_start_time <= now]
+
+        wait_for("four missed starts", lambda: len(due()) >= 4)
+        client.pause_deployment(deployment.id)  # no more of them: what is due stays due
+        missed = sorted(due(), key=lambda r: r.expected_start_time)
+        installation.start_worker()
+        wait_for("their end", lambda: all(r.state.is_final() for r in due()))
+        ended: list[Any] = [client.read_flow_run(r.id) for r in missed]
+    completed = [r for r in ended if r.state.is_completed() and r.state.name != "Skipped"]
+    assert len(completed) == 1, [(r.state.name, r.state.message) for r in ended]
+    assert all(r.state.is_cancelled() for r in ended if r != completed[0])
+    plan = Plan.load(installation.project / "deployments/late/plan.json")
+    journal = recording_of(installation.settings, plan).open_journal()
+    state = fold_entries(journal.read(UUID(str(completed[0].id))))
+    newest = datetime.fromtimestamp(missed[-1].expected_start_time.timestamp(), UTC)
+    assert datetime.fromisoformat(state.run_data["logical_date"]) == newest
+
+
+@slow
+@pytest.mark.parametrize(
+    ("overlap", "first", "second"),
+    [
+        ("skip", "Completed", "Cancelled"),
+        ("queue", "Completed", "Completed"),
+        ("cancel_running", "Cancelled", "Completed"),
+    ],
+)
+def test_a_start_while_an_earlier_run_works(
+    installation: Installation, tmp_path: Path, overlap: str, first: str, second: str
+) -> None:
+    name = f"overlap-{overlap.replace('_', '-')}"
+    call = {"call": "deeds:note", "isolation": "process", "duration": "20s"}
+    given = {"folder": str(tmp_path), "name": "only", "seconds": 20}
+    installation.deploy(
+        installation.write(
+            name, {"overlap": overlap, "tasks": [{"id": "only", "with": given, **call}]}
+        )
+    )
+    with installation.client() as client:
+        deployment = client.read_deployment_by_name(f"{name}/{name}")
+        runs = [client.create_flow_run_from_deployment(deployment.id).id]
+        wait_for("the first run", lambda: starts(tmp_path)["only"] == 1)
+        runs.append(client.create_flow_run_from_deployment(deployment.id).id)
+        ends: list[Any] = [
+            wait_for("both ends", lambda run=run: (  # type: ignore[misc]
+                s := client.read_flow_run(run).state) and s.is_final() and s)
+            for run in runs
+        ]  # fmt: skip
+    assert [s.name for s in ends] == [first, second]
+    assert starts(tmp_path)["only"] == (1 if overlap == "skip" else 2)
 
 
 @slow
