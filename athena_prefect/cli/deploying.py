@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ WatchEvery = Annotated[
     help_epilogue=examples(
         "athena deploy deployments/environment_audit/plan.yaml --pool default --dry-run",
         "athena deploy deployments/*/plan.yaml --pool default",
+        "athena deploy deployments/*/plan.yaml --pool default --prefect-yaml > prefect.yaml",
         "athena deploy plan.yaml --pool cluster --image registry.example.org/audit:3",
     ),
 )
@@ -51,6 +53,10 @@ def deploy(
         ),
     ] = None,
     watch_every: WatchEvery = None,
+    prefect_yaml: Annotated[
+        bool,
+        Parameter(negative=(), help="Only write the prefect.yaml that deploys the same."),
+    ] = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> int:
@@ -71,6 +77,11 @@ def deploy(
         watch_every=_interval(watch_every),
         block=_block(),
     )
+    if prefect_yaml:
+        from athena_prefect.service.deploying import prefect_yaml as text_of
+
+        sys.stdout.write(text_of(plans, options, settings=settings_here()))
+        return 0
     found = use_case(plans, options, settings=settings_here(), dry_run=dry_run)
     answer(found, json, table)
     return 0

@@ -64,6 +64,19 @@ def deploy(
     Raises PlanDocumentError, InputError for what cannot be deployed, ServerError where
     the server refuses. Nothing is written before all is known to be sound.
     """
+    return _deploy(files, options, settings=settings, dry_run=dry_run, extras=extras)
+
+
+def _deploy(
+    files: Sequence[Path],
+    options: DeployOptions,
+    *,
+    settings: AthenaSettings,
+    dry_run: bool = False,
+    extras: Iterable[ExtraDeployment] = (),
+    but: Sequence[str] = (),
+) -> Deployed:
+    """Deploy everything but the kinds of things that `but` names."""
     from prefect.client.orchestration import get_client
 
     from athena_prefect.runtime.deployment.remote import Remote
@@ -80,7 +93,7 @@ def deploy(
         desired = _desired([f for f, _ in made], [w for _, w in made], target, remote, extras)
         desired, notes = _without_foreign(desired, remote)
         actual = _actual([p.name for p in plans], target.block, root, desired, remote, settings)
-        changes = _compare(desired, actual)
+        changes = tuple(c for c in _compare(desired, actual) if c.kind not in but)
         if not dry_run:
             for change in changes:
                 _apply(change, remote, root, plans, settings)
@@ -92,6 +105,40 @@ def deploy(
         changes=changes,
         notes=notes,
     )
+
+
+def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: AthenaSettings) -> str:
+    """The `prefect.yaml` with which `prefect deploy --all` deploys the same; no server is asked.
+
+    For pools whose workers run where the project is.
+    """
+    from athena_prefect.runtime.deployment.desired import desired_state
+    from athena_prefect.runtime.deployment.flows import document_of, watch_parameters
+    from athena_prefect.runtime.deployment.pool import PROCESS, Pool
+    from athena_prefect.runtime.deployment.project_file import prefect_yaml as text_of
+
+    plans = _load(files)
+    pool = None if options.pool is None else Pool(name=options.pool, type=PROCESS)
+    # The file is for every machine: folders that are set on this one are no part of it.
+    target = replace(_target(options, pool, _root(plans), settings), environment={})
+    state = desired_state([_planned(p)[0] for p in plans], target, watch=watch_parameters())
+    return text_of(state, [document_of(p) for p in plans])
+
+
+def shared(plans: list[str]) -> dict[str, Any]:
+    """A build step for `prefect deploy`: what a `prefect.yaml` cannot say, for plans below here.
+
+    Makes the database block, the global concurrency limits and the automation, and
+    registers the plans; the deployments are Prefect's to make.
+    """
+    from athena_prefect.runtime.blocks import BLOCK_VARIABLE, current_settings
+
+    block = os.environ.get(BLOCK_VARIABLE) or None
+    options = DeployOptions(pool=None, block=block and block.rpartition("/")[2])
+    found = _deploy(
+        [Path(p) for p in plans], options, settings=current_settings(), but=("deployment",)
+    )
+    return {"changes": [f"{c.action.value} {c.kind} {c.name}" for c in found.changes]}
 
 
 def undeploy(

@@ -220,6 +220,7 @@ def _watching(target: Target, schema: Mapping[str, Any]) -> Deployment:
         collision="CANCEL_NEW",
         parameter_schema=schema,
         description="Looks at every live run: what is late, what has to be started again",
+        kept=("version",),  # `prefect deploy` writes the hash of its file there
         **_placed(target),
     )
 

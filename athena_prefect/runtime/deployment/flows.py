@@ -59,7 +59,7 @@ def planned_flow(plan: Plan) -> tuple[PlannedFlow, FlowFile]:
         file=path,
         variable=variable,
         version=digest(plan),
-        parameter_schema=parameter_schema(flow).model_dump(),
+        parameter_schema=parameter_schema(flow).model_dump(exclude_unset=True),
         document=document,
     )
     return flow_facts, FlowFile(path=path, text=text)
@@ -96,8 +96,6 @@ def watch_parameters() -> dict[str, Any]:
                 "title": "plan",
             }
         },
-        "required": [],
-        "definitions": {},
     }
 
 

@@ -250,7 +250,7 @@ def test_the_watching_flow_is_the_projects_own_and_so_are_its_parameters() -> No
         str(root / names.WATCH_ENTRYPOINT), use_placeholder_flow=False
     )
     assert watch.name == names.WATCH_FLOW
-    assert watch_parameters() == parameter_schema(watch).model_dump()
+    assert watch_parameters() == parameter_schema(watch).model_dump(exclude_unset=True)
 
 
 @pytest.mark.parametrize(

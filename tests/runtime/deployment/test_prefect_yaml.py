@@ -1,0 +1,73 @@
+"""`prefect deploy --all` and `athena deploy` make the same of a project."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from athena_prefect.scaffold import init
+from athena_prefect.service.deploying import DeployOptions, prefect_yaml
+from athena_prefect.settings import AthenaSettings
+
+ROOT = Path(__file__).parents[3]
+ATHENA = [sys.executable, "-c", "from athena_prefect.cli import main; main()"]
+
+
+def plans(root: Path) -> list[Path]:
+    return sorted((root / "deployments").glob("*/plan.yaml"))
+
+
+def test_the_projects_own_file_is_that_of_its_plans(tmp_path: Path) -> None:
+    settings = AthenaSettings(home=tmp_path)
+    for root in (ROOT, tmp_path / "project"):
+        if root != ROOT:
+            init(root)
+        text = prefect_yaml(plans(root), DeployOptions(pool="default"), settings=settings)
+        assert (root / "prefect.yaml").read_text() == text
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+def test_prefect_deploys_what_athena_deploys(prefect_api: str, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    init(project)
+    environment = {
+        **os.environ,
+        "PREFECT_API_URL": prefect_api,
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "200",
+    }
+    environment.pop("ATHENA_HOME")
+
+    def run(*words: str, folder: Path = project) -> str:
+        command = ATHENA if words[0] == "athena" else [sys.executable, "-m", words[0]]
+        done = subprocess.run(
+            [*command, *words[1:]],
+            cwd=folder,
+            env={**environment, "PWD": str(folder)},  # as a shell does
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def differs(folder: Path = project) -> object:
+        files = [str(p.relative_to(folder)) for p in plans(folder)]
+        words = ("athena", "deploy", *files, "--pool", "default", "--dry-run", "--json")
+        return json.loads(run(*words, folder=folder))["changes"]
+
+    run("prefect", "work-pool", "create", "default", "--type", "process")
+    try:
+        run("prefect", "--no-prompt", "deploy", "--all")
+        assert differs() == [], json.dumps(differs())
+        run("prefect", "--no-prompt", "deploy", "--all", folder=ROOT)
+        assert differs(ROOT) == [], json.dumps(differs(ROOT))
+    finally:
+        run("athena", "undeploy", "--all")
