@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import difflib
 import gc
+import inspect
 import logging
+import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
-from prefect import flow, task
+from prefect import Flow, flow, task
 from prefect.cache_policies import INPUTS, NO_CACHE
 from prefect.client.orchestration import get_client
 from rich.console import Console
@@ -23,7 +27,7 @@ from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, Status
 from athena_prefect.plan.model import Plan
 from athena_prefect.report.dashboard import status_markdown
-from athena_prefect.runtime import attached, session
+from athena_prefect.runtime import attached, attached_session, session
 from athena_prefect.runtime.afterwards import wait_for_afterwards
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.service import open_run
@@ -367,3 +371,70 @@ def test_without_a_way_to_listen_the_api_tells_it_all(
     attempt = state.task("one").in_force
     assert attempt is not None
     assert attempt.reported_by is Reporter.API
+
+
+# -- beside the run -------------------------------------------------------------------------------
+
+
+@pytest.mark.prefect
+def test_a_late_flow_raises_its_breach_and_tells_prefect(
+    prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attached_session, "ASSESS_SECONDS", 0.1)
+    name = f"attached-late-{uuid4().hex[:8]}"
+    plan = plan_of({"id": "slow", "duration": "100ms"}, name=name, deadline="200ms")
+    breached = threading.Event()
+
+    @task(cache_policy=NO_CACHE)
+    def slow() -> None:
+        breached.wait(30)  # until the monitor has seen that it is late
+
+    @flow(name=name)
+    def late() -> None:
+        from prefect.runtime import flow_run
+
+        own = UUID(str(flow_run.id))
+        looking = threading.Thread(target=until, args=(lambda: state_of(plan, own).breaches,))
+        looking.start()
+        slow()
+        looking.join()
+
+    def until(wanted: Any) -> None:
+        for _ in range(300):
+            if wanted():
+                break
+            time.sleep(0.1)
+        breached.set()
+
+    final = attach(late, plan)(return_state=True)
+    state = journal_of(plan, final)
+    assert "deadline" in state.breaches
+    told: list[dict[str, Any]] = []
+    with get_client(sync_client=True) as client:
+        for _ in range(100):
+            wanted = {"related": {"id": [f"prefect.flow-run.{flow_run_of(final)}"]}}
+            wanted["event"] = {"prefix": ["athena."]}
+            answer = client.request("POST", "/events/filter", json={"filter": wanted})
+            told = answer.json()["events"]
+            if any(e["event"] == "athena.plan.completed" for e in told):
+                break
+            time.sleep(0.1)
+        run = client.read_flow_run(flow_run_of(final))
+    assert {"athena.plan.started", "athena.plan.at-risk", "athena.plan.completed"} <= {
+        e["event"] for e in told
+    }
+    end = next(e for e in told if e["event"] == "athena.plan.completed")
+    assert end["payload"]["late"] is True
+    assert re.fullmatch(rf"{name} \d{{4}}-\d\d-\d\d #1", run.name)
+    assert f"plan:{name}" in run.tags
+
+
+@pytest.mark.prefect
+def test_it_is_found_where_deployments_look_for_it(prefect_api: str) -> None:
+    found = Flow.from_source(source=str(NIGHTLY), entrypoint="attached.py:nightly")
+    assert isinstance(found, Flow)
+    assert [h.__name__ for h in found.on_completion_hooks] == ["on_end", "athena_attached"]
+    deployment = found.to_deployment(name="by-hand", cron="0 4 * * *")
+    assert not inspect.isawaitable(deployment)
+    assert deployment.entrypoint == "attached.py:nightly"
+    assert deployment.flow_name == "nightly"
