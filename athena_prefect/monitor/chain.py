@@ -94,6 +94,8 @@ class Chain:
         problem = problem.with_capacities(given.capacities).with_factors(factors)
         bare = cls(plan=plan, problem=problem, resource_arcs=ResourceArcs.none(), factors=factors)
         starts, durations = bare._fixed(given)
+        problem = bare._without_overtaken(~np.isnan(starts))
+        bare = replace(bare, problem=problem)
         if np.isnan(durations).any():
             return replace(bare, loose=True)
         try:
@@ -127,6 +129,24 @@ class Chain:
                     continue  # it follows from the items
                 starts[node], durations[node] = start, max(end - start, 0.0)
         return starts, durations
+
+    def _without_overtaken(self, begun: Bools) -> Problem:
+        """The problem without dependencies of what has begun on what has not.
+
+        A flow that is only monitored may start a task before one that the plan has first.
+        It waits for nothing any more, and resource arcs may lead from it to that one.
+        """
+        begun = begun.copy()
+        for node in np.flatnonzero(self.joins).tolist():
+            begun[node] = all(begun[n] for n in self.nodes_of[self.items[node][0]] if n != node)
+        tail, head, lag, hard = self.problem.network.arcs
+        keep = begun[tail] | ~begun[head] | self.joins[head]
+        if keep.all():
+            return self.problem
+        network = Network.build(
+            self.problem.network.ids, tail[keep], head[keep], lag=lag[keep], hard=hard[keep]
+        )
+        return replace(self.problem, network=network)
 
     @cached_property
     def network(self) -> Network:

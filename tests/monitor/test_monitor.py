@@ -459,6 +459,32 @@ def test_what_starts_out_of_the_chained_order_is_chained_anew() -> None:
     assert run.monitor.get_plan_deviation().time_deviation == timedelta(0)
 
 
+def test_what_starts_before_its_own_dependency_waits_for_nothing_and_the_rest_goes_on() -> None:
+    """Flows that are only monitored keep to no plan: what overtakes is no contradiction."""
+    run = Run(
+        {
+            "runner": {"max_workers": 1},
+            "tasks": [
+                task("source", 1),
+                task("each", 1, inputs={"x": "source"}, map_over="x", expected_items=3),
+                task("last", 1, "each"),
+            ],
+        }
+    )
+    for index in range(2):
+        run.append(TaskEventKind.STARTED, "each", index, map_index=index)
+        run.append(
+            TaskEventKind.ENDED, "each", index + 1, map_index=index, outcome=TaskOutcome.SUCCESS
+        )
+    run.append(TaskEventKind.STARTED, "each", 2, map_index=2)
+    # One worker: the last item, then the source that never ran, then what is left.
+    assert run.finish == 5
+    assert {t.id for t in run.monitor.get_critical_path()} == {"each", "source", "last"}
+    run.append(TaskEventKind.ENDED, "each", 3, map_index=2, outcome=TaskOutcome.SUCCESS)
+    run.append(TaskEventKind.STARTED, "last", 3)
+    assert run.finish == 5
+
+
 def test_who_was_first_stays_first_when_the_rest_is_chained_anew() -> None:
     # Whatever is longest: the order of the rest is that of the baseline.
     document = {
