@@ -20,7 +20,8 @@ from athena_prefect.schedule.standing import Levers, Standing
 
 HOUR = 3600.0
 LEAST_BUDGET = 0.02
-"""Seconds that every set of levers gets, whatever is left: enough to try each sort once."""
+"""Seconds that every set of levers gets, whatever is left, and no less than three schedules
+take: enough to try each sort once."""
 
 
 class Kind(StrEnum):
@@ -145,9 +146,11 @@ def _sorted_modes(
     other: dict[str, tuple[str, ...]] = {}
     for task_id, names in levers.modes.items():
         task = standing.plan.get_task(task_id)
-        now = task.mode(standing.mode_of(task_id)).resources
+        now = standing.resolved(task, standing.mode_of(task_id)).resources
         more = [
-            n for n in names if any(a > now.get(r, 0.0) for r, a in task.mode(n).resources.items())
+            n
+            for n in names
+            if any(a > now.get(r, 0.0) for r, a in standing.resolved(task, n).resources.items())
         ]
         rest = [n for n in names if n not in more]
         if more:
@@ -200,7 +203,7 @@ class Options:
                 some,
                 objective=Objective.COST,
                 # What solving leaves is needed to verify and to simulate.
-                budget_s=max(0.7 * share, LEAST_BUDGET),
+                budget_s=max(0.7 * share, LEAST_BUDGET, 3 * self._first_took()),
                 seed=self.seed,
             )
             same = any(_same(proposal, other) for _, other in found)
@@ -209,6 +212,12 @@ class Options:
         options = [self._option(kind, proposal) for kind, proposal in found]
         kept = [o for o in options if not any(_dominates(p, o) for p in options if p is not o)]
         return [replace(o, option_id=k) for k, o in enumerate([*kept, self._abort()])]
+
+    def _first_took(self) -> float:
+        """Seconds that the first schedule of the rest took."""
+        if self.carry is None or not self.carry.answer.history:
+            return 0.0
+        return self.carry.answer.history[0].seconds
 
     def recommended(
         self, options: Sequence[ReplanningOption], strategy: AdaptiveReplanning
@@ -435,7 +444,8 @@ def _unit_hours(proposal: Proposal) -> dict[str, float]:
         if item in standing.over:
             continue
         hours = (finish - max(start, standing.now)) / HOUR
-        used = plan.get_task(item[0]).mode(proposal.modes.get(item[0], DEFAULT_MODE)).resources
+        mode = proposal.modes.get(item[0], DEFAULT_MODE)
+        used = standing.resolved(plan.get_task(item[0]), mode).resources
         for name, amount in used.items():
             found[name] = found.get(name, 0.0) + amount * hours
     return found

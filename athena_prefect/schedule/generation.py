@@ -7,7 +7,7 @@ resources. Times are floats, in seconds.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from heapq import heapify, heappop, heappush
 
 import numpy as np
@@ -218,7 +218,8 @@ def parallel(frame: Frame, sequence: list[int]) -> Times:
     events: list[tuple[float, int, int]] = [(at, -1, more) for at, more in steps]
     events += [(ready[i], place[i], 0) for i, count in enumerate(waits) if not count]
     heapify(events)
-    waiting: list[int] = []
+    # What waits, by what it takes: of those that take the same only the first can be next.
+    waiting: dict[int, list[int]] = {}
     while events:
         now = events[0][0]
         while events and events[0][0] == now:
@@ -226,18 +227,18 @@ def parallel(frame: Frame, sequence: list[int]) -> Times:
             if at < 0:
                 free += more
             else:
-                insort(waiting, at)
-        kept: list[int] = []
+                i = sequence[at]
+                heappush(waiting.setdefault(0 if fixed[i] else demand[i], []), at)
         started: list[int] = []
-        for at in waiting:
-            i = sequence[at]
-            if fixed[i] or (free - demand[i]) & guards == guards:
-                started.append(i)
-                if not fixed[i]:
-                    free -= demand[i]
-            else:
-                kept.append(at)
-        waiting = kept
+        fitting = [needs for needs in waiting if (free - needs) & guards == guards]
+        while fitting:
+            needs = min(fitting, key=lambda n: waiting[n][0])
+            queue = waiting[needs]
+            started.append(sequence[heappop(queue)])
+            free -= needs
+            if not queue:
+                del waiting[needs]
+            fitting = [n for n in fitting if n in waiting and (free - n) & guards == guards]
         for i in started:
             start = frame.floor[i] if fixed[i] else now
             ready[i] = start

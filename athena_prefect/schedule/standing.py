@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.graph import Floats
-from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask
+from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask, ResolvedMode
 from athena_prefect.schedule.problem import RUNNER, Problem
 from athena_prefect.schedule.rest import HOUR, Rest, Way
 
@@ -52,9 +53,42 @@ class Standing:
     blocked: frozenset[str] = frozenset()
     """Tasks that cannot run, by an assumption's effect; they are `left_out` too."""
 
+    @cached_property
+    def _begun(self) -> frozenset[str]:
+        return frozenset(item[0] for item in self.spans)
+
     def begun(self, task_id: str) -> bool:
         """Whether any of a task has begun."""
-        return any(item[0] == task_id for item in self.spans)
+        return task_id in self._begun
+
+    @cached_property
+    def _resolved(self) -> dict[tuple[str, str], ResolvedMode]:
+        return {}
+
+    def resolved(self, task: PlanTask, mode: str) -> ResolvedMode:
+        """A task in a mode; made once, since option sets ask for each many times."""
+        key = (task.id, mode)
+        if key not in self._resolved:
+            self._resolved[key] = task.mode(mode)
+        return self._resolved[key]
+
+    @cached_property
+    def problem(self) -> Problem:
+        """All tasks that are not left out, in the modes in force, under what is in force."""
+        tasks = [t for t in self.plan.tasks if t.id not in self.left_out]
+        modes = {t.id: self.mode_of(t.id) for t in tasks}
+        estimates = {}
+        for task in tasks:
+            estimate = self.estimate_of(task, modes[task.id])
+            if estimate is not None:
+                estimates[task.id] = estimate
+        return Problem.of(
+            self.plan,
+            modes=modes,
+            items={t: n for t, n in self.items.items() if t not in self.left_out},
+            skipped=self.left_out,
+            estimates=estimates,
+        )
 
     def mode_of(self, task_id: str) -> str:
         """The mode that a task is reckoned with as things stand."""
@@ -67,7 +101,7 @@ class Standing:
     def estimate_of(self, task: PlanTask, mode: str) -> Estimate | None:
         """The duration of one item in a mode, with what was learned and what is in force."""
         known = self.estimates.get(task.id) if mode == DEFAULT_MODE else None
-        estimate = known or task.mode(mode).estimate
+        estimate = known or self.resolved(task, mode).estimate
         factor = self.factors.get(task.id, 1.0)
         if estimate is None or factor == 1.0:
             return estimate
@@ -116,20 +150,7 @@ class _Reading:
 
     def _problem(self) -> Problem:
         standing = self.standing
-        modes = {t.id: standing.mode_of(t.id) for t in self.tasks}
-        estimates = {}
-        for task in self.tasks:
-            estimate = standing.estimate_of(task, modes[task.id])
-            if estimate is not None:
-                estimates[task.id] = estimate
-        problem = Problem.of(
-            standing.plan,
-            modes=modes,
-            items={t: n for t, n in standing.items.items() if t not in standing.left_out},
-            skipped=standing.left_out,
-            estimates=estimates,
-        )
-        return problem.with_capacities({**standing.capacities, **self.levers.capacity})
+        return standing.problem.with_capacities({**standing.capacities, **self.levers.capacity})
 
     def _rows(self, item: Item) -> list[int]:
         """The activities that an item is; a mapped task told of as one is all of its own."""
@@ -203,6 +224,8 @@ class _Reading:
             now = standing.mode_of(task.id)
             more = (*standing.again.get(task.id, ()), *self.levers.modes.get(task.id, ()))
             names = tuple(dict.fromkeys((now, *more)))
+            if len(names) < 2:
+                continue
             ways = [self._way(task, name) for name in names]
             known = tuple(way for way in ways if way is not None)
             if len(known) > 1:
@@ -211,7 +234,7 @@ class _Reading:
 
     def _way(self, task: PlanTask, name: str) -> Way | None:
         """The task in a mode; None where nobody knows how long it takes in it."""
-        mode = task.mode(name)
+        mode = self.standing.resolved(task, name)
         estimate = self.standing.estimate_of(task, name)
         if estimate is None:
             return None
@@ -276,6 +299,6 @@ def price(standing: Standing, task: PlanTask, mode: str, items: int = 1) -> floa
     if estimate is None:
         return 0.0
     rates = {n: r.cost_per_hour for n, r in standing.plan.resources.items()}
-    used = task.mode(mode).resources
+    used = standing.resolved(task, mode).resources
     hours = estimate.mean.total_seconds() / HOUR
     return items * hours * sum(rates.get(name, 0.0) * amount for name, amount in used.items())

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from athena_prefect.plan.estimate import Estimate
-from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask
+from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask, ResolvedMode
 
 T = TypeVar("T", bound=Hashable)
 Item = tuple[str, int | None]
@@ -128,6 +128,12 @@ class _Examination:
         self.spans_of: dict[str, dict[Item, Span]] = defaultdict(dict)
         for item, span in claim.spans.items():
             self.spans_of[item[0]][item] = span
+        self.done_in: dict[str, ResolvedMode] = {
+            t.id: t.mode(self._mode(t.id))
+            for t in claim.plan.tasks
+            if self._mode(t.id) in t.mode_names
+        }
+        self.waits_of = {t.id: tuple(self._waits_in(t)) for t in claim.plan.tasks}
         self.began = {item[0] for item in claim.begun}
         self.over = {item[0] for item in claim.over}
 
@@ -152,7 +158,11 @@ class _Examination:
                 found += look()
         return Verification(objections=tuple(found), late=self._late())
 
-    def _waits(self, task: PlanTask) -> Iterator[tuple[str, float]]:
+    def _waits(self, task: PlanTask) -> tuple[tuple[str, float], ...]:
+        return self.waits_of[task.id]
+
+    @staticmethod
+    def _waits_in(task: PlanTask) -> Iterator[tuple[str, float]]:
         """(task waited for, lag) of everything that a task of the document waits for."""
         lags = {d.task: d.lag.total_seconds() for d in task.depends_on}
         named = [*lags, *task.inputs.values(), *([task.when.task] if task.when else [])]
@@ -260,11 +270,12 @@ class _Examination:
     def _durations(self) -> Iterator[Objection]:
         for item, (start, finish) in self._free():
             task = self.tasks.get(item[0])
-            if task is None or self._mode(task.id) not in task.mode_names:
+            done_in = self.done_in.get(item[0])
+            if task is None or done_in is None:
                 continue
-            mode = self._mode(task.id)
-            known = self.claim.estimates.get(task.id) if mode == DEFAULT_MODE else None
-            estimate = known or task.mode(mode).estimate
+            default = done_in.name == DEFAULT_MODE
+            known = self.claim.estimates.get(task.id) if default else None
+            estimate = known or done_in.estimate
             if estimate is None:
                 yield _against(Flaw.DURATION, f"no duration is known of {task.id}", task.id)
                 continue
@@ -301,10 +312,10 @@ class _Examination:
 
     def _amounts(self, resource: str) -> Iterator[tuple[Item, Span, float]]:
         for item, span in self.claim.spans.items():
-            task = self.tasks.get(item[0])
-            if task is None or span[1] <= span[0] or self._mode(item[0]) not in task.mode_names:
+            known = self.done_in.get(item[0])
+            if known is None or span[1] <= span[0]:
                 continue
-            used = task.mode(self._mode(item[0])).resources
+            used = known.resources
             amount = 1.0 if resource == RUNNER else used.get(resource, 0.0)
             if amount:
                 yield item, span, amount
