@@ -22,6 +22,7 @@ from athena_prefect.assumptions.verdict import Judgement, Verdict, counted, judg
 from athena_prefect.assumptions.wording import event_data, impact_words, numeric
 from athena_prefect.errors import AthenaError, CheckError, InputError
 from athena_prefect.journal.events import CheckEvent, Reporter, utc
+from athena_prefect.journal.state import Status
 from athena_prefect.monitor.effects import (
     effects_in_force,
     in_order,
@@ -290,9 +291,14 @@ class AssumptionValidator:
         )
 
     def reached(self, assumption: Assumption) -> tuple[str, ...]:
-        """The unfinished tasks that rest on it, in the order of the plan."""
+        """The unfinished tasks that rest on it, in the order of the plan.
+
+        One that failed is unfinished: it may be done again, in the mode that an effect says.
+        """
         affects, state = frozenset(assumption.affects), self.monitor.state
-        return tuple(t for t in self.plan.task_ids if t in affects and not state.status(t).final)
+        open_ = [t for t in self.plan.task_ids if t in affects]
+        over = {t for t in open_ if state.status(t).good or state.status(t) is Status.SKIPPED}
+        return tuple(t for t in open_ if t not in over)
 
     def _cone(self, reached: tuple[str, ...]) -> tuple[str, ...]:
         after: dict[str, list[str]] = {}

@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from athena_prefect.journal.events import CheckEvent
 from athena_prefect.journal.state import Status
 from athena_prefect.monitor.chain import JOIN
+from athena_prefect.monitor.effects import NO_EFFECTS, Effects, combined
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.monitor.tally import mode_of
 from athena_prefect.plan.model import DEFAULT_MODE, Criticality, Effect, Plan
 from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.schedule.standing import Item, Span, Standing
-
-_SCALE = tuple(Criticality)
 
 
 class Violation(Protocol):
@@ -117,9 +117,10 @@ class Picture:
     def ways_on(self, task_id: str) -> tuple[str, ...]:
         """The modes in which a failed task may be done again; none where there is no way on."""
         task = self.plan.get_task(task_id)
-        if self._effects_of(self.reaches)[3] & {task_id}:
+        effects = self._effects_of(self.reaches)
+        if task_id in effects.blocked:
             return ()
-        only = self._effects_of(self.reaches)[0].get(task_id)
+        only = effects.modes.get(task_id)
         if only is not None:
             return (only,)
         tried = {mode_of(task, a) for a in self.monitor.state.task(task_id).attempts}
@@ -130,43 +131,36 @@ class Picture:
             return (*[m for m in task.mode_names if m in tried], *unused)
         return unused
 
-    def _effects_of(
-        self, reaches: Sequence[Reach]
-    ) -> tuple[dict[str, str], dict[str, float], dict[str, float], frozenset[str]]:
-        """Only modes, duration factors, capacities and blocked tasks that violations bring."""
-        modes: dict[str, tuple[int, str]] = {}
-        factors: dict[str, float] = {}
-        capacities: dict[str, float] = {}
-        blocked: set[str] = set()
-        for reach in reaches:
-            effect, rank = reach.effect, _SCALE.index(reach.criticality)
-            if effect is None:
-                continue
-            for task in reach.tasks:
-                if effect.mode is not None and (task not in modes or modes[task][0] < rank):
-                    modes[task] = (rank, effect.mode)
-                if effect.duration_factor is not None:
-                    factors[task] = factors.get(task, 1.0) * effect.duration_factor
-                if effect.block:
-                    blocked.add(task)
-            for name, said in (effect.capacity or {}).items():
-                amount = reach.violation.actual_value if said == "observed" else said
-                if isinstance(amount, int | float) and not isinstance(amount, bool):
-                    capacities[name] = min(float(amount), capacities.get(name, float("inf")))
-        return {t: m for t, (_, m) in modes.items()}, factors, capacities, frozenset(blocked)
+    def _effects_of(self, reaches: Sequence[Reach]) -> Effects:
+        """What these violations do to what is unfinished."""
+        if not reaches:
+            return NO_EFFECTS
+        checks = {
+            r.id: CheckEvent(
+                plan_run=self.monitor.context.plan_run,
+                assumption_id=r.id,
+                check_id="",
+                at=self.now,
+                verdict="violated",
+                data={"value": r.violation.actual_value},
+            )
+            for r in reaches
+        }
+        return combined([self.plan.get_assumption(r.id) for r in reaches], checks)
 
     def carried_on(self, reaches: Sequence[Reach] | None = None) -> Standing:
         """The run as it goes on by itself under the effects of these violations (of all)."""
-        found = self._effects_of(self.reaches if reaches is None else reaches)
-        modes, factors, capacities, blocked = found
+        effects = self._effects_of(self.reaches if reaches is None else reaches)
+        open_ = set(self.unfinished)
+        blocked = frozenset(t for t in effects.blocked if t in open_)
         return replace(
             self.calm,
-            only_mode=modes,
-            factors=factors,
-            capacities=capacities,
+            only_mode={t: m for t, m in effects.modes.items() if t in open_},
+            factors={t: f for t, f in effects.factors.items() if t in open_},
+            capacities=effects.capacities,
             blocked=blocked,
             left_out=self._out(blocked, frozenset(self.failed)),
-            spans=self._spans(factors),
+            spans=self._spans(effects.factors),
         )
 
     @cached_property
@@ -259,6 +253,9 @@ def picture(
     """The run that `monitor` watches, at `now` (its clock's), under these violations."""
     rules = policy or monitor.policy
     moment, progress = monitor.brought_up(now)
+    if progress.effects != NO_EFFECTS:
+        # The monitor reckons with the violations already; here they are weighed one by one.
+        progress = progress.supposing(NO_EFFECTS, moment)
     plan = progress.plan
     given = progress.underway(moment)
     known = {**progress.chain.modes, **given.modes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -83,7 +84,7 @@ class Why:
 
 def why(
     monitor: ExecutionMonitor,
-    violations: tuple[Violation, ...] = (),
+    violations: Sequence[Violation] = (),
     *,
     now: datetime | None = None,
 ) -> Why:

@@ -87,12 +87,14 @@ def _monitor_of(followed: FollowedRun) -> ExecutionMonitor:
 
 def engine_for(monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
     """The replanning engine of a monitored run."""
+    from athena_prefect.assumptions.validator import AssumptionValidator
     from athena_prefect.replanning.engine import AdaptiveReplanningEngine
-    from athena_prefect.replanning.violations import JournalValidator
 
-    orchestrator = planner(monitor.plan)
     return AdaptiveReplanningEngine(
-        monitor, JournalValidator(monitor, orchestrator), orchestrator, seed=monitor.baseline.seed
+        monitor,
+        AssumptionValidator(monitor.plan, monitor),
+        planner(monitor.plan),
+        seed=monitor.baseline.seed,
     )
 
 
@@ -176,12 +178,12 @@ def _course_of(progress: Any) -> dict[str, Span]:
 
 def why_late(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_now) -> Why:
     """Why a run ends when it does. Raises UnknownRunError, StorageError, InputError."""
-    from athena_prefect.replanning.violations import violations_in_journal
+    from athena_prefect.assumptions.validator import AssumptionValidator
     from athena_prefect.replanning.why import why
 
     followed = open_run(run, settings=settings, clock=clock)
     monitor = _monitor_of(followed)
-    violations = violations_in_journal(monitor.plan, monitor.state)
+    violations = AssumptionValidator(monitor.plan, monitor).get_violated_assumptions()
     return why(monitor, violations, now=clock())
 
 

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from athena_prefect.assumptions.validator import AssumptionValidator
 from athena_prefect.journal.events import TaskOutcome
+from athena_prefect.orchestrator import PlanOrchestrator
+from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, Rule
 from athena_prefect.replanning.options import Kind
-from tests.scenarios.replans import Violated, adopt, engine_of
+from athena_prefect.replanning.why import why
+from tests.scenarios.replans import Violated, adopt, engine_of, ticking
 from tests.scenarios.test_adjustment_and_deviation import eight_tasks, ten_tasks
 from tests.scenarios.test_nominal_and_delays import chain_of_five
 
@@ -270,3 +274,49 @@ def test_several_things_at_once(drive: Callable[..., Any]) -> None:
     best = options[found.recommended_option]
     assert best.kind is Kind.COMBINE and run.hours(best.finish) == 25.5
     assert best.success_probability == 1.0
+
+
+def test_scenario_2_with_checks_in_the_journal(drive: Callable[..., Any]) -> None:
+    run = drive(shortfall())
+    run.chain(("t1", 2), ("t2", 2), ("t3", 3), ("t4", 6.5))
+    validator = AssumptionValidator(run.plan, run.monitor)
+    seen = validator.check_assumption("resources_available", {"cpu": 5}, "external")
+    assert seen.valid is False
+    deviation = run.monitor.get_plan_deviation()
+    assert deviation.slip == pytest.approx(0.25), "the forecast reckons with it at once"
+    violations = validator.get_violated_assumptions()
+    assert [v.replanning_required for v in violations] == [True]
+    planner = PlanOrchestrator(clock=ticking(), policy=run.monitor.policy, workers=1)
+    engine = AdaptiveReplanningEngine(run.monitor, validator, planner)
+    found = engine.evaluate_replanning_need(deviation, violations)
+    assert found.strategy is AdaptiveReplanning.SEGMENT and found.slip == pytest.approx(0.25)
+    assert len(found.tasks_at_risk) <= 4 and found.recommended_option is not None
+    option = engine.get_replanning_options(deviation, violations)[found.recommended_option]
+    assert run.hours(option.finish) == 27.0
+
+    result = engine.replan_segment(deviation.tasks_at_risk[0], 5, {})
+    assert result.verification_passed and run.hours(result.accepted_finish) == 27.0
+    told = why(run.monitor, violations)
+    assert told.slip == timedelta(hours=6)
+    assert sum((s.amount for s in told.shares), timedelta(0)) == timedelta(hours=6)
+    assert any(s.task_id == "t4" and s.amount == timedelta(hours=1.5) for s in told.shares)
+
+
+def test_scenario_3_with_checks_in_the_journal(drive: Callable[..., Any]) -> None:
+    run = drive(deviated())
+    at = run.chain(("t1", 3), ("t2", 3))
+    run.start("t3", at)
+    run.end("t3", 10.0, TaskOutcome.FAILURE)
+    validator = AssumptionValidator(run.plan, run.monitor)
+    for assumption in ("requirements_stable", "reviewers_available", "test_env_ready"):
+        assert validator.check_assumption(assumption, {"ok": False}, "external").valid is False
+    deviation, violations = run.monitor.get_plan_deviation(), validator.get_violated_assumptions()
+    required = {v.assumption_id for v in violations if v.replanning_required}
+    assert required == {"requirements_stable", "test_env_ready"}
+    planner = PlanOrchestrator(clock=ticking(), policy=run.monitor.policy, workers=1)
+    engine = AdaptiveReplanningEngine(run.monitor, validator, planner)
+    found = engine.evaluate_replanning_need(deviation, violations)
+    assert found.strategy is AdaptiveReplanning.FULL
+    result = engine.full_replan(str(violations[0]), {})
+    assert result.verification_passed and run.hours(result.accepted_finish) == 39.0
+    assert result.confidence == 1.0
