@@ -104,7 +104,8 @@ def impure(folder: Path) -> list[str]:
 def test_what_is_imported_is_declared_and_what_is_declared_is_used() -> None:
     """Nothing rests on what another dependency happens to bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    optional = [*project["optional-dependencies"]["dask"], *project["optional-dependencies"]["ray"]]
+    extras = project["optional-dependencies"]
+    optional = [*extras["dask"], *extras["ray"], *extras["checks"]]
     core = set(map(distribution, project["dependencies"]))
     used = needed(PACKAGE, ROOT / "flows", ROOT / "tasks")
     assert used <= core | set(map(distribution, optional))

@@ -24,16 +24,22 @@ _HERE = "athena_prefect.assumptions.checks"
 _STORAGE = "athena_prefect.storage.checks"
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "calendar": f"{_HERE}.calendar:Calendar",
         "cpu_load": f"{_HERE}.cpu:CpuLoad",
+        "dbt_freshness": f"{_HERE}.dbt_freshness:DbtFreshness",
         "disk_free": f"{_HERE}.disk:DiskFree",
         "file_age": f"{_HERE}.files:FileAge",
         "file_exists": f"{_HERE}.files:FileExists",
         "file_size": f"{_HERE}.files:FileSize",
         "function": f"{_HERE}.function:FunctionCheck",
+        "git_changes": f"{_HERE}.git_changes:GitChanges",
         "http": f"{_HERE}.http:Http",
+        "http_json": f"{_HERE}.http_json:HttpJson",
+        "issues": f"{_HERE}.issues:Issues",
         "memory": f"{_HERE}.memory:Memory",
         "newest": f"{_STORAGE}.newest:Newest",
         "null_share": f"{_STORAGE}.null_share:NullShare",
+        "pandera": f"{_HERE}.pandera:Pandera",
         "process": f"{_HERE}.process:Process",
         "row_count": f"{_STORAGE}.row_count:RowCount",
         "schema_drift": f"{_STORAGE}.schema_drift:SchemaDrift",
