@@ -30,6 +30,7 @@ from athena_prefect.errors import InputError
 if TYPE_CHECKING:
     from athena_prefect.replanning.options import ReplanningOption
     from athena_prefect.replanning.why import Why
+    from athena_prefect.service.by_hand import ChangedByHand
     from athena_prefect.service.replanning import KeptRevision, Replanned, SimulatedPlan
 
 BAR = 48
@@ -41,7 +42,9 @@ MOST_BARS = 40
 @app.command(
     sort_key=8,
     help_epilogue=examples(
-        "athena replan 5f2c --dry-run", "athena replan 5f2c --dry-run --strategy full"
+        "athena replan 5f2c --dry-run",
+        "athena replan 5f2c --dry-run --strategy full",
+        "athena replan 5f2c --option 0",
     ),
 )
 def replan(
@@ -55,20 +58,40 @@ def replan(
         Literal["local", "segment", "full", "abort"] | None,
         Parameter(help="How much may be changed; what is called for if not given."),
     ] = None,
+    option: Annotated[
+        int | None, Parameter(help="Adopt this option: its number as --dry-run shows it.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Say whether the rest of a run needs another plan, and what the alternatives are.
 
     Every option is a solved, verified and simulated revision, measured against
-    carrying on. With --dry-run nothing is stored or adopted.
+    carrying on. With --dry-run nothing is stored or adopted; --option has the run,
+    which must be going on, adopt one.
     """
     from athena_prefect.service.replanning import replan as use_case
 
+    settings = settings_here()
+    if option is not None and not dry_run:
+        from athena_prefect.service.by_hand import adopt
+
+        chosen = use_case(run, settings=settings, strategy=strategy)
+        answer(adopt(run, chosen, option, settings=settings), json, _adopted)
+        return 0
     if not dry_run:
-        raise InputError("a revision is adopted by the run itself; add --dry-run to see options")
-    found = use_case(run, settings=settings_here(), strategy=strategy)
+        raise InputError(
+            "say what to do: --dry-run shows the options, --option N has the run adopt one"
+        )
+    found = use_case(run, settings=settings, strategy=strategy)
     answer(found, json, _replanned)
     return 0
+
+
+def _adopted(found: ChangedByHand) -> str:
+    run = str(found.plan_run)[:8]
+    if found.answered:
+        return f"{found.task_id}: adopted, revision {found.revision} of run {run}"
+    return f"{found.task_id}: sent to run {run}, which has not answered yet; `athena status {run}`"
 
 
 @app.command(

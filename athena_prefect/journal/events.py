@@ -65,7 +65,16 @@ class RunEventKind(StrEnum):
     """The baseline was made: `data` is what `schedule.Baseline` says of itself."""
     REVISED = "revised"
     """A revision is in force: `data.revision`, and what was promised with it: `p50` and
-    `accepted` finish in seconds from the start of the run, `p_deadline`."""
+    `accepted` finish in seconds from the start of the run, `p_deadline`; `modes`, the modes of
+    tasks that are not in their default one; `strategy`, `author`, `reason`, `changes` in words;
+    `by_hand`: true where a person changed the run and nothing was replanned."""
+    PROPOSED = "proposed"
+    """Another plan for the rest is called for: `data`: strategy, decide, reason, options,
+    recommended. `source` says for which state of the run."""
+    CHOSEN = "chosen"
+    """An option was chosen, by whom: `data`: option, author, strategy."""
+    NOT_REPLANNED = "not_replanned"
+    """A replan that was called for did not come about: `data.reason`."""
     PAUSED = "paused"
     CONTINUED = "continued"
     GAP = "gap"

@@ -171,6 +171,8 @@ class ExecutionState:
     revision: int = 1
     acceptance: Mapping[str, Any] = field(default_factory=dict)
     """What was promised when a later revision than the first was adopted."""
+    replans: int = 0
+    """Revisions that replanning made; those by hand are not counted."""
     resumed: tuple[str, ...] = ()
     """Sources of the events with which a later dispatcher took over."""
     run_keys: frozenset[str] = frozenset()
@@ -388,8 +390,17 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
             number = int(event.data["revision"])
             if number < state.revision:
                 return state
-            # A change by hand promises nothing new: what was promised before it stands.
-            return replace(state, revision=number, acceptance={**state.acceptance, **event.data})
+            by_hand = bool(event.data.get("by_hand"))
+            # What a person changes by hand promises nothing: what was promised stays.
+            promised = state.acceptance if by_hand else {}
+            return replace(
+                state,
+                revision=number,
+                acceptance={**promised, **event.data},
+                replans=state.replans + (not by_hand),
+            )
+        case RunEventKind.PROPOSED | RunEventKind.CHOSEN | RunEventKind.NOT_REPLANNED:
+            return state
         case RunEventKind.PAUSED:
             return replace(state, paused=True)
         case RunEventKind.CONTINUED:

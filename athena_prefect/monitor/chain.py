@@ -64,13 +64,21 @@ class Chain:
     """Tasks that take so many times as long as the plan says."""
 
     @classmethod
-    def of(cls, plan: Plan, baseline: Baseline, *, revision: int = 1) -> Chain:
+    def of(
+        cls,
+        plan: Plan,
+        baseline: Baseline,
+        *,
+        revision: int = 1,
+        modes: Mapping[str, str] | None = None,
+    ) -> Chain:
         """The chain of a plan before it starts: that of its baseline.
 
-        A later revision than the first is another network, and chained anew.
+        A later revision than the first is another network, and chained anew, its tasks
+        in their `modes` where those are not the default ones.
         """
         if revision > 1:
-            return cls.underway(plan, _UNTOUCHED)
+            return cls.underway(plan, replace(_UNTOUCHED, modes=dict(modes or {})))
         problem = baseline.problem(plan)
         loose = bool(problem.unknown)
         return cls(

@@ -94,7 +94,14 @@ class ExecutionMonitor:
         )
         self._announce(known)
         self._progress = Progress(
-            plan, self.started, Chain.of(plan, baseline, revision=known.revision)
+            plan,
+            self.started,
+            Chain.of(
+                plan,
+                baseline,
+                revision=known.revision,
+                modes=known.acceptance.get("modes"),
+            ),
         )
         self._forecaster = Forecaster(
             self._progress, seed=baseline.seed, samples=baseline.samples, span=baseline.p50 or 0.0

@@ -223,6 +223,10 @@ class Progress:
         for task_id, mode in self.effects.modes.items():
             if task_id in self.chain.place and not self.tally.status(task_id).good:
                 modes.setdefault(task_id, mode)
+        # What no effect says otherwise of is in the mode that the revision in force gives it.
+        for task_id, mode in (self.state.acceptance.get("modes") or {}).items():
+            if task_id in self.chain.place:
+                modes.setdefault(task_id, mode)
         left_out = {*self.tally.stopped, *self.tally.with_status(Status.SKIPPED)}
         return Underway(
             now=max(self.seconds(now), 0.0),

@@ -18,6 +18,8 @@ from athena_prefect.monitor.monitor import ExecutionMonitor
 class SharedMonitor:
     """A place for a monitor that one thread makes and others use, one at a time."""
 
+    tried: threading.Event = field(default_factory=threading.Event)
+    """Set when whoever makes it has made it, or has failed to: until then it may still come."""
     _monitor: ExecutionMonitor | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 

@@ -71,7 +71,7 @@ class AdaptiveReplanningEngine:
         seed: int = 0,
     ) -> None:
         """`changeovers`: how long earlier changes of revision took. `replanned_at`: when the
-        revision in force was adopted; `replans`: how many were (by the run's revision number).
+        revision in force was adopted; `replans`: how many were (by the run's journal).
         """
         self.monitor = monitor
         self.validator = validator
@@ -93,7 +93,7 @@ class AdaptiveReplanningEngine:
     @property
     def replans(self) -> int:
         """Revisions that the run has adopted."""
-        return self.monitor.state.revision - 1 if self._replans is None else self._replans
+        return self.monitor.state.replans if self._replans is None else self._replans
 
     # Whether
 

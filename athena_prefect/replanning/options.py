@@ -110,7 +110,9 @@ def levers_of(plan: Plan, standing: Standing, scope: Sequence[str], *, drop: boo
     for task_id in open_:
         task = plan.get_task(task_id)
         if task_id not in standing.only_mode:
-            others = [m for m in task.mode_names if m != standing.mode_of(task_id)]
+            # What failed is not done again as it was, unless the plan says that it may be.
+            may = standing.again.get(task_id, task.mode_names)
+            others = [m for m in may if m != standing.mode_of(task_id)]
             known = tuple(m for m in others if standing.estimate_of(task, m) is not None)
             if known:
                 modes[task_id] = known

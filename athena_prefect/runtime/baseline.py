@@ -67,3 +67,5 @@ def make_baseline(facts: RunFacts) -> None:
                 data={"what": f"no baseline: {error!r}"},
             )
         )
+    finally:
+        facts.shared.tried.set()

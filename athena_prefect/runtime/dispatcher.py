@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from prefect.futures import PrefectFuture
@@ -38,7 +38,7 @@ from athena_prefect.plan.expectation import field_of
 from athena_prefect.plan.model import PlanTask, RunnerKind
 from athena_prefect.runtime.attempt import abandon
 from athena_prefect.runtime.child import kill_children
-from athena_prefect.runtime.ending import RunEnd, how_it_ended, settled
+from athena_prefect.runtime.ending import RunEnd, aborted, how_it_ended, settled
 from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.runtime.frontier import Frontier, Verdict, input_revisions
 from athena_prefect.runtime.handles import Handles
@@ -46,6 +46,9 @@ from athena_prefect.runtime.limits import Capacity, GlobalLimits
 from athena_prefect.runtime.orders import Orders
 from athena_prefect.runtime.submission import Submitter, withdrawn
 from athena_prefect.runtime.time_outs import watch
+
+if TYPE_CHECKING:
+    from athena_prefect.runtime.replanner import Replanner
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +98,7 @@ class Dispatcher:
     blocked: dict[str, str] = field(default_factory=dict)
     tries: dict[Item, int] = field(default_factory=dict)
     stop_reason: str = ""
+    abort_reason: str = ""
     paused: bool = False
     paused_by: str = ""
     under_way: Counter[str] = field(default_factory=Counter)
@@ -105,6 +109,9 @@ class Dispatcher:
     last_read: float = 0.0
     open: set[str] = field(default_factory=set)
     """Tasks that have not come to an end."""
+    held: set[str] = field(default_factory=set)
+    """Failed tasks of which it is being found out whether another plan helps."""
+    replanner: Replanner | None = None
     orders: Orders = field(default_factory=Orders)
 
     # -- the loop ---------------------------------------------------------------------------
@@ -153,7 +160,7 @@ class Dispatcher:
 
     def _nothing_can_happen(self) -> bool:
         # Paused, or waiting for a slot of another flow, is not the end.
-        return not (self.running or self.ready or self.timers or self.paused)
+        return not (self.running or self.ready or self.timers or self.paused or self.held)
 
     # -- what is known ----------------------------------------------------------------------
 
@@ -194,7 +201,7 @@ class Dispatcher:
         todo = sorted(tasks & self.open, key=self.frontier.rank)
         while todo:
             task_id = todo.pop(0)
-            if task_id not in self.open or self._under_way(task_id):
+            if task_id not in self.open or self._under_way(task_id) or task_id in self.held:
                 continue
             self.timers.pop(task_id, None)
             task = self.facts.plan.get_task(task_id)
@@ -357,7 +364,8 @@ class Dispatcher:
         self.under_way[item[0]] += 1
         insort(self.line, self._place(item))
 
-    def _leave_line(self, item: Item) -> datetime:
+    def leave_line(self, item: Item) -> datetime:
+        """Take an item out of the line; since when it stood there."""
         self.under_way[item[0]] -= 1
         self.noted.discard(item)
         del self.line[bisect_left(self.line, self._place(item))]
@@ -385,14 +393,14 @@ class Dispatcher:
         if slots and self.limits is not None:
             impossible = self.limits.impossible(slots)
             if impossible is not None:
-                self._leave_line(item)
+                self.leave_line(item)
                 self._look_at(set(self._block(task.id, impossible)))
                 return
             taken = self.limits.take(slots)
             if taken is None:
                 return
             leases = taken
-        since = self._leave_line(item)
+        since = self.leave_line(item)
         try:
             future = self.submitter.submit(
                 task, item[1], self.handles, ready=since,
@@ -429,8 +437,50 @@ class Dispatcher:
         if not self.state.task(*item).status.good:
             self.handles.drop_failed(item)
         # An item that is to be tried again still shows its last failure: it is not over.
-        if not self._under_way(item[0]) and self.state.status(item[0]).final:
-            self._look_at(set(self._close(item[0])))
+        if self._under_way(item[0]) or not self.state.status(item[0]).final:
+            return
+        failed = self.state.status(item[0]) is Status.FAILURE
+        if failed and self.replanner is not None and self.replanner.takes_up(item[0]):
+            self.held.add(item[0])
+            return
+        self._look_at(set(self._close(item[0])))
+
+    def let_go(self) -> None:
+        """No other plan helps the tasks that failed: what follows from them is blocked."""
+        held, self.held = self.held, set()
+        self.let_go_of(held)
+
+    def let_go_of(self, tasks: Iterable[str]) -> None:
+        """These have failed for good."""
+        for task_id in sorted(tasks):
+            self._look_at(set(self._close(task_id)))
+
+    def leave_out(self, task_id: str, reason: str) -> None:
+        """A revision has left the task out."""
+        self.held.discard(task_id)
+        self.blocked.pop(task_id, None)
+        self.timers.pop(task_id, None)
+        self.open.discard(task_id)
+        if not self.state.status(task_id).good:
+            self.record(
+                self.facts.event(
+                    TaskEventKind.SKIPPED, self.clock(), (task_id, None), reason, reason=reason
+                )
+            )
+
+    def reopen(self, again: Iterable[str], changed: Iterable[str]) -> None:
+        """Try failed tasks `again`, and look anew at what was blocked behind what has changed."""
+        for task_id in again:
+            for item in [i for i in self.tries if i[0] == task_id]:
+                del self.tries[item]
+            self.handles.forget(task_id)
+            self.open.add(task_id)
+        for task_id in changed:
+            for after in (task_id, *self._cone(task_id)):
+                if self.state.status(after) is Status.BLOCKED:
+                    self.blocked.pop(after, None)
+                    self.open.add(after)
+        self._look_at(set(self.open))
 
     def _make_sure_it_is_recorded(self, item: Item, running: Running) -> None:
         """The hook has written the end; where it could not, the future knows it."""
@@ -448,6 +498,19 @@ class Dispatcher:
         """Start nothing more and end: asked for by a command or from Prefect."""
         self.stop_reason = self.stop_reason or reason
         self.take_back()
+
+    def abort(self, reason: str, *, cancel: bool) -> None:
+        """Start nothing more and end as aborted: at once, or when what runs has ended."""
+        self.abort_reason = reason
+        if cancel:
+            self.stop(reason)
+            return
+        self.take_back()
+        self.let_go()
+        for item in tuple(self.ready):
+            self.leave_line(item)
+        self.timers.clear()
+        self.open &= {r.task.id for r in self.running.values()}
 
     def pause(self, why: str) -> None:
         """Start nothing more until told to go on; what runs goes on."""
@@ -475,7 +538,7 @@ class Dispatcher:
         """
         number = self.state.revision + 1
         if self.facts.keep_revision is not None:
-            self.facts.keep_revision(number, author, reason)
+            self.facts.keep_revision(number, author, reason, None)
         self.facts.revision = number
         self.record(
             self._run_event(
@@ -501,10 +564,11 @@ class Dispatcher:
         """End what is known of `tasks` and start from there."""
         for task_id in tasks:
             for item in [i for i in self.ready if i[0] == task_id]:
-                self._leave_line(item)
+                self.leave_line(item)
             for item in [i for i in self.tries if i[0] == task_id]:
                 del self.tries[item]
             self.blocked.pop(task_id, None)
+            self.held.discard(task_id)
             self.handles.forget(task_id)
             self.invalidate(task_id, reason)
         self._look_at(set(self.open))
@@ -518,8 +582,9 @@ class Dispatcher:
         """A command has ended a task that had not started: go on from there."""
         self.handles.forget(task_id)
         for item in [i for i in self.ready if i[0] == task_id]:
-            self._leave_line(item)
+            self.leave_line(item)
         self.blocked.pop(task_id, None)
+        self.held.discard(task_id)
         after = self._close(task_id)
         # What it had blocked may start now.
         self.open |= {t for t in self._cone(task_id) if self.state.status(t) is Status.BLOCKED}
@@ -561,9 +626,13 @@ class Dispatcher:
         if killed:
             logger.info("%d child processes ended", killed)
         self.orders.close(self)
+        if self.abort_reason:
+            return aborted(self.facts.plan, self.state, self.abort_reason)
         return RunEnd(status="cancelled", reason=self.stop_reason)
 
     def _end(self) -> RunEnd:
         self.take_in(fresh=True)
         self.orders.close(self)
+        if self.abort_reason:
+            return aborted(self.facts.plan, self.state, self.abort_reason)
         return how_it_ended(self.facts.plan, self.state, self.blocked)

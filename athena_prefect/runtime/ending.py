@@ -35,6 +35,17 @@ def how_it_ended(plan: Plan, state: ExecutionState, blocked: Mapping[str, str]) 
     return RunEnd(status="failed", reason="; ".join(reasons))
 
 
+def aborted(plan: Plan, state: ExecutionState, why: str) -> RunEnd:
+    """Stopped for good: why, what is done and what is not."""
+    done = [t for t in plan.task_ids if state.status(t).good]
+    left = [t for t in plan.task_ids if not settled(state, t)]
+    return RunEnd(
+        status="aborted",
+        reason=f"{why}; done: {', '.join(done) or 'nothing'}; "
+        f"not done: {', '.join(left) or 'nothing'}",
+    )
+
+
 def _why_not(state: ExecutionState, blocked: Mapping[str, str], task_id: str) -> str:
     if task_id in blocked:
         return f"{task_id} is blocked: {blocked[task_id]}"

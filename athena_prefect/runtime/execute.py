@@ -13,6 +13,7 @@ from athena_prefect.errors import AthenaError
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.afterwards import wait_for_afterwards
 from athena_prefect.runtime.compiler import compile_plan
+from athena_prefect.runtime.session import ABORTED
 from athena_prefect.settings import AthenaSettings
 
 LAST_WORDS_SECONDS = 15.0
@@ -63,6 +64,8 @@ def execute(
     status = (
         "cancelled" if state.is_cancelled() else "completed" if state.is_completed() else "failed"
     )
+    if state.name == ABORTED:
+        status = "aborted"
     return RunResult(
         plan_run=plan_run,
         flow_run_id=str(details.flow_run_id) if details.flow_run_id else None,
@@ -78,7 +81,7 @@ def _exit_code(
 ) -> int:
     if error is not None:
         return error.exit_code
-    if status == "cancelled":
+    if status in ("cancelled", "aborted"):
         return 3
     if status != "completed":
         return 1

@@ -41,8 +41,9 @@ class RunFacts:
     recording: Recording
     client: SyncPrefectClient
     modes: Mapping[str, str] = field(default_factory=dict)
-    keep_revision: Callable[[int, str, str], None] | None = None
-    """Stores revision `number` of the run with its author and reason. Raises StorageError."""
+    keep_revision: Callable[[int, str, str, Mapping[str, Any] | None], None] | None = None
+    """Stores `plan` as revision `number` of the run, with its author, its reason and what was
+    promised. Raises StorageError."""
     shared: SharedMonitor = field(default_factory=SharedMonitor)
     """The run's monitor in this process, once its baseline is made."""
     heard: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
@@ -63,6 +64,10 @@ class RunFacts:
         if found is None:
             found = self._resolved[task.id] = task.mode(self.mode_of(task.id))
         return found
+
+    def forget_resolved(self) -> None:
+        """The plan or the modes are others now."""
+        self._resolved.clear()
 
     def heard_since(self) -> list[Event]:
         """What this process has recorded since the last time."""

@@ -73,7 +73,9 @@ class Orders:
             case CommandKind.RERUN:
                 return self._rerun(dispatcher, command)
             case CommandKind.ADOPT:
-                return f"this version does not know {command.kind}"
+                if dispatcher.replanner is None:
+                    return "this run is not replanned: its plan says `replanning: {decide: off}`"
+                return dispatcher.replanner.choose(command)
             case _:
                 assert_never(command.kind)
         return None

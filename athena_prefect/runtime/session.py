@@ -66,6 +66,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ABORTED = "Aborted"
+"""Name of the final state of a run that was stopped because there was no way to its goals."""
+
 NAME_SECONDS = 0.2
 """From a run's start to its name: behind what the first tasks wait for."""
 
@@ -125,6 +128,8 @@ def _final_state(end: RunEnd) -> Any:
         return Completed(message=end.reason or "all required tasks are done")
     if end.status == "cancelled":
         return Cancelled(message=end.reason)
+    if end.status == "aborted":
+        return Failed(name=ABORTED, message=end.reason)
     return Failed(message=end.reason)
 
 
@@ -248,9 +253,10 @@ class Session:
             recorder=recorder,
             recording=recording_of(self.settings, plan),
             client=self.client,
+            modes=dict(state.acceptance.get("modes") or {}),
         )
-        facts.keep_revision = lambda number, author, reason: self._keep_revision(
-            facts, number, author, reason
+        facts.keep_revision = lambda number, author, reason, figures: self._keep_revision(
+            facts, number, author, reason, figures
         )
         recorder.listen(facts.plan_run, facts.hear)
         return facts
@@ -303,11 +309,20 @@ class Session:
         except StorageError as error:
             logger.error("the run is not in the list of runs yet: %s", error)
 
-    def _keep_revision(self, facts: RunFacts, number: int, author: str, reason: str) -> None:
+    def _keep_revision(
+        self,
+        facts: RunFacts,
+        number: int,
+        author: str,
+        reason: str,
+        figures: Mapping[str, Any] | None,
+    ) -> None:
         from athena_prefect.storage.plans import PlanStore
 
-        PlanStore(self._database()).save_run_revision(
-            facts.plan_run, number, facts.plan, author=author, reason=reason
+        store = PlanStore(self._database())
+        kept = figures or store.figures(facts.plan_run, number - 1)  # by hand: what was promised
+        store.save_run_revision(
+            facts.plan_run, number, facts.plan, author=author, reason=reason, figures=kept
         )
 
     def _say_started(self, facts: RunFacts, state: ExecutionState) -> None:
@@ -362,6 +377,7 @@ class Session:
                 baseline_beside(facts),
                 Watcher(chores(self, dispatcher)),
                 Watcher((boards.chore, self._naming(facts))),
+                self._replanned(dispatcher),
             ):
                 end = dispatcher.run()
         except LeaseLostError:
@@ -386,6 +402,17 @@ class Session:
             "plan run %s %s%s", facts.plan_run, end.status, f": {end.reason}" if end.reason else ""
         )
         return end
+
+    @contextmanager
+    def _replanned(self, dispatcher: Dispatcher) -> Iterator[None]:
+        """Have the run replanned while it lives, unless its plan says that it is not."""
+        if dispatcher.facts.plan.replanning.decide == "off":
+            yield
+            return
+        from athena_prefect.runtime.replanner import Replanner
+
+        with Replanner(dispatcher, self.clock) as dispatcher.replanner:
+            yield
 
     def _last_words(self, boards: Boards) -> None:
         """How it ended, to Prefect; with a client of its own, for the run's is closed by then."""

@@ -45,6 +45,9 @@ _PLAN_EVENTS = {
     RunEventKind.STARTED: "athena.plan.started",
     RunEventKind.REVISED: "athena.plan.replanned",
     RunEventKind.SUPERSEDED: "athena.plan.superseded",
+    RunEventKind.PROPOSED: "athena.replan.proposed",
+    RunEventKind.CHOSEN: "athena.replan.chosen",
+    RunEventKind.NOT_REPLANNED: "athena.replan.failed",
 }
 _ENDS = {"completed": "athena.plan.completed", "failed": "athena.plan.failed"}
 
@@ -109,7 +112,11 @@ class Deriver:
         if event.kind not in _PLAN_EVENTS:
             return None
         name = _PLAN_EVENTS[event.kind]
-        kept = ("logical_date", "scheduled_for", "author", "reason", "strategy", "by_hand")
+        kept = (
+            "logical_date", "scheduled_for", "author", "reason", "strategy", "by_hand", "option",
+            "changes", "decide", "options", "recommended", "p50", "accepted", "p_deadline",
+            "escalate",
+        )  # fmt: skip
         return self._event(name, event.key, event.at, {k: data.get(k) for k in kept if k in data})
 
     def _task_event(self, event: TaskEvent) -> PlanEvent | None:

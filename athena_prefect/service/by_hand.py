@@ -24,6 +24,7 @@ from athena_prefect.plan.model import Plan
 from athena_prefect.service.following import Clock, utc_now
 
 if TYPE_CHECKING:
+    from athena_prefect.service.replanning import Replanned
     from athena_prefect.settings import AthenaSettings
     from athena_prefect.storage.decisions import RunRow
 
@@ -39,6 +40,7 @@ class ChangedByHand:
     plan: str
     kind: CommandKind
     task_id: str
+    """The task, or the option that is to be adopted."""
     command_id: str
     answered: bool
     """Whether a dispatcher has obeyed already."""
@@ -108,13 +110,29 @@ def rerun(run: str, task: str, *, reason: str = "", settings: AthenaSettings) ->
     return _Asked(run, task, settings).ask(CommandKind.RERUN, {"reason": reason})
 
 
+def adopt(run: str, found: Replanned, option: int, *, settings: AthenaSettings) -> ChangedByHand:
+    """Have a run that goes on adopt one of the options that were found for it.
+
+    Its dispatcher solves the options again, for the run has moved on, and refuses
+    where that one is no longer there. Raises InputError, RunError.
+    """
+    there = [o for o in found.options if o.option_id == option]
+    if not there:
+        numbers = ", ".join(str(o.option_id) for o in found.options) or "none"
+        raise InputError(f"there is no option {option}; there are: {numbers}")
+    title = there[0].title
+    return _Asked(run, None, settings).ask(
+        CommandKind.ADOPT, {"title": title, "strategy": str(found.strategy)}, subject=title
+    )
+
+
 class _Asked:
     """A run about which something is asked."""
 
     def __init__(
         self,
         run: str,
-        task: str,
+        task: str | None,
         settings: AthenaSettings,
         *,
         clock: Clock = utc_now,
@@ -130,12 +148,12 @@ class _Asked:
         store = PlanStore(database)
         self.row: RunRow = store.run(run)
         self.plan: Plan = store.revision(self.row.plan_run)
-        self.task = self.plan.get_task(task).id
+        self.task = "" if task is None else self.plan.get_task(task).id
         self.journal = SqlJournal(database)
         self.leases = Leases(database)
         self.clock, self.pause = clock, pause
 
-    def ask(self, kind: CommandKind, data: dict[str, Any]) -> ChangedByHand:
+    def ask(self, kind: CommandKind, data: dict[str, Any], subject: str = "") -> ChangedByHand:
         plan_run = self.row.plan_run
         if not self.leases.ever_held(plan_run):
             raise InputError(
@@ -159,7 +177,7 @@ class _Asked:
             plan_run=plan_run,
             plan=self.plan.name,
             kind=kind,
-            task_id=self.task,
+            task_id=subject or self.task,
             command_id=command.command_id,
             answered=state is not None,
             live=live,
@@ -175,6 +193,14 @@ class _Asked:
         """Refuse what no dispatcher will ever accept, so that nothing is left lying about."""
         status = state.status(self.task)
         again = f"athena rerun {str(self.row.plan_run)[:8]} --from {self.task}"
+        if kind is CommandKind.ADOPT:
+            if not live:
+                raise InputError(
+                    f"no process runs {self.row.plan_run} now, so nothing can adopt an option; go "
+                    f"on with it: athena run {self.row.source or 'PLAN'} --resume "
+                    f"{self.row.plan_run}"
+                )
+            return
         if kind is CommandKind.RERUN:
             if not live and not status.final:
                 raise InputError(

@@ -1,0 +1,452 @@
+"""Beside a dispatcher: sees whether the rest of its run needs another plan, and has it adopted.
+
+It thinks in a thread of its own, on the run's monitor; what it decides is done by
+the dispatcher, between two task starts. A replanner that fails says so once, and
+the run goes on by the plan that it has.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from athena_prefect.errors import AthenaError
+from athena_prefect.journal.events import RunEvent, RunEventKind
+from athena_prefect.monitor.context import ExecutionContext
+from athena_prefect.monitor.monitor import ExecutionMonitor
+from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
+from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.runtime.adopting import Revision, adopt, priority_of
+
+if TYPE_CHECKING:
+    from athena_prefect.journal.events import Command
+    from athena_prefect.replanning.engine import AdaptiveReplanningEngine
+    from athena_prefect.runtime.dispatcher import Dispatcher
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""How often it looks whether anything has happened; a failed task wakes it at once."""
+BUSY_SHARE = 0.05
+"""Share of the time that looking may take, where nothing has failed."""
+FIRST_SECONDS = 3.0
+"""From a run's start to its first look, unless a task fails: a shorter run has no rest to plan."""
+OVERDUE_SECONDS = 5.0
+"""How often it looks where nothing was written: what runs may have become late."""
+BASELINE_SECONDS = 60.0
+"""How long a failed task waits for the run's baseline: a very large plan takes that long."""
+ADOPT_SECONDS = 60.0
+"""How long the dispatcher may take to adopt: it does so between two task starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """What was found, for whoever chooses."""
+
+    evaluation: ReplanningEvaluation
+    options: tuple[ReplanningOption, ...]
+    recommended: int | None
+    position: int
+    """Of the journal: what it rests on."""
+    at: datetime
+    key: str
+    """Says for which reasons, so that the same proposal is made once."""
+
+
+@dataclass(slots=True)
+class Replanner:
+    """Replans one run. `look` is for its own thread; `takes_up` and `choose` for the dispatcher."""
+
+    dispatcher: Dispatcher
+    clock: Callable[[], datetime]
+    pending: Proposed | None = None
+    """Asked, and not answered yet."""
+    changeovers: list[timedelta] = field(default_factory=list)
+    _engine: AdaptiveReplanningEngine | None = None
+    _replanned_at: datetime | None = None
+    _tried: set[tuple[str, int]] = field(default_factory=set)
+    """Failed tasks with the number of their attempts, for which it has had its say."""
+    _said: set[str] = field(default_factory=set)
+    _broken: bool = False
+    _wake: threading.Event = field(default_factory=threading.Event)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _not_before: float = field(default_factory=lambda: time.monotonic() + FIRST_SECONDS)
+    _looked: float = field(default_factory=time.monotonic)
+    _position: int = -1
+    _thread: threading.Thread | None = None
+
+    @property
+    def decide(self) -> str:
+        """Who decides: auto, ask, advise, off."""
+        return self.dispatcher.facts.plan.replanning.decide
+
+    # -- the thread -------------------------------------------------------------------------
+
+    def __enter__(self) -> Replanner:
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._loop,), name="athena-replanner", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            woken = self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+            if self._stop.is_set():
+                return
+            if not woken and not self._due():
+                continue
+            begun = time.thread_time()
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - the boundary: replanning never ends the run
+                self._give_up(error)
+            self._looked = time.monotonic()
+            self._not_before = self._looked + (time.thread_time() - begun) / BUSY_SHARE
+
+    def _due(self) -> bool:
+        if self.pending is not None:
+            return True
+        now = time.monotonic()
+        moved = self.dispatcher.state.position != self._position
+        return now >= self._not_before and (moved or now - self._looked >= OVERDUE_SECONDS)
+
+    def _give_up(self, error: Exception) -> None:
+        if not self._broken:
+            logger.error("replanning fails (%r); the run goes on by the plan that it has", error)
+            self._record(RunEventKind.NOT_REPLANNED, "broken", reason=repr(error))
+        self._broken = True
+        self.dispatcher.news.put(self.dispatcher.let_go)
+
+    # -- what the dispatcher asks -----------------------------------------------------------
+
+    def takes_up(self, task_id: str) -> bool:
+        """Whether it is worth waiting for what it says of a task that has failed."""
+        tries = len(self.dispatcher.state.task(task_id).attempts)
+        self._wake.set()
+        if self._broken or self.decide == "advise" or (task_id, tries) in self._tried:
+            return False
+        if not self._may_be_done_again(task_id):
+            return False
+        self._tried.add((task_id, tries))
+        return True
+
+    def _may_be_done_again(self, task_id: str) -> bool:
+        """Whether the plan declares any way on from a failure of the task."""
+        plan = self.dispatcher.facts.plan
+        task = plan.get_task(task_id)
+        by_effect = any(
+            task_id in a.affects and a.effect is not None and a.effect.mode is not None
+            for a in plan.assumptions
+        )
+        return task.rerunnable or len(task.mode_names) > 1 or by_effect
+
+    def choose(self, command: Command) -> str | None:
+        """Adopt the option that a person names; None, or why not. In the dispatcher's thread."""
+        title = str(command.data.get("title") or "")
+        wanted = str(command.data.get("strategy") or "")
+        with self.dispatcher.facts.shared.using() as monitor:
+            if monitor is None:
+                return "the run has no baseline yet, so there is nothing to choose from"
+            found = self._proposed(monitor, wanted or None)
+            option = next((o for o in found.options if o.title == title), None)
+            if option is None:
+                there = ", ".join(repr(o.title) for o in found.options) or "none"
+                return f"option {title!r} is no longer there; there are: {there}"
+            if option.kind is Kind.ABORT:
+                self._abort(found, author=command.author)
+                return None
+            revision = self._revision(monitor, found, option, command.author)
+        refusal = adopt(self.dispatcher, revision)
+        if refusal is None:
+            self._chosen(found, option, command.author)
+            self._taken_up(revision)
+        return refusal
+
+    # -- looking ----------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Evaluate the run once, and do what follows."""
+        if self.decide == "off":
+            return
+        if self.pending is not None:
+            return self._wait_for_answer(self.pending)
+        # A task may fail before the baseline is made, which takes tenths of a second.
+        if self.dispatcher.held:
+            self.dispatcher.facts.shared.tried.wait(BASELINE_SECONDS)
+        with self.dispatcher.facts.shared.using() as monitor:
+            if monitor is None:
+                return self._nothing()
+            monitor.refresh()
+            self._position = monitor.state.position
+            found = self._proposed(monitor, None)
+            evaluation = found.evaluation
+            if evaluation.strategy is AdaptiveReplanning.NONE:
+                self._tell_escalation(found)
+                return self._nothing()
+            if evaluation.strategy is AdaptiveReplanning.ABORT:
+                return self._no_way_on(found)
+            option = None if found.recommended is None else found.options[found.recommended]
+            revision = None
+            if option is not None and option.kind is not Kind.ABORT and self.decide == "auto":
+                revision = self._revision(monitor, found, option, "")
+        if self.decide != "auto":
+            return self._propose(found)
+        if revision is None or option is None:
+            self._once(
+                RunEventKind.NOT_REPLANNED, found, reason="no option can be carried out", once=True
+            )
+            return self._nothing()
+        self._have_adopted(found, option, revision)
+
+    def _nothing(self) -> None:
+        """There is no other plan: whoever waits for one need not."""
+        if self.dispatcher.held:
+            self.dispatcher.news.put(self.dispatcher.let_go)
+
+    def _proposed(self, monitor: ExecutionMonitor, strategy: str | None) -> Proposed:
+        now = self.clock()
+        engine = self._engine_of(monitor)
+        violations = engine.validator.get_violated_assumptions()
+        deviation = monitor.get_plan_deviation(now=now)
+        evaluation = engine.evaluate_replanning_need(deviation, violations, now=now)
+        wanted = AdaptiveReplanning(strategy.lower()) if strategy else evaluation.strategy
+        options: list[ReplanningOption] = []
+        recommended = evaluation.recommended_option
+        if strategy or wanted is not AdaptiveReplanning.NONE:
+            options = engine.get_replanning_options(
+                deviation,
+                violations,
+                now=now,
+                strategy=None if wanted is AdaptiveReplanning.NONE else wanted,
+            )
+            recommended = engine.recommended_option(wanted)
+        rules = ",".join(sorted(r.rule for r in evaluation.reasons))
+        return Proposed(
+            evaluation=evaluation,
+            options=tuple(options),
+            recommended=recommended,
+            position=monitor.state.position,
+            at=now,
+            key=f"{monitor.state.revision}:{evaluation.strategy}:{rules}",
+        )
+
+    def _engine_of(self, monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
+        if self._engine is None or self._engine.monitor is not monitor:
+            from athena_prefect.orchestrator import PlanOrchestrator
+            from athena_prefect.replanning.engine import AdaptiveReplanningEngine
+            from athena_prefect.replanning.violations import JournalValidator
+
+            planner = PlanOrchestrator(clock=time.perf_counter, policy=monitor.policy)
+            self._engine = AdaptiveReplanningEngine(
+                monitor,
+                JournalValidator(monitor, planner),
+                planner,
+                changeovers=tuple(self.changeovers),
+                replanned_at=self._replanned_at,
+                seed=monitor.baseline.seed,
+            )
+        return self._engine
+
+    def _revision(
+        self, monitor: ExecutionMonitor, found: Proposed, option: ReplanningOption, author: str
+    ) -> Revision:
+        strategy = found.evaluation.strategy
+        if strategy is AdaptiveReplanning.NONE:
+            strategy = AdaptiveReplanning.FULL  # nothing called for it: a person did
+        result = self._engine_of(monitor).adopt(option, strategy)
+        promised = {k: v for k, v in result.acceptance.items() if k != "revision"}
+        starts = result.proposal.starts if result.proposal is not None else {}
+        return Revision(
+            number=result.revision,
+            plan=result.new_plan,
+            modes=result.modes,
+            changes=result.details,
+            priority=priority_of(starts, result.new_plan),
+            promised=promised,
+            strategy=str(strategy),
+            reason=found.evaluation.rationale,
+            author=author,
+            option=option.title,
+        )
+
+    # -- doing ------------------------------------------------------------------------------
+
+    def _have_adopted(self, found: Proposed, option: ReplanningOption, revision: Revision) -> None:
+        answers: list[str | None] = []
+        done = threading.Event()
+        begun = self.clock()
+
+        def in_dispatcher() -> None:
+            try:
+                answers.append(adopt(self.dispatcher, revision))
+                if answers[0] is not None:
+                    self.dispatcher.let_go()
+            finally:
+                done.set()
+
+        self.dispatcher.news.put(in_dispatcher)
+        while not done.wait(0.1):
+            if self._stop.is_set() or self.clock() - begun > timedelta(seconds=ADOPT_SECONDS):
+                return
+        if not answers or answers[0] is not None:
+            reason = answers[0] if answers else "the dispatcher failed"
+            logger.warning("revision %d is not adopted: %s", revision.number, reason)
+            self._once(RunEventKind.NOT_REPLANNED, found, reason=reason)
+            return
+        self._chosen(found, option, revision.author)
+        self.changeovers.append(self.clock() - begun)
+        self._taken_up(revision)
+
+    def _taken_up(self, revision: Revision) -> None:
+        """A revision is in force: the monitor watches that one from now on."""
+        self.pending = None
+        self._replanned_at = self.clock()
+        facts = self.dispatcher.facts
+        with facts.shared.using() as old:
+            if old is None:
+                return
+            context = ExecutionContext(
+                plan_run=facts.plan_run,
+                clock=old.context.clock,
+                started_at=old.started,
+                journal=old.context.journal,
+            )
+            facts.shared.put(ExecutionMonitor(revision.plan, context))
+
+    def _propose(self, found: Proposed) -> None:
+        """Say what would be done; and with `ask`, wait for an answer."""
+        first = found.key not in self._said
+        self._once(
+            RunEventKind.PROPOSED,
+            found,
+            decide=self.decide,
+            options=[_told(o) for o in found.options],
+            recommended=found.recommended,
+            reason=found.evaluation.rationale,
+            once=True,
+        )
+        if first:
+            logger.warning(
+                "%s: %s; %s", found.evaluation.strategy.value.upper(), found.evaluation.rationale,
+                self._what_to_do(found),
+            )  # fmt: skip
+        if self.decide == "ask" and first:
+            self.pending = found
+        else:
+            self._nothing()
+
+    def _what_to_do(self, found: Proposed) -> str:
+        best = None if found.recommended is None else found.options[found.recommended]
+        would = f"recommended: {best.title}" if best is not None else "no option is recommended"
+        run = str(self.dispatcher.facts.plan_run)[:8]
+        if self.decide == "advise":
+            return f"{would}; nothing is changed, as the plan says"
+        within = self.dispatcher.facts.plan.replanning.answer_within
+        return f"{would}; answer within {within} with `athena replan {run} --option N`"
+
+    def _wait_for_answer(self, pending: Proposed) -> None:
+        """Nothing more until a person has chosen, or the time for that is up."""
+        terms = self.dispatcher.facts.plan.replanning
+        if self.clock() - pending.at < terms.answer_within:
+            return
+        self.pending = None
+        if terms.unanswered == "recommended" and self._take_recommended(pending):
+            return
+        self._once(RunEventKind.NOT_REPLANNED, pending, reason="nobody answered in time")
+        self._nothing()
+
+    def _take_recommended(self, pending: Proposed) -> bool:
+        with self.dispatcher.facts.shared.using() as monitor:
+            if monitor is None:
+                return False
+            monitor.refresh()
+            found = self._proposed(monitor, str(pending.evaluation.strategy))
+            option = None if found.recommended is None else found.options[found.recommended]
+            if option is None or option.kind is Kind.ABORT:
+                return False
+            revision = self._revision(monitor, found, option, "unanswered")
+        self._have_adopted(found, option, revision)
+        return True
+
+    def _no_way_on(self, found: Proposed) -> None:
+        """ABORT: say so; stop only where the plan lets that be decided here."""
+        terms = self.dispatcher.facts.plan.replanning
+        self._tell_escalation(found)
+        if terms.abort == "auto" and self.decide == "auto":
+            cancel = terms.running_tasks_on_abort == "cancel"
+            reason = found.evaluation.rationale
+            self.dispatcher.news.put(lambda: self.dispatcher.abort(reason, cancel=cancel))
+            return
+        self._nothing()
+
+    def _abort(self, found: Proposed, *, author: str) -> None:
+        terms = self.dispatcher.facts.plan.replanning
+        self._record(
+            RunEventKind.CHOSEN, f"{found.key}:abort", option="abort", author=author,
+            strategy=str(AdaptiveReplanning.ABORT),
+        )  # fmt: skip
+        self.dispatcher.abort(
+            f"by {author or 'a person'}: {found.evaluation.rationale}",
+            cancel=terms.running_tasks_on_abort == "cancel",
+        )
+
+    def _tell_escalation(self, found: Proposed) -> None:
+        if found.evaluation.escalate and found.key not in self._said:
+            logger.error("%s", found.evaluation.rationale)
+            self._once(
+                RunEventKind.PROPOSED, found, decide=self.decide, options=[], recommended=None,
+                escalate=True, reason=found.evaluation.rationale, once=True,
+            )  # fmt: skip
+
+    # -- telling ----------------------------------------------------------------------------
+
+    def _chosen(self, found: Proposed, option: ReplanningOption, author: str) -> None:
+        self._record(
+            RunEventKind.CHOSEN, f"{found.key}:{found.position}", option=option.title,
+            author=author or "policy", strategy=str(found.evaluation.strategy),
+        )  # fmt: skip
+
+    def _once(
+        self, kind: RunEventKind, found: Proposed, *, once: bool = False, **data: Any
+    ) -> None:
+        source = found.key if once else f"{found.key}:{found.position}"
+        if once and found.key in self._said:
+            return
+        self._said.add(found.key)
+        self._record(kind, source, strategy=str(found.evaluation.strategy), **data)
+
+    def _record(self, kind: RunEventKind, source: str, **data: Any) -> None:
+        event = RunEvent(
+            plan_run=self.dispatcher.facts.plan_run,
+            kind=kind,
+            at=self.clock(),
+            source=source,
+            data=data,
+        )
+        try:
+            self.dispatcher.facts.recorder.record(event)
+        except AthenaError as error:
+            logger.warning("what replanning found is not written down: %s", error)
+
+
+def _told(option: ReplanningOption) -> dict[str, Any]:
+    """An option as an event tells it."""
+    said = option.as_dict()
+    names = ("option_id", "title", "finish", "accepted_finish", "timeline_impact", "cost_impact",
+             "success_probability", "samples", "changes")  # fmt: skip
+    return {n: said[n] for n in names}

@@ -1,0 +1,202 @@
+"""A running plan adopts another one for its rest, and loses no work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from athena_prefect.errors import InputError
+from athena_prefect.journal.events import CommandKind, Event, RunEvent, RunEventKind
+from athena_prefect.journal.state import Status
+from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.session import recording_of
+from athena_prefect.service.by_hand import adopt, author
+from athena_prefect.service.replanning import replan
+from athena_prefect.settings import AthenaSettings
+from athena_prefect.storage.db import database_for
+from athena_prefect.storage.plans import PlanStore
+from tests.runtime.support import plan_of, run
+from tests.runtime.test_control import beside, command, running, until
+
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_api")]
+
+
+def events(plan: Plan, plan_run: UUID) -> list[Event]:
+    journal = recording_of(AthenaSettings(), plan).open_journal()
+    return [e.event for e in journal.read(plan_run)]
+
+
+def of_kind(plan: Plan, plan_run: UUID, kind: RunEventKind) -> list[RunEvent]:
+    return [e for e in events(plan, plan_run) if isinstance(e, RunEvent) and e.kind is kind]
+
+
+def with_a_way_on(name: str, **replanning: Any) -> Plan:
+    return plan_of(
+        {"id": "first", "call": "one", "duration": "50ms"},
+        {
+            "id": "bad",
+            "call": "leak",
+            "with": {"password": "x"},
+            "duration": "50ms",
+            "depends_on": ["first"],
+            "modes": [{"name": "other", "call": "deeds:log_in", "duration": "60ms"}],
+        },
+        {"id": "last", "call": "one", "duration": "50ms", "depends_on": ["bad"]},
+        name=name,
+        replanning=replanning,
+    )
+
+
+def test_a_required_task_that_failed_is_done_in_another_mode() -> None:
+    plan = with_a_way_on("way-on")
+    done = run(plan)
+    assert done.final.is_completed(), done.final
+    state = done.state
+    assert [a.data["mode"] for a in state.task("bad").attempts] == ["default", "other"]
+    assert [len(state.task(t).attempts) for t in ("first", "last")] == [1, 1]
+    assert state.status("last") is Status.SUCCESS
+    assert state.revision == 2
+    assert state.replans == 1
+    (revised,) = of_kind(plan, done.plan_run, RunEventKind.REVISED)
+    assert revised.data["strategy"] == "full"
+    assert revised.data["changes"] == ["bad is done again in mode other"]
+    assert revised.data["modes"] == {"bad": "other"}
+    assert revised.data["p50"] > 0
+    (chosen,) = of_kind(plan, done.plan_run, RunEventKind.CHOSEN)
+    assert chosen.data["author"] == "policy"
+    store = PlanStore(database_for(AthenaSettings().url))
+    newest = max(store.decisions(plan_run=done.plan_run), key=lambda d: d.revision)
+    assert newest.revision == 2
+    assert newest.reason.startswith("full: bad failed")
+    assert store.figures(done.plan_run, 2) == {**_promised(revised), "modes": {"bad": "other"}}
+
+
+def _promised(event: RunEvent) -> dict[str, Any]:
+    return {k: event.data[k] for k in ("p50", "accepted", "p_deadline")}
+
+
+@pytest.mark.parametrize("decide", ["advise", "off"])
+def test_who_may_not_decide_changes_nothing(decide: str) -> None:
+    plan = with_a_way_on(f"only-{decide}", decide=decide)
+    done = run(plan)
+    assert done.final.is_failed()
+    assert done.state.revision == 1
+    assert done.state.status("last") is Status.BLOCKED
+    assert not of_kind(plan, done.plan_run, RunEventKind.CHOSEN)
+
+
+def test_a_person_is_asked_and_chooses() -> None:
+    plan = with_a_way_on("asked", decide="ask")
+
+    def act(plan_run: UUID) -> None:
+        until(plan, plan_run, lambda s: s.status("bad") is Status.FAILURE)
+        found: list[RunEvent] = []
+
+        def proposed(_: Any) -> bool:
+            found[:] = of_kind(plan, plan_run, RunEventKind.PROPOSED)
+            return bool(found)
+
+        until(plan, plan_run, proposed)
+        data = found[0].data
+        best = data["options"][data["recommended"]]
+        wrong = command(plan, plan_run, CommandKind.ADOPT, title="no such", strategy="full")
+        state = until(plan, plan_run, lambda s: wrong in s.answers)
+        assert not state.answers[wrong].accepted
+        assert best["title"] in state.answers[wrong].message
+        command(plan, plan_run, CommandKind.ADOPT, title=best["title"], strategy="full")
+
+    done = beside(plan, act)
+    assert done.final.is_completed(), done.final
+    assert done.state.revision == 2
+    (chosen,) = of_kind(plan, done.plan_run, RunEventKind.CHOSEN)
+    assert chosen.data["author"] == "a test"
+
+
+def test_nobody_answers_and_the_run_goes_on_as_it_is() -> None:
+    plan = with_a_way_on("unanswered", decide="ask", answer_within="1s")
+    done = run(plan)
+    assert done.final.is_failed()
+    assert done.state.revision == 1
+    assert of_kind(plan, done.plan_run, RunEventKind.PROPOSED)
+    (failed,) = of_kind(plan, done.plan_run, RunEventKind.NOT_REPLANNED)
+    assert failed.data["reason"] == "nobody answered in time"
+
+
+def test_nobody_answers_and_the_recommended_option_is_taken() -> None:
+    plan = with_a_way_on("silence", decide="ask", answer_within="1s", unanswered="recommended")
+    done = run(plan)
+    assert done.final.is_completed(), done.final
+    assert done.state.revision == 2
+
+
+def test_no_way_on_is_told_and_stops_only_where_it_may(tmp_path: Path) -> None:
+    def hopeless(name: str, abort: str) -> Plan:
+        return plan_of(
+            {"id": "bad", "call": "leak", "with": {"password": "x"}, "duration": "50ms"},
+            {"id": "last", "call": "one", "duration": "50ms", "depends_on": ["bad"]},
+            {"id": "beside", "call": "wait_for_file", "with": {"path": str(tmp_path / name)},
+             "duration": "1h"},
+            {"id": "after", "call": "one", "duration": "1h", "depends_on": ["beside"]},
+            name=name,
+            replanning={"abort": abort},
+        )  # fmt: skip
+
+    def act_of(plan: Plan) -> Any:
+        def act(plan_run: UUID) -> None:
+            until(plan, plan_run, lambda s: s.status("bad") is Status.FAILURE)
+            until(plan, plan_run, lambda _: bool(of_kind(plan, plan_run, RunEventKind.PROPOSED)))
+            (tmp_path / plan.name).touch()
+
+        return act
+
+    asked = hopeless("asks-first", "ask")
+    done = beside(asked, act_of(asked))
+    assert done.final.is_failed()
+    assert done.state.status("after").good  # a monitor never stops what could go on
+    stopping = hopeless("stops", "auto")
+    done = beside(stopping, act_of(stopping))
+    assert done.final.name == "Aborted"
+    assert done.state.end_status == "aborted"
+    assert done.state.status("beside").good  # what ran was let finish
+    assert not done.state.task("after").attempts
+    assert done.state.end_reason.endswith("done: beside; not done: bad, last, after")
+
+
+def test_an_option_is_adopted_by_hand_while_the_run_goes_on(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    plan = plan_of(
+        {"id": "first", "call": "wait_for_file", "with": {"path": str(go)}, "duration": "2s"},
+        {"id": "extra", "call": "one", "duration": "1h", "depends_on": ["first"],
+         "optional": True, "value": 0.1},
+        {"id": "last", "call": "one", "duration": "1s", "depends_on": ["first", "extra"]},
+        name="by-option",
+        deadline="10s",
+        goals=["last"],
+        replanning={"decide": "advise"},
+    )  # fmt: skip
+
+    def act(plan_run: UUID) -> None:
+        until(plan, plan_run, running)
+        until(plan, plan_run, lambda s: s.baseline is not None)
+        name, settings = str(plan_run), AthenaSettings()
+        found = replan(name, settings=settings, strategy="full")
+        with pytest.raises(InputError, match="there is no option 77"):
+            adopt(name, found, 77, settings=settings)
+        option = next(o for o in found.options if "extra is left out" in o.changes)
+        asked = adopt(name, found, option.option_id, settings=settings)
+        assert (asked.answered, asked.revision) == (True, 2)
+        go.touch()
+
+    done = beside(plan, act)
+    assert done.final.is_completed(), done.final
+    assert done.state.status("extra") is Status.SKIPPED
+    assert not done.state.task("extra").attempts
+    assert done.state.status("last").good
+    (revised,) = of_kind(plan, done.plan_run, RunEventKind.REVISED)
+    assert revised.data["changes"] == ["extra is left out"]
+    assert revised.data["author"] == author()
+    with pytest.raises(InputError, match="is over"):
+        replan(str(done.plan_run), settings=AthenaSettings())
