@@ -21,12 +21,15 @@ GROUP = "athena_prefect.checks"
 """Entry-point group: kind = module:Check."""
 
 _HERE = "athena_prefect.assumptions.checks"
+_RUNTIME = "athena_prefect.runtime.checks"
 _STORAGE = "athena_prefect.storage.checks"
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
         "calendar": f"{_HERE}.calendar:Calendar",
+        "concurrency_limit": f"{_RUNTIME}.concurrency_limit:ConcurrencyLimit",
         "cpu_load": f"{_HERE}.cpu:CpuLoad",
         "dbt_freshness": f"{_HERE}.dbt_freshness:DbtFreshness",
+        "deployment_success": f"{_RUNTIME}.deployment_success:DeploymentSuccess",
         "disk_free": f"{_HERE}.disk:DiskFree",
         "file_age": f"{_HERE}.files:FileAge",
         "file_exists": f"{_HERE}.files:FileExists",
@@ -45,6 +48,8 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
         "schema_drift": f"{_STORAGE}.schema_drift:SchemaDrift",
         "sql": f"{_STORAGE}.sql:Sql",
         "tcp": f"{_HERE}.tcp:Tcp",
+        "variable": f"{_RUNTIME}.variable:PrefectVariable",
+        "work_pool": f"{_RUNTIME}.work_pool:WorkPool",
     }
 )
 """Ours, also declared as entry points; here so that no installed metadata is read for them,

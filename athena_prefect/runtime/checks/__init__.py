@@ -1,0 +1,1 @@
+"""Kinds of checks that ask Prefect's server."""
