@@ -97,6 +97,8 @@ def adopt(dispatcher: Dispatcher, revision: Revision) -> str | None:
         return str(error)
     facts.revision = revision.number
     dispatcher.record(_revised(dispatcher, revision))
+    if facts.keep_decision is not None:
+        facts.keep_decision("adopted", revision.strategy, revision.reason, revision.number)
     _follow(dispatcher, revision, submitter)
     logger.info(
         "revision %d (%s): %s", revision.number, revision.strategy,

@@ -44,6 +44,9 @@ class RunFacts:
     keep_revision: Callable[[int, str, str, Mapping[str, Any] | None], None] | None = None
     """Stores `plan` as revision `number` of the run, with its author, its reason and what was
     promised. Raises StorageError."""
+    keep_decision: Callable[[str, str, str, int | None], None] | None = None
+    """Writes down what was decided about the rest of the run: outcome (proposed, adopted,
+    declined, failed, aborted), strategy, reason, and the revision that came of it."""
     shared: SharedMonitor = field(default_factory=SharedMonitor)
     """The run's monitor in this process, once its baseline is made."""
     heard: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)

@@ -45,6 +45,9 @@ ADOPT_SECONDS = 60.0
 """How long the dispatcher may take to adopt: it does so between two task starts."""
 
 
+_FAILED = frozenset({RunEventKind.NOT_REPLANNED})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proposed:
     """What was found, for whoever chooses."""
@@ -247,14 +250,14 @@ class Replanner:
 
     def _engine_of(self, monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
         if self._engine is None or self._engine.monitor is not monitor:
+            from athena_prefect.assumptions.validator import AssumptionValidator
             from athena_prefect.orchestrator import PlanOrchestrator
             from athena_prefect.replanning.engine import AdaptiveReplanningEngine
-            from athena_prefect.replanning.violations import JournalValidator
 
             planner = PlanOrchestrator(clock=time.perf_counter, policy=monitor.policy)
             self._engine = AdaptiveReplanningEngine(
                 monitor,
-                JournalValidator(monitor, planner),
+                AssumptionValidator(monitor.plan, monitor),
                 planner,
                 changeovers=tuple(self.changeovers),
                 replanned_at=self._replanned_at,
@@ -367,7 +370,10 @@ class Replanner:
         self.pending = None
         if terms.unanswered == "recommended" and self._take_recommended(pending):
             return
-        self._once(RunEventKind.NOT_REPLANNED, pending, reason="nobody answered in time")
+        self._once(
+            RunEventKind.NOT_REPLANNED, pending, reason="nobody answered in time",
+            outcome="declined",
+        )  # fmt: skip
         self._nothing()
 
     def _take_recommended(self, pending: Proposed) -> bool:
@@ -390,6 +396,8 @@ class Replanner:
         if terms.abort == "auto" and self.decide == "auto":
             cancel = terms.running_tasks_on_abort == "cancel"
             reason = found.evaluation.rationale
+            if self.dispatcher.facts.keep_decision is not None:
+                self.dispatcher.facts.keep_decision("aborted", "abort", reason, None)
             self.dispatcher.news.put(lambda: self.dispatcher.abort(reason, cancel=cancel))
             return
         self._nothing()
@@ -428,7 +436,12 @@ class Replanner:
         if once and found.key in self._said:
             return
         self._said.add(found.key)
-        self._record(kind, source, strategy=str(found.evaluation.strategy), **data)
+        strategy = str(found.evaluation.strategy)
+        self._record(kind, source, strategy=strategy, **data)
+        keep = self.dispatcher.facts.keep_decision
+        if keep is not None:
+            outcome = str(data.pop("outcome", "failed" if kind in _FAILED else "proposed"))
+            keep(outcome, strategy, str(data.get("reason", "")), None)
 
     def _record(self, kind: RunEventKind, source: str, **data: Any) -> None:
         event = RunEvent(

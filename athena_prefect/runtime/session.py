@@ -258,6 +258,9 @@ class Session:
         facts.keep_revision = lambda number, author, reason, figures: self._keep_revision(
             facts, number, author, reason, figures
         )
+        facts.keep_decision = lambda outcome, strategy, reason, number: self._keep_decision(
+            facts, outcome, strategy, reason, number
+        )
         recorder.listen(facts.plan_run, facts.hear)
         return facts
 
@@ -324,6 +327,30 @@ class Session:
         store.save_run_revision(
             facts.plan_run, number, facts.plan, author=author, reason=reason, figures=kept
         )
+
+    def _keep_decision(
+        self, facts: RunFacts, outcome: str, strategy: str, reason: str, number: int | None
+    ) -> None:
+        from athena_prefect.storage.plans import PlanStore
+        from athena_prefect.storage.replans import add_replanning_event
+
+        try:
+            made = {
+                d.revision: d.id
+                for d in PlanStore(self._database()).decisions(plan_run=facts.plan_run)
+            }
+            before = facts.revision if number is None else number - 1
+            add_replanning_event(
+                self._database(),
+                original_plan_id=made[before],
+                new_plan_id=None if number is None else made[number],
+                trigger_reason=reason,
+                strategy=strategy,
+                outcome=outcome,
+            )
+        except (AthenaError, KeyError) as error:
+            # The journal has it; the table is for those who ask in SQL.
+            logger.error("a replanning decision is not in its table: %r", error)
 
     def _say_started(self, facts: RunFacts, state: ExecutionState) -> None:
         kind = RunEventKind.RESUMED if state.started is not None else RunEventKind.STARTED

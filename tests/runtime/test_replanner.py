@@ -18,6 +18,7 @@ from athena_prefect.service.replanning import replan
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import database_for
 from athena_prefect.storage.plans import PlanStore
+from athena_prefect.storage.replans import replanning_events
 from tests.runtime.support import plan_of, run
 from tests.runtime.test_control import beside, command, running, until
 
@@ -71,7 +72,16 @@ def test_a_required_task_that_failed_is_done_in_another_mode() -> None:
     newest = max(store.decisions(plan_run=done.plan_run), key=lambda d: d.revision)
     assert newest.revision == 2
     assert newest.reason.startswith("full: bad failed")
+    assert decided(done.plan_run) == [("adopted", "full", True)]
     assert store.figures(done.plan_run, 2) == {**_promised(revised), "modes": {"bad": "other"}}
+
+
+def decided(plan_run: UUID) -> list[tuple[str, str, bool]]:
+    """Outcome, strategy, and whether a new plan came of it, the oldest first."""
+    database = database_for(AthenaSettings().url)
+    ids = [d.id for d in PlanStore(database).decisions(plan_run=plan_run)]
+    rows = sorted(replanning_events(database, ids), key=lambda e: e.id)
+    return [(r.outcome, r.strategy, r.new_plan_id is not None) for r in rows]
 
 
 def _promised(event: RunEvent) -> dict[str, Any]:
@@ -123,6 +133,7 @@ def test_nobody_answers_and_the_run_goes_on_as_it_is() -> None:
     assert of_kind(plan, done.plan_run, RunEventKind.PROPOSED)
     (failed,) = of_kind(plan, done.plan_run, RunEventKind.NOT_REPLANNED)
     assert failed.data["reason"] == "nobody answered in time"
+    assert decided(done.plan_run)[:2] == [("proposed", "full", False), ("declined", "full", False)]
 
 
 def test_nobody_answers_and_the_recommended_option_is_taken() -> None:
@@ -160,6 +171,7 @@ def test_no_way_on_is_told_and_stops_only_where_it_may(tmp_path: Path) -> None:
     done = beside(stopping, act_of(stopping))
     assert done.final.name == "Aborted"
     assert done.state.end_status == "aborted"
+    assert decided(done.plan_run) == [("proposed", "abort", False), ("aborted", "abort", False)]
     assert done.state.status("beside").good  # what ran was let finish
     assert not done.state.task("after").attempts
     assert done.state.end_reason.endswith("done: beside; not done: bad, last, after")
