@@ -1,0 +1,61 @@
+"""The reference of the kinds is what the kinds say, and its examples are right."""
+
+from __future__ import annotations
+
+import importlib.util
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from athena_prefect.assumptions.checks.registry import BUILT_IN, kind_named
+from athena_prefect.assumptions.rules import check_findings
+from athena_prefect.plan.document import loads
+
+GENERATOR = Path(__file__).parents[2] / "docs" / "reference" / "generate_checks.py"
+
+
+def _generator() -> Any:
+    spec = importlib.util.spec_from_file_location("generate_checks", GENERATOR)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+REFERENCE = _generator()
+EXAMPLES = {name: both for kinds in REFERENCE.GROUPS.values() for name, both in kinds.items()}
+
+
+def test_the_page_is_current() -> None:
+    remedy = "run python docs/reference/generate_checks.py"
+    assert REFERENCE.PAGE.read_text(encoding="utf-8") == REFERENCE.page(), remedy
+
+
+def test_every_kind_is_on_the_page() -> None:
+    assert set(EXAMPLES) == set(BUILT_IN)
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_its_example_is_right(name: str) -> None:
+    check, expected = EXAMPLES[name]
+    document = textwrap.dedent(
+        f"""\
+        name: shop
+        tasks: [{{id: load, duration: 1m}}]
+        assumptions:
+          - id: a
+            check: {check}
+            expected_value: {expected}
+        """
+    )
+    plan = loads(document, rules=(check_findings,))
+    (assumption,) = plan.assumptions
+    assert assumption.check is not None and assumption.check.kind == name
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_each_option_says_what_it_means(name: str) -> None:
+    fields, _, _ = REFERENCE.options_of(kind_named(name))
+    assert all(field.get("description") for field in fields.values())
