@@ -89,6 +89,37 @@ def deploy(
 
 @app.command(
     sort_key=7,
+    help_epilogue=examples("athena serve deployments/environment_audit/plan.yaml --limit 2"),
+)
+def serve(
+    *plans: Annotated[Path, Parameter(help="Plan documents of one project.")],
+    limit: Annotated[int | None, Parameter(help="Runs at once, the watching flow's too.")] = None,
+    watch_every: WatchEvery = None,
+    json: Json = False,
+) -> int:
+    """Deploy plans without a work pool, and run what is scheduled from here until interrupted.
+
+    The same as `athena deploy`, with this process in the place of a worker. `athena undeploy`
+    takes the plans off the server again.
+    """
+    from athena_prefect.service import serve as use_case
+    from athena_prefect.service.deploying import DeployOptions
+
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit is {limit}; write at least 1")
+    options = DeployOptions(pool=None, watch_every=_interval(watch_every), block=_block())
+    use_case(
+        plans,
+        options,
+        settings=settings_here(),
+        told=lambda found: answer(found, json, table),
+        limit=limit,
+    )
+    return 0
+
+
+@app.command(
+    sort_key=7,
     help_epilogue=examples("athena undeploy environment-audit", "athena undeploy --all --dry-run"),
 )
 def undeploy(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from athena_prefect.service.by_hand import done, rerun, skip
     from athena_prefect.service.database import db_current, db_upgrade
-    from athena_prefect.service.deploying import deploy, undeploy
+    from athena_prefect.service.deploying import deploy, serve, undeploy
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
     from athena_prefect.service.reading import open_run, report, runs, status, watch_run
@@ -31,6 +31,7 @@ __all__ = [
     "rerun",
     "run_plan",
     "runs",
+    "serve",
     "show",
     "skip",
     "split_assignments",
@@ -49,6 +50,7 @@ _MODULES = {
     "db_current": "database",
     "db_upgrade": "database",
     "deploy": "deploying",
+    "serve": "deploying",
     "undeploy": "deploying",
     "open_run": "reading",
     "read_parameters": "parameters",

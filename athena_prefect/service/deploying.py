@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -105,6 +105,35 @@ def _deploy(
         changes=changes,
         notes=notes,
     )
+
+
+def serve(
+    files: Sequence[Path],
+    options: DeployOptions,
+    *,
+    settings: AthenaSettings,
+    told: Callable[[Deployed], object],
+    limit: int | None = None,
+) -> None:
+    """Deploy the plans without a work pool and run what is scheduled, until interrupted.
+
+    `told` hears what was changed on the server, before the first run. Raises as `deploy` does.
+    """
+    from prefect.client.orchestration import get_client
+
+    from athena_prefect.runtime.deployment.desired import process_environment
+    from athena_prefect.runtime.deployment.remote import Remote, plans_of
+    from athena_prefect.runtime.deployment.serving import serve_deployments
+
+    options = replace(options, pool=None)
+    found = deploy(files, options, settings=settings)
+    told(found)
+    with get_client(sync_client=True) as client:
+        there = Remote(client).deployments(settings.namespace)
+    chosen = [d.name for d in there if not (of := plans_of([d])) or of & set(found.plans)]
+    root = _root(_load(files))
+    target = _target(options, None, root, settings)
+    serve_deployments(chosen, root, process_environment(target), limit)
 
 
 def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: AthenaSettings) -> str:

@@ -133,6 +133,20 @@ class Installation:
         with self.here():
             return deploy(files, options, settings=self.settings)
 
+    def serve(self, *files: Path) -> subprocess.Popen[bytes]:
+        """Serve plans from a process of its own, without a worker."""
+        words = "from athena_prefect.cli import main; main()"
+        environment = {**self.environment, "ATHENA_HOME": str(self.folder / "athena")}
+        with (self.folder / "serve.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", words, "serve", *map(str, files)],
+                cwd=self.folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
     def here(self) -> Any:
         """This process talks to this server."""
         return temporary_settings({PREFECT_API_URL: self.url})

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.session import recording_of
-from tests.chaos.deployed import Installation, wait_for
+from tests.chaos.deployed import POOL, Installation, wait_for
 from tests.chaos.support import check_against_the_tasks_own_words, in_force, starts, thirty_tasks
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
@@ -114,6 +114,37 @@ def test_an_interval_schedule_produces_runs(installation: Installation) -> None:
     assert all(r.auto_scheduled for r in done)
     assert all(r.expected_start_time.second % 15 == 0 for r in done)
     assert {"athena", "namespace:default", "plan:ticking"} <= set(done[0].tags)
+
+
+def test_a_served_plan_runs_without_a_worker(installation: Installation, tmp_path: Path) -> None:
+    task = {"id": "only", "call": "deeds:one", "duration": "1s"}
+    file = installation.write("served", {"schedule": {"interval": "10s"}, "tasks": [task]})
+    installation.deploy(file)  # moves from the pool to the process that serves it
+    process = installation.serve(file)
+    try:
+        with installation.client() as client:
+            deployment = wait_for(
+                "the plan without its pool",
+                lambda: (
+                    (d := client.read_deployment_by_name("served/served"))
+                    and d.work_pool_name is None
+                    and d
+                ),
+            )
+            done = wait_for(
+                "a scheduled run",
+                lambda: [r for r in runs_of(client, deployment) if r.state.name == "Completed"],
+            )
+            assert {"athena", "plan:served"} <= set(done[0].tags)
+            client.pause_deployment(deployment.id)
+    finally:
+        installation.stop(process, signal.SIGINT)
+    assert process.returncode == 0
+    # Back into the pool, with the watcher that the other plans need.
+    installation.deploy(file)
+    with installation.client() as client:
+        assert client.read_deployment_by_name("served/served").work_pool_name == POOL
+        client.delete_deployment(deployment.id)
 
 
 def test_a_killed_flow_goes_on_by_itself(installation: Installation, tmp_path: Path) -> None:

@@ -237,14 +237,18 @@ def _placed(target: Target) -> dict[str, Any]:
 
 def _job_variables(target: Target) -> dict[str, Any]:
     given = dict(target.job_variables)
-    env = {
+    own = given.get("env") or {}
+    return {**given, "env": {**process_environment(target), **own}}
+
+
+def process_environment(target: Target) -> dict[str, str]:
+    """What the process of a run has to know, and no secret: the database is in the block."""
+    return {
         "ATHENA_NAMESPACE": target.namespace,
         "ATHENA_DATABASE_BLOCK": f"athena-database/{target.block}",
         HEARTBEAT_VARIABLE: f"{HEARTBEAT.total_seconds():g}",
         **target.environment,
     }
-    own = given.get("env") or {}
-    return {**given, "env": {**env, **own}}
 
 
 def prefect_limit(plan: Plan) -> tuple[int | None, Collision | None]:

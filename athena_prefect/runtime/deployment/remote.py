@@ -192,15 +192,23 @@ class Remote:
 
     def _apply_deployment(self, change: Change, item: Deployment) -> None:
         if change.action is Action.REMOVE:
-            found = self.client.read_deployment_by_name(item.name)
-            self.client.delete_deployment(found.id)
+            self.client.delete_deployment(self.client.read_deployment_by_name(item.name).id)
             return
         flow_id = self.client.create_flow_from_name(item.flow)
         payload = _payload(item, flow_id)
         if change.action is Action.UPDATE:
             self._keep(payload, change)
         # The server updates one of that flow and name, in one transaction.
-        self.client.request("POST", "/deployments/", json=payload).raise_for_status()
+        made = self.client.request("POST", "/deployments/", json=payload).raise_for_status()
+        before = change.found
+        if item.pool is None and isinstance(before, Deployment) and before.pool is not None:
+            # A pool is left only by an update that says so.
+            self.client.request(
+                "PATCH",
+                "/deployments/{id}",
+                path_params={"id": made.json()["id"]},
+                json={"work_pool_name": None},
+            ).raise_for_status()
 
     def _keep(self, payload: dict[str, Any], change: Change) -> None:
         """What is not ours to change: a schedule's pause, and what the wanted one leaves alone."""
