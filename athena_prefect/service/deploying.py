@@ -97,6 +97,7 @@ def _deploy(
         if not dry_run:
             for change in changes:
                 _apply(change, remote, root, plans, settings)
+    _last_events()
     return Deployed(
         plans=tuple(p.name for p in plans),
         namespace=settings.namespace,
@@ -211,6 +212,7 @@ def undeploy(
         if not dry_run:
             for change in changes:
                 remote.apply(change)
+    _last_events()
     return Deployed(
         plans=tuple(chosen), namespace=namespace, pool=None, dry_run=dry_run, changes=changes
     )
@@ -423,6 +425,13 @@ def _register(plan: Plan, settings: AthenaSettings) -> None:
 
     store = PlanStore(Database.open(settings))
     store.register(plan, namespace=settings.namespace, reason="athena deploy")
+
+
+def _last_events() -> None:
+    """Prefect's client tells of a saved block behind our back; at exit it would complain."""
+    from athena_prefect.runtime.server import FLUSH_SECONDS, drain_events
+
+    drain_events(FLUSH_SECONDS)
 
 
 def _plan_name(given: str) -> str:
