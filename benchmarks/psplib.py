@@ -165,7 +165,10 @@ def cp_sat(instance: Instance, budget: float, seed: int) -> tuple[float | None, 
 
 def pyjobshop(instance: Instance, budget: float, seed: int) -> tuple[float | None, float, float]:
     """PyJobShop's own model of the same instance."""
-    # An optional peer (`pip install athena-prefect[bench]`), looked up where it is asked for.
+    # An optional peer (`pip install athena-prefect[bench]`), looked up where it is asked for;
+    # it imports a package that is called as this file is.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
     model_of = import_module("pyjobshop").Model
     began = time.perf_counter()
     model = model_of()

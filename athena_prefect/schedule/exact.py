@@ -19,8 +19,10 @@ import numpy as np
 
 from athena_prefect.plan.graph import Floats
 from athena_prefect.schedule.packing import scale_of, whole
+from athena_prefect.schedule.partial_order import partial_order
 from athena_prefect.schedule.passes import backward, forward
 from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest, Way
+from athena_prefect.schedule.schedule import Schedule
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model
@@ -186,8 +188,10 @@ class Program:
         rest, model = self.rest, self.model
         self.lengths = self._lengths()
         heads, tails = self._windows()
-        end = self._up(self.horizon - rest.now)
         hints = (self.incumbent - rest.now) / self.tick
+        if not self.exact and not rest.steps:
+            hints = self._stretched(heads)
+        end = self._up(self.horizon - rest.now)
         for i in np.flatnonzero(rest.free).tolist():
             task = int(rest.problem.task_of[i])
             low, shortest = self._up(heads[i]), self.lengths[i]
@@ -201,6 +205,30 @@ class Program:
                 lasts = [self._up(w.duration) for w in self._ways(task)]
                 finish = start + sum(d * b for d, b in zip(lasts, literals, strict=True))
             self.tasks[i] = _Task(start, finish, low, high)
+
+    def _stretched(self, heads: Floats) -> Floats:
+        """The incumbent in ticks, its durations rounded up: on its partial order it stays feasible.
+
+        The horizon makes room for it.
+        """
+        rest = self.rest
+        problem = rest.problem_in(self.choice)
+        schedule = Schedule(
+            problem=problem,
+            starts=self.incumbent,
+            finishes=self.incumbent + problem.durations,
+            fixed=~rest.free,
+        )
+        network = problem.network.extended(*partial_order(schedule))
+        left = np.where(rest.free, problem.durations, schedule.finishes - rest.now)
+        lengths = np.ceil(np.maximum(left, 0.0) / self.tick - 1e-6)
+        earliest = np.where(rest.free, np.ceil(heads / self.tick - 1e-6), 0.0)
+        lags = np.where(rest.free[network.heads], np.ceil(network.pred_lag / self.tick), -inf)
+        over = ~rest.free & (left <= 0)
+        lags = np.where(over[network.pred], -inf, lags)
+        starts, finishes = forward(network, lengths, floor=earliest, lag=lags)
+        self.horizon = max(self.horizon, rest.now + float(finishes.max(initial=0.0)) * self.tick)
+        return starts
 
     def _is_join(self, activity: int, task: int) -> bool:
         return activity not in self.rest.rows_of(task)
