@@ -159,6 +159,12 @@ def outlook(
             reason=f"{', '.join(causes)} cannot be done as things stand",
         )
     answer = orchestrator.generate(standing, budget_s=0.0, seed=seed)
+    if answer.schedule is None and np.isnan(standing.problem.durations).any():
+        # Nobody knows how long it takes: that is no reason to call it late.
+        return Outlook(
+            robustness=None, p50=None, slip=None, p_deadline=None,
+            at_risk=deviation.tasks_at_risk, reason=answer.conflict,
+        )  # fmt: skip
     if answer.schedule is None:
         return Outlook(
             robustness=None, p50=None, slip=None,
@@ -263,7 +269,12 @@ class Weighing:
         return threshold * (1.0 - self.policy.hysteresis) if rule in self.open_rules else threshold
 
     def reasons(self, slip: float | None, p_deadline: float | None) -> tuple[Reason, ...]:
-        """Every reason for a response; with another slip than the outlook's, what it would be."""
+        """Every reason for a response; with another slip than the outlook's, what it would be.
+
+        Where nothing is left to be done there is nothing to respond with.
+        """
+        if not self.view.unfinished:
+            return ()
         return tuple((*self._events(), *self._figures(slip, p_deadline)))
 
     def _figures(self, slip: float | None, p_deadline: float | None) -> Iterator[Reason]:
@@ -396,7 +407,7 @@ class Weighing:
 
 def risk_level(outlook: Outlook, policy: ReplanningPolicy, deviation: PlanDeviation) -> str:
     """low, medium or high: the severity of what is ahead, critical counted as high."""
-    if outlook.p50 is None:
+    if outlook.p50 is None and (outlook.at_risk or outlook.p_deadline is not None):
         return "high"
     found = severity(outlook.slip, outlook.p_deadline, policy) or deviation.deviation_severity
     if found is Criticality.CRITICAL:

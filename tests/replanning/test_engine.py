@@ -327,3 +327,28 @@ def test_the_cone_of_a_block_is_left_out_and_all_blocked_aborts() -> None:
     assert found.strategy is AdaptiveReplanning.ABORT and found.escalate
     assert Rule.ALL_BLOCKED in {r.rule for r in found.reasons}
     assert found.risk_level == "high"
+
+
+def test_a_late_run_that_is_over_needs_nothing() -> None:
+    monitor, clock = _late()
+    _do(monitor, clock, "b", 100.0)
+    _do(monitor, clock, "c", 100.0)
+    assert monitor.finished
+    found = _engine(monitor).evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.strategy is AdaptiveReplanning.NONE and found.reasons == ()
+
+
+def test_what_nobody_knows_is_null_and_calls_for_nothing() -> None:
+    document = _document(deadline=1000)
+    del document["tasks"][2]["duration"]
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 300.0)
+    engine = _engine(monitor)
+    deviation = monitor.get_plan_deviation()
+    found = engine.evaluate_replanning_need(deviation, [])
+    assert found.strategy is AdaptiveReplanning.NONE
+    assert found.slip is None and found.p_deadline is None and found.confidence is None
+    options = engine.get_replanning_options(deviation, [])
+    assert [o.kind for o in options] == [Kind.ABORT]
+    result = engine.full_replan("", {})
+    assert not result.verification_passed and "no duration is known of c" in result.why_not

@@ -1,0 +1,71 @@
+"""Published instances: read as they are written, solved to their known optima.
+
+Set ATHENA_PSPLIB to a folder as `benchmarks/psplib.py` reads it to solve some of
+them; they are no part of this project.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from athena_prefect.schedule.exact import Outcome
+from athena_prefect.schedule.generate import generate
+from benchmarks.psplib import instances, read
+from tests.schedule.rests import ticking
+
+TINY = """\
+RESOURCES
+  - renewable                 :  1   R
+  - nonrenewable              :  1   N
+  - doubly constrained        :  0   D
+PRECEDENCE RELATIONS:
+jobnr.    #modes  #successors   successors
+   1        1          2           2   3
+   2        2          1           4
+   3        2          1           4
+   4        1          0
+************************************************************************
+REQUESTS/DURATIONS:
+jobnr. mode duration  R 1  N 1
+------------------------------------------------------------------------
+  1      1     0       0    0
+  2      1     2       1    5
+         2     4       1    1
+  3      1     3       1    5
+         2     6       1    1
+  4      1     0       0    0
+************************************************************************
+RESOURCEAVAILABILITIES:
+  R 1  N 1
+    2    6
+************************************************************************
+"""
+
+
+def test_an_instance_is_read_and_solved_to_its_optimum(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.mm"
+    file.write_text(TINY)
+    instance = read(file, "tiny", 4)
+    assert instance.renewable == [2] and instance.consumed == [6]
+    assert instance.successors == [[1, 2], [3], [3], []]
+    assert instance.modes[1] == [(2, [1], [5]), (4, [1], [1])]
+    answer = generate(instance.rest(), budget_s=2.0, seed=0, clock=ticking())
+    # Both quick ways use up 10 of 6: task 3 is done quickly, task 2 thriftily.
+    assert answer.makespan == 4.0 and answer.status is Outcome.OPTIMAL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["j30", "mm_j10"])
+def test_published_optima(name: str) -> None:
+    folder = os.environ.get("ATHENA_PSPLIB")
+    if not folder:
+        pytest.skip("ATHENA_PSPLIB names no folder of published instances")
+    for instance in instances(Path(folder), name, 3):
+        answer = generate(instance.rest(), budget_s=5.0, seed=0, clock=time.perf_counter)
+        assert answer.makespan is not None and answer.makespan >= instance.best
+        if answer.status is Outcome.OPTIMAL:
+            assert answer.makespan == instance.best
