@@ -173,7 +173,7 @@ def pyjobshop(instance: Instance, budget: float, seed: int) -> tuple[float | Non
     began = time.perf_counter()
     model = model_of()
     renewable = [model.add_renewable(capacity=c) for c in instance.renewable]
-    consumed = [model.add_non_renewable(capacity=c) for c in instance.consumed]
+    consumed = [model.add_consumable(capacity=c) for c in instance.consumed]
     tasks = [model.add_task() for _ in instance.modes]
     for task, modes in zip(tasks, instance.modes, strict=True):
         for duration, use, eats in modes:

@@ -41,6 +41,11 @@ UNHELD = frozenset({Rule.FAILED_REQUIRED, Rule.NO_WAY_ON, Rule.ALL_BLOCKED})
 """Reasons that no cooldown holds back: as it stands, the run does not get to its goals."""
 
 
+OPTIONS_HOLD = timedelta(seconds=60)
+"""How long a set of options stands while nothing happens: as long as somebody reads it. What is
+adopted later is made anew from where the run is then."""
+
+
 class Validator(Protocol):
     """What is asked of an `AssumptionValidator`."""
 
@@ -276,15 +281,19 @@ class AdaptiveReplanningEngine:
     ) -> tuple[list[ReplanningOption], Options]:
         key = (
             self.monitor.state.position,
-            view.now,
             tuple((r.id, repr(r.violation.actual_value)) for r in view.reaches),
             strategy,
         )
-        if self._options is None or self._options[0] != key:
-            made = self._options_of(view, ahead)
-            levers = self._levers(view, strategy, reasons, ahead)
-            self._options = (key, made.solved(levers, self.policy.budget_s), made)
-        return self._options[1], self._options[2]
+        known = self._options
+        if known is not None and known[0] == key:
+            age = view.now - known[2].view.now
+            if timedelta(0) <= age < OPTIONS_HOLD:
+                return known[1], known[2]
+        made = self._options_of(view, ahead)
+        levers = self._levers(view, strategy, reasons, ahead)
+        options = made.solved(levers, self.policy.budget_s)
+        self._options = (key, options, made)
+        return options, made
 
     def _options_of(self, view: Picture, ahead: Outlook) -> Options:
         baseline = self.monitor.baseline
