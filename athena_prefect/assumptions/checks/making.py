@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from athena_prefect.assumptions.checks.registry import kind_named
 from athena_prefect.assumptions.rules import option_findings
 from athena_prefect.errors import AthenaError, CheckError
 from athena_prefect.plan.assumption import CheckSpec
+from athena_prefect.plan.scalars import unstorable
 from athena_prefect.plan.templates import Template, render
 
 Resolver = Callable[[Template], Any]
@@ -20,6 +22,10 @@ Resolver = Callable[[Template], Any]
 
 LONGEST_MESSAGE = 500
 """Characters of an error that are kept: a server may answer with a page."""
+LONGEST_VALUE = 10_000
+"""Characters of an observed value, written out: it is kept in the journal for ever."""
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,7 @@ def make(check: Check, context: CheckContext) -> Made:
     """Make the check here and now; whatever goes wrong is the check's and nobody else's."""
     try:
         found = check.observe(context)
+        value = kept(as_data(found.value))
     except CheckError as error:
         return Made(error=context.hide(shortened(str(error))))
     except TimeoutError as error:
@@ -69,12 +76,36 @@ def make(check: Check, context: CheckContext) -> Made:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the boundary of every check: told
         return Made(error=context.hide(shortened(f"{type(error).__name__}: {error}")))
     details = context.hide(found.details) if found.details else ""
-    return Made(observation=replace(found, value=as_data(found.value), details=details))
+    return Made(observation=replace(found, value=value, details=shortened(details)))
+
+
+def kept(value: Any) -> Any:
+    """`value`, which has to be one that a journal can keep. Raises CheckError."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise CheckError("bytes were observed; a value is a number, a text or a moment")
+    if isinstance(value, str | list | Mapping):
+        written = str(value)
+        if len(written) > LONGEST_VALUE:
+            raise CheckError(
+                f"what was observed is too large to be kept ({len(written)} characters); "
+                "observe a part of it"
+            )
+        if bad := unstorable(written if isinstance(value, str) else _texts(value)):
+            raise CheckError(f"what was observed has the character {bad}, which no database keeps")
+    return value
+
+
+def _texts(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "".join(f"{k}{_texts(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return "".join(map(_texts, value))
+    return value if isinstance(value, str) else ""
 
 
 def shortened(text: str) -> str:
     """`text` on one line, and no longer than a message may be."""
-    line = " ".join(text.split())
+    line = " ".join(_UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text).split())
     return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
 
 

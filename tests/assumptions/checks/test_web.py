@@ -70,6 +70,15 @@ def test_hostile_answers(web: Site, reply: Reply, said: str) -> None:
     assert said in told and f"{web.url}/bad" in told and "hunter" not in told
 
 
+def test_values_that_no_journal_keeps(web: Site) -> None:
+    web.answers["/a"] = Reply({"long": "x" * 20_000, "nul": ["a\0b"], "half": "\ud800"})
+    url = f"{web.url}/a"
+    assert "too large to be kept (20000 characters)" in error("http_json", url=url, path="$.long")
+    assert "too large" in error("http_json", url=url)
+    for path, name in (("$.nul", "U+0000"), ("$.nul[0]", "U+0000"), ("$.half", "U+D800")):
+        assert f"has the character {name}" in error("http_json", url=url, path=path)
+
+
 def test_a_body_of_a_gigabyte_is_not_read(web: Site) -> None:
     told = error("http_json", url=f"{web.url}/endless")
     assert f"longer than {MOST_BYTES // 10**6} MB" in told

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,6 +92,25 @@ def test_a_work_pool(client: SyncPrefectClient) -> None:
     assert value("work_pool", pool=pool, queue="default")["free"] is None
     assert "knows no such work pool 'none'" in seen("work_pool", pool="none").error
     assert "queue 'none'" in seen("work_pool", pool=pool, queue="none").error
+
+
+def test_a_worker_that_runs(client: SyncPrefectClient, prefect_api: str, tmp_path: Path) -> None:
+    pool = pool_of(client, "worker-pool", None)
+    command = ["-m", "prefect", "worker", "start", "--pool", pool, "--name", "real"]
+    environment = {**os.environ, "PREFECT_API_URL": prefect_api}
+    with (tmp_path / "log").open("wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, *command], env=environment, stdout=log, stderr=log, cwd=tmp_path
+        )
+    try:
+        for _ in range(240):
+            if worker.poll() is not None or value("work_pool", pool=pool)["workers"]:
+                break
+            time.sleep(0.5)
+        assert value("work_pool", pool=pool)["workers"] == 1, (tmp_path / "log").read_text()
+    finally:
+        worker.terminate()
+        worker.wait(60)
 
 
 def test_the_last_success_of_a_deployment(client: SyncPrefectClient) -> None:

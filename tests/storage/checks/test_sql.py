@@ -152,6 +152,20 @@ def test_sql_that_runs_for_ever_is_stopped(url: URL) -> None:
     assert rows_left(url) == 4
 
 
+def test_values_as_the_database_keeps_them(url: URL) -> None:
+    postgres = url.get_backend_name() == "postgresql"
+    number = value("sql", url, query="SELECT CAST(1.5 AS numeric)")
+    assert number == 1.5 and isinstance(number, float)
+    day = value("sql", url, query="SELECT max(day) FROM sales")
+    assert str(day) == "2026-11-26"
+    raw = "SELECT '\\xff'::bytea" if postgres else "SELECT x'ff'"
+    assert "bytes were observed" in seen("sql", url, query=raw).error
+    if postgres:
+        assert value("sql", url, query="SELECT count(*) > 3 FROM sales") is True
+        moment = value("sql", url, query="SELECT max(at) FROM sales")
+        assert moment == datetime(2026, 11, 27, 11, 30, tzinfo=UTC)
+
+
 def test_rows_are_counted(url: URL) -> None:
     assert value("row_count", url, table="sales") == 4
     assert value("row_count", url, table="sales", where="day = '2026-11-26' -- yesterday") == 3
