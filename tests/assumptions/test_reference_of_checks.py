@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from athena_prefect.assumptions.checks.registry import BUILT_IN, kind_named
 from athena_prefect.assumptions.rules import check_findings
@@ -59,3 +61,14 @@ def test_its_example_is_right(name: str) -> None:
 def test_each_option_says_what_it_means(name: str) -> None:
     fields, _, _ = REFERENCE.options_of(kind_named(name))
     assert all(field.get("description") for field in fields.values())
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_it_comes_whole_into_another_process(name: str) -> None:
+    """A check that can hang is sent as its options to a child."""
+    options = dict(yaml.safe_load(EXAMPLES[name][0]))
+    options.pop("field", None)
+    kind = kind_named(options.pop("kind"))
+    check = kind.model_validate({**options, "timeout": "7s"})
+    sent = pickle.loads(pickle.dumps(check.model_dump(by_alias=True, exclude_unset=True)))
+    assert kind.model_validate(sent) == check
