@@ -150,6 +150,7 @@ the YAML language server, write at the top of a plan:
 - **Shares** are fractions: `0.15`, never `15`.
 - **Names** are letters, digits, `_`, `.` and `-`, at most 255, beginning with a letter,
   a digit or `_`.
+- **Checks** of assumptions name a kind and give its options: [all kinds](checks.md).
 - **Templates** stand in `with` and in a check's options: `{{ parameters.NAME }}`,
   `{{ run.logical_date }}` (also `id`, `started_at`, `plan`), `{{ secret.NAME }}`,
   `{{ variable.NAME }}`. A text that is one template keeps the value's type; there are

@@ -12,6 +12,8 @@ from urllib.parse import urljoin, urlsplit
 from athena_prefect.errors import CheckError
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
     from athena_prefect.assumptions.checks.base import CheckContext
@@ -58,6 +60,7 @@ class Fetcher:
         self._secrets = context.secrets
         self._limit, self._until = seconds, context.ticks() + seconds
         self._only_host = only_host
+        self._tls: ssl.SSLContext | None = None
 
     def get(self, url: str, parameters: Mapping[str, str | int] | None = None) -> Page:
         """GET `url`; redirects are followed, never to a weaker scheme, and to another
@@ -68,7 +71,10 @@ class Fetcher:
         headers = dict(self.headers)
         try:
             address = str(httpx.URL(url, params=dict(parameters)) if parameters else httpx.URL(url))
-            with httpx.Client(headers={"Accept-Encoding": "identity"}) as client:
+            # Reading the certificates takes longer than many an answer: once for all pages.
+            self._tls = self._tls or httpx.create_ssl_context()
+            plain = {"Accept-Encoding": "identity"}
+            with httpx.Client(headers=plain, verify=self._tls) as client:
                 for _ in range(MOST_REDIRECTS + 1):
                     answer = self._ask(client, address, headers)
                     if isinstance(answer, Page):
