@@ -90,13 +90,22 @@ def _our_own(environment: Mapping[str, str]) -> str:
 
 def _of_block(reference: str) -> str:
     from prefect.blocks.core import Block
+    from prefect.settings import (
+        PREFECT_CLIENT_MAX_RETRIES,
+        get_current_settings,
+        temporary_settings,
+    )
     from pydantic import ValidationError
 
+    # Without one Prefect would start a server of its own, which knows of no blocks.
+    if not get_current_settings().api.url:
+        raise CheckError("no Prefect API is configured that has blocks; set PREFECT_API_URL")
     reference = reference.removeprefix("block://")
     if "/" not in reference:
         reference = f"athena-database/{reference}"
     try:
-        block: Any = Block.load(reference, _sync=True)  # type: ignore[call-arg]
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # retries outlast the check
+            block: Any = Block.load(reference, _sync=True)  # type: ignore[call-arg]
     except ValidationError:
         # Its words would repeat the URL.
         raise CheckError(f"block {reference}: its fields cannot be used") from None

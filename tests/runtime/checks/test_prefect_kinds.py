@@ -17,10 +17,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Failed, Running, Scheduled
+from pydantic import SecretStr
 
 from athena_prefect.assumptions.checks.base import CheckContext
 from athena_prefect.assumptions.checks.making import Made, make
 from athena_prefect.assumptions.checks.registry import kind_named
+from athena_prefect.runtime.blocks import AthenaDatabase
 from tests.assumptions.checks.web import Reply, serving
 
 pytestmark = pytest.mark.prefect
@@ -162,6 +164,8 @@ def test_a_database_from_a_block(client: SyncPrefectClient, tmp_path: Path) -> N
     Secret(value=url).save("kinds-url", overwrite=True, _sync=True)  # type: ignore[call-arg]
     assert value("row_count", table="t", block="secret/kinds-url") == 0
     assert "no Prefect block secret/none" in seen("row_count", table="t", block="secret/none").error
+    AthenaDatabase(url=SecretStr(url)).save("kinds-db", overwrite=True, _sync=True)  # type: ignore[call-arg]
+    assert value("row_count", table="t", block="athena-database/kinds-db") == 0
 
 
 def test_servers_that_are_none() -> None:
@@ -184,3 +188,5 @@ def test_servers_that_are_none() -> None:
         assert "Connect" in seen("variable", name="a").error
     with temporary_settings({PREFECT_API_URL: None}):
         assert "no Prefect API is configured" in seen("variable", name="a").error
+        told = seen("row_count", table="t", block="secret/a").error
+        assert "no Prefect API is configured" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -265,6 +266,13 @@ def test_databases_that_are_none(tmp_path: Path, address: str, said: str) -> Non
     (tmp_path / "text.db").write_text("not a database, but long enough to be looked into\n" * 90)
     assert said in seen("sql", address, root=tmp_path, query="SELECT 1 FROM t").error
     assert not (tmp_path / "none.db").exists()
+
+
+def test_a_server_that_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"postgresql://me:hunter2@127.0.0.1:{server.getsockname()[1]}/db"
+        told = seen("sql", address, query="SELECT 1", timeout="3s").error
+    assert "timeout" in told and "hunter2" not in told
 
 
 def test_where_the_url_comes_from(tmp_path: Path) -> None:
