@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from athena_prefect.cli import render
 from athena_prefect.journal.codec import encode
-from athena_prefect.journal.events import Event
+from athena_prefect.journal.events import Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import Status
 from athena_prefect.report.view import Row
 from athena_prefect.service.results import RunStatus, ShownPlan
@@ -28,6 +29,8 @@ REFRESH_PER_SECOND = 8
 FORECAST_SECONDS = 2.0
 """Plain lines repeat a changed forecast at most this often."""
 MOST_RUNNING = 10
+MOST_NEWS = 3
+"""Decisions about the plan that the picture shows, the newest last."""
 
 
 class LiveView:
@@ -39,6 +42,7 @@ class LiveView:
         self._waiting = "reading the plan"
         self._since = time.monotonic()
         self._cancelling = False
+        self._news: list[str] = []
         self._spinner = Spinner("dots")
         self._live = Live(
             get_renderable=self._picture,
@@ -73,7 +77,8 @@ class LiveView:
         self._waiting, self._since = what, time.monotonic()
 
     def happened(self, events: tuple[Event, ...]) -> None:
-        """Nothing: the picture shows what events add up to."""
+        """Keep what was decided about the plan; the picture shows what the others add up to."""
+        self._news += [text for text in map(render.news_of, events) if text]
 
     def stands(self, status: RunStatus) -> None:
         """Redraw with `status`."""
@@ -94,6 +99,7 @@ class LiveView:
             self._progress(status),
             Text(render.forecast_line(status)),
             *self._running(status),
+            *(Text(f"  {text}", style="yellow") for text in self._news[-MOST_NEWS:]),
             *([Text(CANCELLING, style="yellow")] if self._cancelling else []),
         )
 
@@ -144,6 +150,7 @@ class PlainLines:
         self._seen: dict[str, Status] = {}
         self._forecast = ""
         self._said = -FORECAST_SECONDS
+        self._begun: datetime | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -166,7 +173,14 @@ class PlainLines:
         render.say(self._console, Text(f"{what} …"))
 
     def happened(self, events: tuple[Event, ...]) -> None:
-        """Nothing: `stands` says it by task."""
+        """Print what was decided about the plan; `stands` says the rest by task."""
+        for event in events:
+            if isinstance(event, RunEvent) and event.kind is RunEventKind.STARTED:
+                self._begun = event.at
+            text = render.news_of(event)
+            if text is not None:
+                since = 0.0 if self._begun is None else (event.at - self._begun).total_seconds()
+                self._line(since, text)
 
     def stands(self, status: RunStatus) -> None:
         """Print what is new since the last time."""

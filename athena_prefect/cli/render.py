@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from athena_prefect.journal.events import Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import Status
 from athena_prefect.report.svg import elapsed
 from athena_prefect.report.view import Row
@@ -265,3 +266,22 @@ def ending(outcome: RunOutcome) -> RenderableType:
 def say(console: Console, what: RenderableType) -> None:
     """Print without wrapping paths and ids where nobody sees columns."""
     console.print(what, soft_wrap=not console.is_terminal, highlight=False)
+
+
+def news_of(event: Event) -> str | None:
+    """What is said of a decision about the plan; None of all that other lines tell."""
+    if not isinstance(event, RunEvent):
+        return None
+    data = event.data
+    match event.kind:
+        case RunEventKind.REVISED:
+            what = "; ".join(data.get("changes") or ()) or "only times change"
+            if data.get("by_hand"):
+                return f"revision {data['revision']} by {data.get('author')}: {data.get('reason')}"
+            return f"replanned, revision {data['revision']} ({data.get('strategy')}): {what}"
+        case RunEventKind.PROPOSED:
+            return f"{str(data.get('strategy')).upper()}: {data.get('reason')}"
+        case RunEventKind.NOT_REPLANNED:
+            return f"not replanned: {data.get('reason')}"
+        case _:
+            return None

@@ -38,10 +38,14 @@ class FollowedRun:
     clock: Clock = utc_now
     dispatched: Callable[[], bool] | None = None
     """Whether some process runs it now; None where nobody needs to know."""
+    revised: Callable[[], Plan] | None = None
+    """The plan of the revision in force, for when that is another than `plan`."""
     events: list[Event] = field(default_factory=list)
     """Every event read so far, in the journal's order."""
     _position: int = 0
     _monitor: ExecutionMonitor | None = None
+    _revision: int = 0
+    """The one that the monitor was made for."""
 
     def poll(self) -> tuple[Event, ...]:
         """Read on; what is new. Raises StorageUnavailableError."""
@@ -80,6 +84,11 @@ class FollowedRun:
         return monitor.state.end_status is None
 
     def _monitored(self) -> ExecutionMonitor | None:
+        monitor = self._monitor
+        if monitor is not None and self.revised is not None:
+            monitor.refresh()
+            if monitor.state.revision != self._revision:
+                self.plan, self._monitor = self.revised(), None
         if self._monitor is None:
             state = fold_entries(self.journal.read(self.plan_run))
             # The run's own process makes the baseline first; until then nothing is known.
@@ -91,6 +100,7 @@ class FollowedRun:
                     journal=ReadOnly(self.journal),
                 )
                 self._monitor = ExecutionMonitor(self.plan, context)
+                self._revision = self._monitor.state.revision
         return self._monitor
 
     def _status(

@@ -66,6 +66,7 @@ def open_run(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_no
         journal=SqlJournal(database),
         clock=clock,
         dispatched=lambda: Leases(database).current(plan_run) is not None,
+        revised=lambda: store.revision(plan_run),
     )
 
 

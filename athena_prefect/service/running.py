@@ -371,10 +371,16 @@ def _report(order: Order, followed: FollowedRun) -> Path | None:
 
 def _followed(order: Order, settings: AthenaSettings) -> FollowedRun:
     from athena_prefect.storage.db import database_for
+    from athena_prefect.storage.plans import PlanStore
     from athena_prefect.storage.sql_journal import SqlJournal
 
     database = database_for(settings.url, durable=settings.durable)
-    return FollowedRun(plan=order.plan, plan_run=order.plan_run, journal=SqlJournal(database))
+    return FollowedRun(
+        plan=order.plan,
+        plan_run=order.plan_run,
+        journal=SqlJournal(database),
+        revised=lambda: PlanStore(database).revision(order.plan_run),
+    )
 
 
 def _location(settings: AthenaSettings) -> str:

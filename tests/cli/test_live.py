@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
 
 from athena_prefect.cli import render
 from athena_prefect.cli.live import JsonLines, LiveView, PlainLines
+from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, Status
 from athena_prefect.service.plans import show
 from athena_prefect.service.results import RunStatus
 from tests.report.runs import RUN, half_run, plan_of, view_of
 from tests.report.test_report import deviation
+
+T0 = datetime(2026, 5, 4, 8, tzinfo=UTC)
 
 
 def standing(count: int = 10, **more: object) -> RunStatus:
@@ -168,3 +171,37 @@ def test_the_ending_of_a_large_run_lists_what_went_wrong_first() -> None:
     assert rows[-1].task_id in next(line for line in lines if "failure" in line)
     assert "lists them all" in text(console)
     assert len(render.brief("x" * 1000)) == 160
+
+
+def revised(kind: RunEventKind = RunEventKind.REVISED, **data: object) -> RunEvent:
+    return RunEvent(plan_run=RUN, kind=kind, at=T0 + timedelta(seconds=5), source="2", data=data)
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (
+            revised(revision=2, strategy="full", changes=["load is done again in mode snapshot"]),
+            "replanned, revision 2 (full): load is done again in mode snapshot",
+        ),
+        (revised(revision=3, strategy="local", changes=[]), "(local): only times change"),
+        (
+            revised(revision=4, by_hand=True, author="ada", reason="skip x"),
+            "revision 4 by ada: skip x",
+        ),
+        (
+            revised(RunEventKind.PROPOSED, strategy="abort", reason="no way on"),
+            "ABORT: no way on",
+        ),
+        (revised(RunEventKind.NOT_REPLANNED, reason="too late"), "not replanned: too late"),
+    ],
+)
+def test_decisions_about_the_plan_are_told(event: RunEvent, words: str) -> None:
+    console = terminal()
+    lines = PlainLines(console)
+    lines.happened((revised(RunEventKind.STARTED), event))
+    assert words in " ".join(text(console).split())
+    view = LiveView(terminal())
+    view.happened((event,))
+    view.stands(standing())
+    assert words in " ".join(drawn(view).split())
