@@ -155,7 +155,7 @@ class _Asked:
 
     def ask(self, kind: CommandKind, data: dict[str, Any], subject: str = "") -> ChangedByHand:
         plan_run = self.row.plan_run
-        if not self.leases.ever_held(plan_run):
+        if self._state().attached or not self.leases.ever_held(plan_run):
             raise InputError(
                 f"run {plan_run} is only monitored: its tasks are started elsewhere, "
                 "so nothing here can leave them out or repeat them"

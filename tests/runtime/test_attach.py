@@ -20,7 +20,7 @@ from prefect.cache_policies import INPUTS, NO_CACHE
 from prefect.client.orchestration import get_client
 from rich.console import Console
 
-from athena_prefect import attach
+from athena_prefect import attach, service
 from athena_prefect.cli.render import status_table
 from athena_prefect.errors import InputError
 from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind
@@ -427,6 +427,16 @@ def test_a_late_flow_raises_its_breach_and_tells_prefect(
     assert end["payload"]["late"] is True
     assert re.fullmatch(rf"{name} \d{{4}}-\d\d-\d\d #1", run.name)
     assert f"plan:{name}" in run.tags
+
+
+@pytest.mark.prefect
+def test_nothing_of_it_is_changed_by_hand(prefect_api: str) -> None:
+    plan = plan_of("one", name="attached-by-hand")
+    final = trivial(plan)
+    journal_of(plan, final)
+    for change in (service.skip, service.done, service.rerun):
+        with pytest.raises(InputError, match="only monitored"):
+            change(str(flow_run_of(final)), "one", settings=AthenaSettings())
 
 
 @pytest.mark.prefect
