@@ -12,7 +12,16 @@ from pathlib import Path
 
 from cyclopts import CycloptsError
 
-from athena_prefect.cli import by_hand, database, deploying, planning, plans, runs, watching
+from athena_prefect.cli import (
+    by_hand,
+    database,
+    deploying,
+    inferring,
+    planning,
+    plans,
+    runs,
+    watching,
+)
 from athena_prefect.cli.base import app, emit, messages, settings_here, terminal
 from athena_prefect.errors import AthenaError, InputError, PlanDocumentError
 
@@ -99,6 +108,7 @@ __all__ = [
     "by_hand",
     "database",
     "deploying",
+    "inferring",
     "main",
     "planning",
     "plans",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.by_hand import done, rerun, skip
     from athena_prefect.service.database import db_current, db_upgrade
     from athena_prefect.service.deploying import deploy, serve, undeploy
+    from athena_prefect.service.inferring import infer
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
     from athena_prefect.service.reading import open_run, report, runs, status, watch_run
@@ -24,6 +25,7 @@ __all__ = [
     "db_upgrade",
     "deploy",
     "done",
+    "infer",
     "open_run",
     "read_parameters",
     "register",
@@ -52,6 +54,7 @@ _MODULES = {
     "deploy": "deploying",
     "serve": "deploying",
     "undeploy": "deploying",
+    "infer": "inferring",
     "open_run": "reading",
     "read_parameters": "parameters",
     "register": "plans",

@@ -11,7 +11,7 @@ from athena_prefect.cli.app import app
 PAGE = Path(__file__).with_name("cli.md")
 COMMANDS = (
     (),
-    *((name,) for name in ("init", "validate", "show", "run", "status", "runs", "report")),
+    *((name,) for name in ("init", "validate", "show", "infer", "run", "status", "runs", "report")),
     *((name,) for name in ("register", "schema")),
     ("db", "upgrade"),
     ("db", "current"),

@@ -1,0 +1,45 @@
+"""The command that drafts a plan for a flow that has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from athena_prefect.cli.base import Json, answer, app, examples
+
+
+@app.command(
+    sort_key=3,
+    help_epilogue=examples(
+        "athena infer nightly", "athena infer nightly --runs 50 -o deployments/nightly/plan.yaml"
+    ),
+)
+def infer(
+    flow: Annotated[str, Parameter(help="A flow's name in Prefect.")],
+    /,
+    *,
+    runs: Annotated[int, Parameter(help="How many of its completed runs to look at.")] = 20,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="Where to write the plan.")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Draft a plan for a flow out of its recorded runs: tasks, durations, dependencies.
+
+    Needs a Prefect server (PREFECT_API_URL). Dependencies are those that Prefect has
+    recorded, which is a lower bound. The plan has nothing to call: `attach` monitors
+    the flow against it.
+    """
+    from athena_prefect.service import infer as use_case
+
+    found = use_case(flow, most=runs, output=output)
+    told = (
+        found.document.rstrip("\n")
+        if found.file is None
+        else f"{found.file}: {found.tasks} tasks, {found.dependencies} dependencies at least, "
+        f"from {found.runs} run{'s' if found.runs != 1 else ''}"
+    )
+    answer(found, json, lambda _: told)
+    return 0
