@@ -152,10 +152,10 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
     # The file is for every machine: folders that are set on this one are no part of it.
     target = replace(_target(options, pool, _root(plans), settings), environment={})
     state = desired_state([_planned(p)[0] for p in plans], target, watch=watch_parameters())
-    return text_of(state, [document_of(p) for p in plans])
+    return text_of(state, [document_of(p) for p in plans], settings.namespace)
 
 
-def shared(plans: list[str]) -> dict[str, Any]:
+def shared(plans: list[str], namespace: str = "default") -> dict[str, Any]:
     """A build step for `prefect deploy`: what a `prefect.yaml` cannot say, for plans below here.
 
     Makes the database block, the global concurrency limits and the automation, and
@@ -165,9 +165,8 @@ def shared(plans: list[str]) -> dict[str, Any]:
 
     block = os.environ.get(BLOCK_VARIABLE) or None
     options = DeployOptions(pool=None, block=block and block.rpartition("/")[2])
-    found = _deploy(
-        [Path(p) for p in plans], options, settings=current_settings(), but=("deployment",)
-    )
+    settings = current_settings(namespace=namespace)
+    found = _deploy([Path(p) for p in plans], options, settings=settings, but=("deployment",))
     return {"changes": [f"{c.action.value} {c.kind} {c.name}" for c in found.changes]}
 
 

@@ -174,6 +174,28 @@ def runs_of(client: Any, deployment: Any) -> list[Any]:
 
 
 @slow
+def test_a_run_without_a_heartbeat_is_called_crashed(
+    installation: Installation, tmp_path: Path
+) -> None:
+    """The automation alone: no worker is left that could run the watching flow."""
+    thirty = Thirty(installation, "silent", tmp_path / "silent")
+    thirty.begun(4)
+    installation.stop(installation.worker, signal.SIGKILL)
+    try:
+        with installation.client() as client:
+
+            def crashed() -> Any:
+                state = client.read_flow_run(thirty.run).state
+                return state if state is not None and state.is_crashed() else None
+
+            state = wait_for("the automation", crashed)
+        assert state.message == "no heartbeat for 90 s"
+    finally:
+        installation.start_worker()
+    thirty.goes_on(in_force(thirty.state, thirty.plan))
+
+
+@slow
 def test_of_starts_that_were_missed_one_runs_for_the_newest(installation: Installation) -> None:
     installation.stop(installation.worker)
     task = {"id": "only", "call": "deeds:one", "duration": "1s"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +22,7 @@ from prefect.workers.process import ProcessWorker
 
 from athena_prefect.errors import InputError, ServerError, UnknownNameError
 from athena_prefect.runtime.deployment.remote import Remote
+from athena_prefect.runtime.watching import Api
 from athena_prefect.service.deploying import Deployed, DeployOptions, deploy, undeploy
 from athena_prefect.settings import AthenaSettings
 
@@ -272,6 +274,15 @@ def test_the_servers_refusal_is_told(project: Project) -> None:
     file = project.plan("orders")
     with pytest.raises(ServerError, match="refuses to create deployment"):
         project.deploy(file, job_variables={"working_dir": 7})
+
+
+def test_late_starts_are_those_of_the_namespace(project: Project) -> None:
+    project.deploy(project.plan("orders", schedule={"interval": "10m"}))
+    later = datetime.now(UTC) + timedelta(hours=3)
+    api = Api(project.client)
+    assert list(api.late_starts(["orders"], later, project.settings.namespace))
+    for other in ("default", "elsewhere"):
+        assert not list(api.late_starts(["orders"], later, other))
 
 
 def test_several_projects_at_once_are_refused(project: Project, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ _HEAD = """\
 """
 
 
-def prefect_yaml(state: ServerState, documents: Sequence[str]) -> str:
+def prefect_yaml(state: ServerState, documents: Sequence[str], namespace: str) -> str:
     """The text of the `prefect.yaml` that deploys `state`, of the plans in `documents`.
 
     What such a file cannot say (limits, automation, block) is made by a build step
@@ -29,19 +29,20 @@ def prefect_yaml(state: ServerState, documents: Sequence[str]) -> str:
     content = {
         "name": names.OURS,
         "pull": [{"prefect.deployments.steps.set_working_directory": {"directory": HERE}}],
-        "deployments": [_entry(d, documents) for d in state.deployments],
+        "deployments": [_entry(d, documents, namespace) for d in state.deployments],
     }
     return _HEAD + yaml.safe_dump(content, sort_keys=False, width=96, allow_unicode=True)
 
 
-def _entry(item: Deployment, documents: Sequence[str]) -> dict[str, Any]:
+def _entry(item: Deployment, documents: Sequence[str], namespace: str) -> dict[str, Any]:
     limit = {"limit": item.limit, "collision_strategy": item.collision}
     pool = {
         "name": item.pool,
         "work_queue_name": item.queue,
         "job_variables": dict(item.job_variables),
     }
-    build = {STEP: {"plans": list(documents)}} if item.flow == names.WATCH_FLOW else None
+    shared = {STEP: {"plans": list(documents), "namespace": namespace}}
+    build = shared if item.flow == names.WATCH_FLOW else None
     entry = {
         "name": item.deployment,
         "entrypoint": item.entrypoint,

@@ -19,8 +19,11 @@ from athena_prefect.runtime.deployment.desired import (
     wanted_limits,
 )
 from athena_prefect.runtime.deployment.flows import watch_file, watch_parameters
+from athena_prefect.runtime.deployment.pool import Pool, check_pool
 from athena_prefect.runtime.deployment.state import Deployment, Limit, ServerState
-from tests.runtime.deployment.support import flow, plan, target
+from athena_prefect.service.deploying import DeployOptions, _target
+from athena_prefect.settings import AthenaSettings
+from tests.runtime.deployment.support import DOCKER, KUBERNETES, URL, flow, plan, target
 
 
 def desired(*plans: Plan, **more: Any) -> ServerState:
@@ -123,6 +126,30 @@ def test_the_runs_are_told_the_namespace_and_the_block_and_never_the_url() -> No
             },
         }
     assert "s3cr3t" not in repr(state)
+
+
+@pytest.mark.parametrize("pool", [DOCKER, KUBERNETES])
+def test_a_container_gets_its_image_and_where_the_project_is_in_it(pool: Pool) -> None:
+    settings = AthenaSettings(home=Path("/srv/athena"), database_url=URL, namespace="prod")
+    options = DeployOptions(pool=pool.name, image="audit:3", job_variables={"env": {"TZ": "UTC"}})
+    stored = plan(results={"storage": "s3-bucket/results"})
+    where = _target(options, pool, Path("/home/me/audit"), settings)
+    check_pool(pool, (stored,), where.job_variables, where.database.url)
+    state = desired_state([flow(stored)], where, watch={})
+    for deployment in state.deployments:
+        assert deployment.pull_steps == [
+            {"prefect.deployments.steps.set_working_directory": {"directory": "/opt/prefect/audit"}}
+        ]
+        # Only what the template knows, and no folder of this machine.
+        assert set(deployment.job_variables) == {"image", "env"} <= set(pool.variables)
+        assert deployment.job_variables["image"] == "audit:3"
+        assert deployment.job_variables["env"] == {
+            "ATHENA_NAMESPACE": "prod",
+            "ATHENA_DATABASE_BLOCK": "athena-database/athena-prod",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "TZ": "UTC",
+        }
+    assert [str(b.url) for b in state.blocks] == ["postgresql+psycopg://me:***@db.example/athena"]
 
 
 def test_a_block_of_somebody_elses_is_used_and_not_made() -> None:

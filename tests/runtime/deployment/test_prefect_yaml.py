@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from athena_prefect.scaffold import init
 from athena_prefect.service.deploying import DeployOptions, prefect_yaml
@@ -29,6 +30,19 @@ def test_the_projects_own_file_is_that_of_its_plans(tmp_path: Path) -> None:
             init(root)
         text = prefect_yaml(plans(root), DeployOptions(pool="default"), settings=settings)
         assert (root / "prefect.yaml").read_text() == text
+
+
+def test_the_file_of_a_namespace_says_it_wherever_it_matters(tmp_path: Path) -> None:
+    settings = AthenaSettings(home=tmp_path, namespace="stage")
+    text = prefect_yaml(plans(ROOT), DeployOptions(pool="default"), settings=settings)
+    for entry in yaml.safe_load(text)["deployments"]:
+        assert entry["name"].endswith("@stage")
+        env = entry["work_pool"]["job_variables"]["env"]
+        assert env["ATHENA_NAMESPACE"] == "stage"
+        assert str(tmp_path) not in json.dumps(entry)
+        for step in entry.get("build", ()):
+            (inputs,) = step.values()
+            assert inputs["namespace"] == "stage"
 
 
 @pytest.mark.prefect
