@@ -443,8 +443,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield World(folder=folder, site=site, port=server.getsockname()[1])
 
 
-def validator_of(cases: list[Case], world: World) -> AssumptionValidator:
-    """A validator of a plan that assumes all the cases."""
+def validator_of(
+    cases: list[Case], folder: Path, moment: datetime | None = None
+) -> AssumptionValidator:
+    """A validator of a plan that assumes all the cases; checks are made as at `moment`."""
     assumptions = [
         {
             "id": f"a{n}", "check": case.check, "expected_value": case.expected,
@@ -463,8 +465,8 @@ def validator_of(cases: list[Case], world: World) -> AssumptionValidator:
     def checker(assumption: Assumption, context: CheckContext) -> Made:
         assert assumption.check is not None
         check, secrets = prepare(assumption.check, lambda _: None)
-        now = EARLY if check.kind == "calendar" else NOW
-        return make(check, replace(context, now=now, root=world.folder, secrets=secrets))
+        now = moment or (EARLY if check.kind == "calendar" else NOW)
+        return make(check, replace(context, now=now, root=folder, secrets=secrets))
 
     return AssumptionValidator(plan, ExecutionMonitor(plan, context), checker=checker)
 
@@ -473,7 +475,7 @@ def test_a_thousand_cases_of_known_truth(world: World) -> None:
     cases = [make_one(world) for make_one in KINDS for _ in range(EACH)]
     assert {c.check["kind"] for c in cases} == set(BUILT_IN) - OF_PREFECT
     assert len(cases) >= 1000
-    validator = validator_of(cases, world)
+    validator = validator_of(cases, world.folder)
     tally: Counter[str] = Counter()
     wrong = []
     for n, case in enumerate(cases):
