@@ -18,7 +18,7 @@ class ChangeKind(StrEnum):
     """A soft dependency was cut; `before` names the task that was waited for."""
     DROPPED = "dropped"
     CRITERIA = "criteria"
-    """Only the relaxed criteria are asked for."""
+    """Other success criteria."""
     CAPACITY = "capacity"
     """`subject` is the resource."""
     AGAIN = "again"
@@ -47,7 +47,7 @@ class Change:
             case ChangeKind.DROPPED:
                 return f"{self.subject} is left out"
             case ChangeKind.CRITERIA:
-                return f"{self.subject} needs to meet only its relaxed criteria"
+                return f"{self.subject}: other success criteria"
             case ChangeKind.CAPACITY:
                 return f"{self.subject}: {self.after:g} instead of {self.before:g}"
             case ChangeKind.AGAIN:

@@ -131,10 +131,6 @@ class Rest:
         """The tasks that have an activity that has not begun."""
         return np.unique(self.problem.task_of[self.free])
 
-    def with_levers(self, **levers: object) -> Rest:
-        """This rest with other levers or limits."""
-        return replace(self, **levers)  # type: ignore[arg-type]
-
     def rows_of(self, task: int) -> range:
         """The activities that are items of a task."""
         first = int(self.problem.rows[task])
@@ -191,16 +187,6 @@ class Rest:
             arcs = zip(tail.tolist(), head.tolist(), strict=True)
             keep &= np.array([arc not in choice.cut for arc in arcs], dtype=np.bool_)
         return Network.build(network.ids, tail[keep], head[keep], lag=lag[keep], hard=hard[keep])
-
-    def dropping(self, task: int) -> frozenset[int]:
-        """The task and all that cannot stay without it."""
-        found, todo = set(), [task]
-        while todo:
-            one = todo.pop()
-            if one not in found:
-                found.add(one)
-                todo += self.goes_with.get(one, ())
-        return frozenset(found)
 
     def cost_of(self, choice: Choice) -> float:
         """Σ resources × hours × price of all that is still to be done."""

@@ -14,7 +14,7 @@ from athena_prefect.schedule.partial_order import ResourceArcs
 from athena_prefect.schedule.passes import forward
 from athena_prefect.schedule.rest import Rest
 from athena_prefect.schedule.schedule import Schedule
-from athena_prefect.schedule.simulation import Simulation, simulate
+from athena_prefect.schedule.simulation import simulate
 from athena_prefect.schedule.situation import NEVER
 
 CELLS = 1_000_000
@@ -182,6 +182,3 @@ def _durations(
         row = remaining_row(problem.estimates[i], rest.now - float(rest.starts[i]))
         lengths[i] = row[min(int(quantile * LEVELS), LEVELS - 1)]
     return lengths
-
-
-__all__ = ["Robustness", "Scenario", "Simulation", "assess", "named_scenarios", "samples_for"]

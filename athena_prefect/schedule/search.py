@@ -43,7 +43,6 @@ class Budget:
         self.clock = clock
         self.began = clock()
         self.seconds = seconds
-        self._longest = 0.0
 
     @property
     def spent(self) -> float:

@@ -12,7 +12,7 @@ from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.graph import Floats
 from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask, ResolvedMode
 from athena_prefect.schedule.problem import RUNNER, Problem
-from athena_prefect.schedule.rest import HOUR, Rest, Way
+from athena_prefect.schedule.rest import Rest, Way
 
 Item = tuple[str, int | None]
 """A task, or one item of a mapped task: (task id, map index)."""
@@ -291,14 +291,3 @@ def takers_of(plan: Plan) -> Mapping[str, tuple[str, ...]]:
         for source in sources:
             found.setdefault(source, []).append(task.id)
     return {source: tuple(takers) for source, takers in found.items()}
-
-
-def price(standing: Standing, task: PlanTask, mode: str, items: int = 1) -> float:
-    """Σ resources × hours × price of a task in a mode, by its PERT mean; 0 where none is known."""
-    estimate = standing.estimate_of(task, mode)
-    if estimate is None:
-        return 0.0
-    rates = {n: r.cost_per_hour for n, r in standing.plan.resources.items()}
-    used = standing.resolved(task, mode).resources
-    hours = estimate.mean.total_seconds() / HOUR
-    return items * hours * sum(rates.get(name, 0.0) * amount for name, amount in used.items())

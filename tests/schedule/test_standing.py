@@ -13,7 +13,7 @@ from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.model import Plan
 from athena_prefect.schedule.generate import Objective
 from athena_prefect.schedule.proposal import Proposal
-from athena_prefect.schedule.standing import Levers, Standing, price, rest_of, takers_of
+from athena_prefect.schedule.standing import Levers, Standing, rest_of, takers_of
 from athena_prefect.schedule.verification import verify
 from tests.schedule.rests import ticking
 
@@ -113,7 +113,7 @@ def test_a_task_is_only_dropped_with_what_takes_its_result() -> None:
     both = rest_of(Standing(plan=plan), Levers(droppable=frozenset({"extra", "use"})))
     index = both.problem.task_index
     assert both.droppable == {index["extra"]: 0.4, index["use"]: 0.0}
-    assert both.dropping(index["extra"]) == {index["extra"], index["use"]}
+    assert both.goes_with[index["extra"]] == (index["use"],)
     one = rest_of(Standing(plan=plan), Levers(droppable=frozenset({"extra"})))
     assert one.droppable == {}, "`use` would be left without its input"
     proposal = _propose(
@@ -143,8 +143,8 @@ def test_estimates_factors_and_prices() -> None:
     rows = list(rest.rows_of(t))
     assert rest.problem.durations[rows].tolist() == [8.0] * 4
     assert [w.duration for w in rest.ways[t]] == [8.0, 2.0]
-    task = plan.get_task("hash")
-    assert price(standing, task, "default", 4) == pytest.approx(4 * 8 / 3600 * 36)
+    # 2 + 4 × 8 + 1 + 5 + 1 s; only the items of `hash` take cpu, at 36 an hour and unit.
+    assert rest.cost_of(rest_choice(rest, t, 0)) == pytest.approx(4 * 8 / 3600 * 36)
     assert rest.cost_of(rest_choice(rest, t)) < rest.cost_of(rest_choice(rest, t, 0))
     assert not np.isnan(rest.problem.durations).any()
 
