@@ -34,7 +34,7 @@ class Scenario(StrEnum):
     NOMINAL = "nominal"
     """Every task takes its P50 duration."""
     WORST = "worst"
-    """Every task takes its P90 duration."""
+    """Every task takes its P95 duration: none of the others ends later but `RECOVERY`."""
     EDGE = "edge"
     """The tasks that set the finish in most scenarios take their P95 durations, the rest P50."""
     RECOVERY = "recovery"
@@ -160,7 +160,7 @@ def named_scenarios(
     durations = {
         Scenario.BEST: _durations(rest, schedule, 0.1, running or {}),
         Scenario.NOMINAL: medians,
-        Scenario.WORST: _durations(rest, schedule, 0.9, running or {}),
+        Scenario.WORST: _durations(rest, schedule, 0.95, running or {}),
         Scenario.EDGE: edge,
         Scenario.RECOVERY: again,
     }
