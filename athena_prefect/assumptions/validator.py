@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 from athena_prefect.assumptions.checks.base import Check, CheckContext, Observation
 from athena_prefect.assumptions.checks.making import Made, as_data, make, prepare
@@ -134,40 +135,22 @@ class AssumptionValidator:
         """
         assumption = self.plan.get_assumption(assumption_id)
         moment = self.monitor.context.now() if now is None else utc(now, "now")
-        method = self._method(assumption, validation_method, validation_data)
+        method = method_of(assumption, validation_method)
         made, field = self._observed(assumption, validation_data, method, moment)
-        judgement = self.judgement(assumption, made, field, moment)
-        observed_at = made.observation.at if made.observation is not None else None
         count = len(self.monitor.state.checks.get(assumption_id, ()))
-        at = moment if observed_at is None else min(utc(observed_at, "at"), moment)
-        event = CheckEvent(
+        event = check_event(
+            assumption,
+            made,
             plan_run=self.monitor.context.plan_run,
-            assumption_id=assumption_id,
-            check_id=check_id or f"{method}|{at.isoformat()}|{count}",
-            at=at,
-            verdict=str(judgement.verdict),
-            reported_by=Reporter.CALLER,
-            data=event_data(judgement, made, method, author),
+            now=moment,
+            field=field,
+            method=method,
+            check_id=check_id or f"{method}|{moment.isoformat()}|{count}",
+            author=author,
         )
         if record:
             self.monitor.record_check(event)
         return AssumptionValidationResult.of(event)
-
-    def _method(
-        self, assumption: Assumption, asked: str, data: Mapping[str, Any] | None
-    ) -> ValidationMethod:
-        try:
-            method = ValidationMethod(asked)
-        except ValueError:
-            known = ", ".join(ValidationMethod)
-            raise InputError(f"no validation method {asked!r}; there are {known}") from None
-        if method is ValidationMethod.AUTO:
-            method = assumption.validation_method
-        if method is not ValidationMethod.AUTO:
-            return method
-        if assumption.check is not None:
-            return kind_named(assumption.check.kind).method
-        return ValidationMethod.MANUAL
 
     def _observed(
         self,
@@ -176,7 +159,7 @@ class AssumptionValidator:
         method: ValidationMethod,
         now: datetime,
     ) -> tuple[Made, str | None]:
-        field = assumption.check.field if assumption.check is not None else None
+        field = field_of_check(assumption)
         if data is not None:
             if len(data) == 1:
                 field = None
@@ -195,39 +178,9 @@ class AssumptionValidator:
             started=monitor.started,
         )
 
-    def judgement(
-        self, assumption: Assumption, made: Made, field: str | None, now: datetime
-    ) -> Judgement:
-        """What was observed against what the plan expects."""
-        if made.observation is None:
-            return unknown(made.error)
-        kind = self._kind(assumption)
-        try:
-            value = counted(made.observation.value, field, kind.counts if kind else None)
-        except ValueError as error:
-            return unknown(str(error), None)
-        return judge(
-            value,
-            assumption.expected_value,
-            sense=self.sense_of(assumption, value),
-            tolerance=assumption.tolerance,
-            now=now,
-            unit=made.observation.unit if isinstance(value, int | float) else "",
-            samples=made.observation.samples,
-        )
-
-    @staticmethod
-    def _kind(assumption: Assumption) -> type[Check] | None:
-        return kind_named(assumption.check.kind) if assumption.check is not None else None
-
     def sense_of(self, assumption: Assumption, value: Any = 0) -> Sense:
         """The plan's sense, else that of the check's kind; truth values and texts are equal."""
-        if assumption.sense is not None:
-            return assumption.sense
-        kind = self._kind(assumption)
-        if kind is None or isinstance(value, bool | str):
-            return Sense.EQUAL
-        return kind.sense
+        return sense_of(assumption, value)
 
     # -- what is known ----------------------------------------------------------------------
 
@@ -447,3 +400,95 @@ class AssumptionValidator:
                     )
                 )
         return sorted(found, key=lambda p: (-p.probability, p.assumption_id))
+
+
+def field_of_check(assumption: Assumption) -> str | None:
+    """Which of several observed values counts, as the plan says."""
+    return assumption.check.field if assumption.check is not None else None
+
+
+def method_of(assumption: Assumption, asked: str = "auto") -> ValidationMethod:
+    """Where an observation comes from: as asked, else as planned, else by the check's kind.
+
+    Raises InputError for a method that there is not.
+    """
+    try:
+        method = ValidationMethod(asked)
+    except ValueError:
+        known = ", ".join(ValidationMethod)
+        raise InputError(f"no validation method {asked!r}; there are {known}") from None
+    if method is ValidationMethod.AUTO:
+        method = assumption.validation_method
+    if method is not ValidationMethod.AUTO:
+        return method
+    kind = _kind(assumption)
+    return kind.method if kind is not None else ValidationMethod.MANUAL
+
+
+def _kind(assumption: Assumption) -> type[Check] | None:
+    return kind_named(assumption.check.kind) if assumption.check is not None else None
+
+
+def sense_of(assumption: Assumption, value: Any = 0) -> Sense:
+    """The plan's sense, else that of the check's kind; truth values and texts are equal."""
+    if assumption.sense is not None:
+        return assumption.sense
+    kind = _kind(assumption)
+    if kind is None or isinstance(value, bool | str):
+        return Sense.EQUAL
+    return kind.sense
+
+
+def judged(assumption: Assumption, made: Made, field: str | None, now: datetime) -> Judgement:
+    """What was observed against what the plan expects."""
+    if made.observation is None:
+        return unknown(made.error)
+    kind = _kind(assumption)
+    try:
+        value = counted(made.observation.value, field, kind.counts if kind else None)
+    except ValueError as error:
+        return unknown(str(error), None)
+    return judge(
+        value,
+        assumption.expected_value,
+        sense=sense_of(assumption, value),
+        tolerance=assumption.tolerance,
+        now=now,
+        unit=made.observation.unit if isinstance(value, int | float) else "",
+        samples=made.observation.samples,
+    )
+
+
+_PLANS = "the plan's own"
+
+
+def check_event(
+    assumption: Assumption,
+    made: Made,
+    *,
+    plan_run: UUID,
+    now: datetime,
+    check_id: str,
+    field: str | None = _PLANS,
+    method: ValidationMethod | None = None,
+    author: str = "",
+    reported_by: Reporter = Reporter.CALLER,
+) -> CheckEvent:
+    """What a check found, as a fact of the journal; of the moment at which it was so."""
+    which = field_of_check(assumption) if field is _PLANS else field
+    judgement = judged(assumption, made, which, now)
+    seen = made.observation.at if made.observation is not None else None
+    return CheckEvent(
+        plan_run=plan_run,
+        assumption_id=assumption.id,
+        check_id=check_id,
+        at=now if seen is None else min(utc(seen, "at"), now),
+        verdict=str(judgement.verdict),
+        reported_by=reported_by,
+        data=event_data(judgement, made, method or method_of(assumption), author),
+    )
+
+
+def data_of(answer: CheckEvent) -> Observation:
+    """An answer that was given before, as an observation: it stands until it expires."""
+    return Observation(value=answer.data.get("value"), unit=str(answer.data.get("unit", "")))

@@ -49,6 +49,7 @@ from athena_prefect.runtime.time_outs import watch
 
 if TYPE_CHECKING:
     from athena_prefect.runtime.replanner import Replanner
+    from athena_prefect.runtime.checking import Gate
 
 logger = logging.getLogger(__name__)
 
@@ -113,6 +114,8 @@ class Dispatcher:
     """Failed tasks of which it is being found out whether another plan helps."""
     replanner: Replanner | None = None
     orders: Orders = field(default_factory=Orders)
+    gate: Gate | None = None
+    """What holds tasks back for the sake of assumptions; None in a plan without any."""
 
     # -- the loop ---------------------------------------------------------------------------
 
@@ -127,6 +130,8 @@ class Dispatcher:
             if self.stop_reason:
                 return self.stopped()
             watch(self)
+            if self.gate is not None:
+                self.gate.look(self)
             if not self.paused:
                 self._start_what_fits()
             if not self.open or self._nothing_can_happen():
@@ -385,6 +390,8 @@ class Dispatcher:
 
     def _try_to_start(self, item: Item) -> None:
         task = self.facts.plan.get_task(item[0])
+        if self.gate is not None and self.gate.holds_back(task.id, self.input_revision(task.id)):
+            return
         demand = self.facts.resolved(task).resources
         if self.capacity.lacking(demand) is not None:
             return

@@ -51,10 +51,17 @@ class RunFacts:
     """The run's monitor in this process, once its baseline is made."""
     heard: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     _resolved: dict[str, ResolvedMode] = field(default_factory=dict)
+    _only: dict[str, str] = field(default_factory=dict)
+    """Modes that violated assumptions leave."""
 
     def mode_of(self, task_id: str) -> str:
         """The mode in which the revision in force runs a task."""
-        return self.modes.get(task_id, DEFAULT_MODE)
+        return self._only.get(task_id) or self.modes.get(task_id, DEFAULT_MODE)
+
+    def only_modes(self, modes: Mapping[str, str]) -> None:
+        """Run these tasks in these modes only, whatever the revision says, and no others."""
+        self._only = dict(modes)
+        self._resolved.clear()
 
     def hear(self, events: Iterable[Event]) -> None:
         """Take note of what this process has recorded, for when the database is away."""

@@ -34,7 +34,8 @@ class Capacity:
     """What of each resource, and of the runner's workers, is free in this plan run."""
 
     def __init__(self, plan: Plan) -> None:
-        self._capacity = {name: r.capacity for name, r in plan.resources.items()}
+        self._planned = {name: r.capacity for name, r in plan.resources.items()}
+        self._capacity: Mapping[str, float] = self._planned
         self._used: dict[str, float] = dict.fromkeys(self._capacity, 0.0)
         self.workers = plan.runner.max_workers
         self.busy = 0
@@ -43,6 +44,10 @@ class Capacity:
     def full(self) -> bool:
         """Whether every worker is busy."""
         return self.busy >= self.workers
+
+    def limit(self, capacities: Mapping[str, float]) -> None:
+        """Count with these amounts of some resources instead of the plan's; what runs goes on."""
+        self._capacity = {**self._planned, **capacities}
 
     def lacking(self, demand: Mapping[str, float]) -> str | None:
         """The first resource that has too little left for `demand`; None where all fits."""

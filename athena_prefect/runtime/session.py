@@ -39,6 +39,7 @@ from athena_prefect.runtime.afterwards import afterwards
 from athena_prefect.runtime.attempt import QuietHooks, plain
 from athena_prefect.runtime.baseline import baseline_beside, latest_starts
 from athena_prefect.runtime.blocks import current_settings
+from athena_prefect.runtime.checking import Checking
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.chores import LEASE, chores
 from athena_prefect.runtime.dashboard import Boards
@@ -69,6 +70,8 @@ logger = logging.getLogger(__name__)
 ABORTED = "Aborted"
 """Name of the final state of a run that was stopped because there was no way to its goals."""
 
+KEEP_SECONDS = 5.0
+"""How often checks of assumptions are written to their table."""
 NAME_SECONDS = 0.2
 """From a run's start to its name: behind what the first tasks wait for."""
 
@@ -399,10 +402,12 @@ class Session:
             run=facts, journal=facts.recorder.journal, client=self.client,
             namespace=self.settings.namespace, clock=self.clock,
         )  # fmt: skip
+        checking = Checking(facts, self.clock)
         try:
             with (
                 baseline_beside(facts),
-                Watcher(chores(self, dispatcher)),
+                checking.beside(dispatcher),
+                Watcher((*chores(self, dispatcher), *self._keeping(checking))),
                 Watcher((boards.chore, self._naming(facts))),
                 self._replanned(dispatcher),
             ):
@@ -422,6 +427,8 @@ class Session:
         finally:
             _wait_for_database(facts.recorder)
             afterwards("projection", lambda: project(self._database(), facts, dispatcher.state))
+            if facts.plan.assumptions:
+                afterwards("validations", lambda: checking.keep(self._database()))
             facts.recorder.listen(facts.plan_run, None)
         self._say_ended(facts, end)
         afterwards("last words", lambda: self._last_words(boards))
@@ -448,6 +455,12 @@ class Session:
             self.telling.client = boards.client = client
             self.telling.end()
             boards.publish()
+
+    def _keeping(self, checking: Checking) -> tuple[Chore, ...]:
+        if not checking.facts.plan.assumptions:
+            return ()
+        do = lambda: checking.keep(self._database())  # noqa: E731 - what a chore is
+        return (Chore(name="keeping validations", every=KEEP_SECONDS, do=do),)
 
     def _naming(self, facts: RunFacts) -> Chore:
         """Beside the tasks, once: a name is for people, who are not there in the first second."""

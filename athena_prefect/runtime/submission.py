@@ -71,11 +71,22 @@ class Submitter:
         self._made: Task[..., Any] | None = None
         self._all_said: dict[str, _Said] = {}
         for task in facts.plan.tasks:
-            mode = facts.resolved(task)
-            if mode.call is not None:
-                target = target_of(mode.call, facts.root)
-                check_arguments(target, {**mode.with_, **task.inputs}, task.id)
-                self._targets[task.id] = target
+            # Also the modes that nothing calls for yet: an assumption may, in mid-run.
+            for name in (*task.mode_names, facts.mode_of(task.id)):
+                self._take(task, task.mode(name))
+
+    def _take(self, task: PlanTask, mode: ResolvedMode) -> None:
+        if mode.call is not None:
+            target = target_of(mode.call, self._facts.root)
+            check_arguments(target, {**mode.with_, **task.inputs}, task.id)
+            self._targets[task.id] = target
+
+    def modes_changed(self) -> None:
+        """Look again at what each task calls: it may be another mode's by now."""
+        self._all_said.clear()
+        self._bases.clear()
+        for task in self._facts.plan.tasks:
+            self._take(task, self._facts.resolved(task))
 
     def _asynchronous(self, task: PlanTask) -> bool:
         target = self._targets.get(task.id)

@@ -15,11 +15,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from athena_prefect.journal.events import RunEvent, RunEventKind, TaskEvent, TaskEventKind
+from athena_prefect.journal.events import (
+    CheckEvent,
+    RunEvent,
+    RunEventKind,
+    TaskEvent,
+    TaskEventKind,
+)
 from athena_prefect.journal.journal import Entry, Journal
 from athena_prefect.journal.state import RETRYING, ExecutionState, fold_entries
 from athena_prefect.monitor.breaches import assess, changes
 from athena_prefect.monitor.context import ExecutionContext
+from athena_prefect.monitor.effects import violation_of
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.monitor.shared import SharedMonitor
 from athena_prefect.plan.model import Plan
@@ -52,6 +59,9 @@ _PLAN_EVENTS = {
 _ENDS = {"completed": "athena.plan.completed", "failed": "athena.plan.failed"}
 
 
+_CAN_WAIT = ("athena.task.", "athena.assumption.checked")
+
+
 class Deriver:
     """The Prefect events that a plan run's journal entries amount to, in their order.
 
@@ -67,6 +77,8 @@ class Deriver:
         self._known = frozenset(plan.task_ids)
         self._begun: set[str] = set()
         self._over: dict[str, set[int]] = {}
+        self._violated: set[str] = set()
+        self._predicted: set[str] = set()
 
     def take(self, entries: Iterable[Entry]) -> list[tuple[int, PlanEvent]]:
         """What the entries amount to, each with its position."""
@@ -80,6 +92,8 @@ class Deriver:
                 found = self._run_event(event)
             elif isinstance(event, TaskEvent) and event.task_id in self._known:
                 found = self._task_event(event)
+            elif isinstance(event, CheckEvent):
+                found = self._check_event(event)
             else:
                 found = None
             if found is not None:
@@ -118,6 +132,30 @@ class Deriver:
             "escalate",
         )  # fmt: skip
         return self._event(name, event.key, event.at, {k: data.get(k) for k in kept if k in data})
+
+    def _check_event(self, event: CheckEvent) -> PlanEvent:
+        """A violation and its end are told once each; all other checks as checked."""
+        name, data = event.assumption_id, event.data
+        standing = violation_of(self.state.checks.get(name, ())) is not None
+        before = name in self._violated
+        (self._violated.add if standing else self._violated.discard)(name)
+        word = "checked"
+        if standing != before:
+            word = "violated" if standing else "recovered"
+        elif data.get("predicted") and name not in self._predicted:
+            word = "predicted"
+        (self._predicted.add if data.get("predicted") else self._predicted.discard)(name)
+        kept = ("value", "unit", "reason", "error", "method", "author", "predicted")
+        figures = {k: data[k] for k in kept if k in data}
+        figures |= {"assumption_id": name, "verdict": event.verdict}
+        assumption = next((a for a in self._plan.assumptions if a.id == name), None)
+        if assumption is not None:
+            figures |= {
+                "criticality": str(assumption.criticality),
+                "affects": list(assumption.affects),
+                "expected": assumption.expected_value,
+            }
+        return self._event(f"athena.assumption.{word}", event.key, event.at, figures)
 
     def _task_event(self, event: TaskEvent) -> PlanEvent | None:
         task = self._plan.get_task(event.task_id)
@@ -230,7 +268,7 @@ class Telling:
         new = deriver.take(entries)
         self._pending += [p for p in new if p[0] > deriver.state.told]
         # Stable: in the journal's order, but for tasks, which can wait.
-        batch = sorted(self._pending, key=lambda p: p[1].event.startswith("athena.task."))[:most]
+        batch = sorted(self._pending, key=lambda p: p[1].event.startswith(_CAN_WAIT))[:most]
         if not batch or not self.sender.send([e for _, e in batch], self.client):
             return 0
         done = {id(p) for p in batch}

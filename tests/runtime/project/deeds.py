@@ -79,6 +79,15 @@ def third_time(folder: str, name: str = "flaky") -> int:
     return count
 
 
+def touch(path: str) -> str:
+    Path(path).touch()
+    return path
+
+
+def die() -> None:
+    os._exit(3)
+
+
 def hang(seconds: float) -> int:
     time.sleep(seconds)
     return 1

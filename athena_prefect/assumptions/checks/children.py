@@ -1,0 +1,174 @@
+"""Checks in child processes that can be killed: what hangs is ended, not waited for.
+
+A child serves many checks, one after the other, so that starting Python is paid
+once. It leads a session of its own: what it started ends with it. It ends by
+itself when the pipe to its parent is closed, however the parent died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
+
+import cloudpickle
+
+from athena_prefect.assumptions.checks.base import Check, CheckContext
+from athena_prefect.assumptions.checks.making import Made, make
+from athena_prefect.assumptions.checks.registry import kind_named
+from athena_prefect.plan.units import format_duration
+
+START_SECONDS = 60.0
+"""For a child to be there, on a machine that is busy with the run's own work."""
+READY = b"ready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """A check as its kind and options: a class that somebody's decorator made has no address."""
+
+    kind: str
+    options: Mapping[str, Any]
+    context: CheckContext
+
+
+class _Child:
+    """One child process and the pipe to it."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._here, there = Pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(there.fileno())],
+            pass_fds=(there.fileno(),),
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, **environment},
+        )
+        there.close()
+        self._started = False
+
+    def ask(self, job: _Job, seconds: float) -> Made:
+        """Have the check made. Raises EOFError where the child ended, TimeoutError where it
+        gave no answer in time.
+        """
+        if not self._started:
+            if not self._here.poll(START_SECONDS):
+                raise TimeoutError
+            self._here.recv_bytes()
+            self._started = True
+        self._here.send_bytes(cloudpickle.dumps(job))
+        if not self._here.poll(seconds):
+            raise TimeoutError
+        made = cloudpickle.loads(self._here.recv_bytes())
+        assert isinstance(made, Made)
+        return made
+
+    def end(self) -> int:
+        """Kill it with all that it started; its exit code."""
+        self._here.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        return self._process.wait()
+
+
+class Children:
+    """Makes checks in children, as many at once as there are callers. For any thread."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """`environment`: variables of the children beside this process's own."""
+        self._environment = dict(environment or {})
+        self._lock = threading.Lock()
+        self._idle: list[_Child] = []
+        self._busy: set[_Child] = set()
+        self._closed = False
+
+    def make(self, check: Check, context: CheckContext) -> Made:
+        """Make the check in a child; one that gives no answer in time is killed."""
+        options = check.model_dump(by_alias=True, exclude_unset=True)
+        job = _Job(
+            kind=check.kind,
+            options=options,
+            # What the run's state is belongs to its own process.
+            context=replace(context, state=None, plan=None),
+        )
+        child = self._borrowed()
+        if child is None:
+            return Made(error="checks are not made any more: the run is over")
+        kept = False
+        try:
+            made = child.ask(job, check.seconds)
+            kept = True
+        except TimeoutError:
+            limit = format_duration(check.timeout)
+            return Made(error=f"gave no answer within {limit}; it was ended")
+        except (EOFError, OSError):
+            return Made(error="its process ended without an answer")
+        finally:
+            self._give_back(child, kept)
+        return made
+
+    def _borrowed(self) -> _Child | None:
+        with self._lock:
+            if self._closed:
+                return None
+            child = self._idle.pop() if self._idle else _Child(self._environment)
+            self._busy.add(child)
+            return child
+
+    def _give_back(self, child: _Child, kept: bool) -> None:
+        with self._lock:
+            mine = child in self._busy
+            self._busy.discard(child)
+            if mine and kept and not self._closed:
+                self._idle.append(child)
+                return
+        if mine:
+            child.end()
+
+    def close(self) -> None:
+        """End all of them, whatever they do."""
+        with self._lock:
+            self._closed = True
+            children = [*self._idle, *self._busy]
+            self._idle.clear()
+            self._busy.clear()
+        for child in children:
+            child.end()
+
+
+def serve(descriptor: int) -> None:
+    """The child: make what is asked for until the pipe is closed."""
+    pipe = Connection(descriptor)
+    pipe.send_bytes(READY)
+    while True:
+        try:
+            job: _Job = cloudpickle.loads(pipe.recv_bytes())
+        except EOFError:
+            return
+        pipe.send_bytes(cloudpickle.dumps(_made(job)))
+
+
+def _made(job: _Job) -> Made:
+    from athena_prefect.plan.references import put_first
+
+    put_first(job.context.root)
+    try:
+        check = kind_named(job.kind).model_validate(dict(job.options))
+    except Exception as error:  # noqa: BLE001 - a kind of somebody else's, in another process
+        return Made(error=job.context.hide(f"{type(error).__name__}: {error}"))
+    return make(check, job.context)
+
+
+if __name__ == "__main__":
+    # Under its own name, so that what it pickles is what the parent knows.
+    from athena_prefect.assumptions.checks import children
+
+    children.serve(int(sys.argv[1]))

@@ -1,0 +1,444 @@
+"""Checks of assumptions beside a run: when they are due, where they are made, what they change.
+
+They are task runs of the same flow run on a task runner of their own, so that no
+task loses its slot to one; they end Completed whatever the verdict. What can hang
+is made in a child process and killed when its time is up. Between them and the
+dispatcher stands `Gate`: it holds tasks back, and says in which mode the others run.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from athena_prefect.assumptions.checks.base import CheckContext
+from athena_prefect.assumptions.checks.children import Children
+from athena_prefect.assumptions.checks.making import Made, make, prepare
+from athena_prefect.assumptions.schedule import Milestones, ScheduledChecks
+from athena_prefect.assumptions.validator import (
+    LIKELY,
+    AssumptionValidator,
+    check_event,
+    data_of,
+)
+from athena_prefect.errors import AthenaError, LeaseLostError
+from athena_prefect.journal.events import CheckEvent, Reporter
+from athena_prefect.journal.state import ExecutionState
+from athena_prefect.monitor.effects import (
+    NO_EFFECTS,
+    Effects,
+    effects_in_force,
+    in_order,
+    violations_in_force,
+)
+from athena_prefect.plan.model import Assumption, ValidationMethod
+from athena_prefect.plan.templates import Template
+from athena_prefect.runtime.calls import secret
+
+if TYPE_CHECKING:
+    from athena_prefect.runtime.dispatcher import Dispatcher
+    from athena_prefect.runtime.facts import RunFacts
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 4
+"""Checks made at once: enough that a slow one keeps no other waiting, few beside the work."""
+LOOK_SECONDS = 0.5
+"""How late a check is begun at most, where a place is free."""
+AGAIN_SECONDS = 30.0
+"""How often a violated assumption without a frequency is checked again while it holds a task
+back: else it would never be let go."""
+BUSY_SHARE = 0.02
+"""Share of the time that predicting may take."""
+TAG = "athena-check"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A check that is to be made; `key` is its id, None for a timed one."""
+
+    assumption: Assumption
+    key: str | None = None
+
+
+@dataclass(slots=True)
+class Gate:
+    """What the dispatcher asks before it starts a task. In the dispatcher's thread."""
+
+    facts: RunFacts
+    milestones: Milestones
+    effects: Effects = NO_EFFECTS
+    pending: dict[tuple[str, str], Due] = field(default_factory=dict)
+    """Milestones that were reached and are not checked yet, by assumption and key."""
+    queue: deque[Due] = field(default_factory=deque)
+    """What the loop has still to begin, of these."""
+    held: dict[str, str] = field(default_factory=dict)
+    """Tasks that were said to be held back, and why."""
+    _seen: tuple[Any, Any] | None = None
+    _done: dict[str, frozenset[str]] = field(default_factory=dict)
+    _before: set[str] = field(default_factory=set)
+
+    def look(self, dispatcher: Dispatcher) -> None:
+        """Take in what the journal says by now: milestones reached, effects in force."""
+        state, seen = dispatcher.state, self._seen
+        if seen is not None and seen[0] is state.tasks and seen[1] is state.checks:
+            return
+        checked = self._seen is None or self._seen[1] is not state.checks
+        self._seen = (state.tasks, state.checks)
+        if checked:
+            self._done = {
+                name: frozenset(c.check_id.removeprefix(_MARK) for c in known)
+                for name, known in state.checks.items()
+            }
+            for name, key in [p for p in self.pending if p[1] in self._done.get(p[0], ())]:
+                del self.pending[name, key]
+            self._reckon_with(effects_in_force(self.facts.plan, state), dispatcher)
+        if self.milestones:
+            for moment in self.milestones.reached(state, self._done):
+                self._add(moment.assumption_id, moment.key)
+
+    def _add(self, name: str, key: str) -> None:
+        if (name, key) not in self.pending:
+            due = Due(assumption=self.facts.plan.get_assumption(name), key=key)
+            self.pending[name, key] = due
+            self.queue.append(due)
+
+    def _reckon_with(self, effects: Effects, dispatcher: Dispatcher) -> None:
+        if effects == self.effects:
+            return
+        changed = effects.modes != self.effects.modes
+        self.effects = effects
+        dispatcher.capacity.limit(effects.capacities)
+        if changed:
+            # What waits in the pool's queue goes back: it may be another mode's by now.
+            dispatcher.take_back()
+            self.facts.only_modes(effects.modes)
+            dispatcher.submitter.modes_changed()
+        for task_id in [t for t in self.held if t not in effects.blocked]:
+            del self.held[task_id]
+            logger.info("task %s is no longer held back", task_id)
+
+    def holds_back(self, task_id: str, round_: int) -> bool:
+        """Whether a task that could start has to wait: for a check, or for a violation's end."""
+        for name in self.milestones.before(task_id):
+            key = f"before:{task_id}" + (f":{round_}" if round_ > 1 else "")
+            if key not in self._done.get(name, ()):
+                self._add(name, key)
+                return True
+        if any(task_id in due.assumption.affects for due in self.pending.values()):
+            return True
+        why = self.effects.blocked.get(task_id)
+        if why is not None and task_id not in self.held:
+            self.held[task_id] = why
+            logger.warning("task %s is held back: %s", task_id, why)
+        return why is not None
+
+
+_MARK = "milestone|"
+
+
+class Checking:
+    """Makes the checks of one run, from its start to its end."""
+
+    def __init__(self, facts: RunFacts, clock: Callable[[], datetime]) -> None:
+        self.facts = facts
+        self.gate = Gate(facts, Milestones.of(facts.plan))
+        self._clock = clock
+        self._children = Children(_environment())
+        self._stop = threading.Event()
+        self._state: Callable[[], ExecutionState] = ExecutionState
+        self._wake: Callable[[], object] = lambda: None
+        self._in_flight: set[str] = set()
+        self._made: dict[str, str] = {}
+        """The id of the check of each assumption that was made last."""
+        self._validator: AssumptionValidator | None = None
+        self._predict_after = 0.0
+        self._lock = threading.Lock()
+        self._runner: Any = None
+        self._thread: threading.Thread | None = None
+        self._kept = 0
+
+    # -- its life ---------------------------------------------------------------------------
+
+    def beside(self, dispatcher: Dispatcher) -> Self:
+        """Make checks beside this dispatcher, while the block runs."""
+        dispatcher.gate = self.gate if self.facts.plan.assumptions else None
+        self._state = lambda: dispatcher.state
+        self._wake = lambda: dispatcher.news.put(lambda: None)
+        return self
+
+    def __enter__(self) -> Self:
+        if self.facts.plan.assumptions:
+            from prefect.task_runners import ThreadPoolTaskRunner
+
+            self._runner = ThreadPoolTaskRunner(max_workers=MOST_AT_ONCE).__enter__()
+            # A plain thread has no run context: Prefect's client and logs need it.
+            context = contextvars.copy_context()
+            self._thread = threading.Thread(
+                target=context.run, args=(self._loop,), name="athena-checks", daemon=True
+            )
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        # Killed first, so that nothing waits for what hangs.
+        self._children.close()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+        if self._runner is not None:
+            self._runner.__exit__(None, None, None)
+
+    def _loop(self) -> None:
+        said = False
+        while not self._stop.wait(LOOK_SECONDS if not self.gate.queue else 0.02):
+            try:
+                self._begin_what_is_due()
+            except Exception as error:  # noqa: BLE001 - the boundary: a check fails nobody's run
+                if not said:
+                    logger.warning("checks of assumptions fail (%r); they are tried again", error)
+                said = True
+
+    # -- what is due ------------------------------------------------------------------------
+
+    def _begin_what_is_due(self) -> None:
+        state = self._state()
+        if state.started is None:
+            return
+        for _ in range(len(self.gate.queue)):
+            due = self.gate.queue.popleft()
+            if not self._begin(due):
+                self.gate.queue.append(due)
+        now = self._clock()
+        schedule = ScheduledChecks(self.facts.plan, started=state.started, checks=state.checks)
+        for name in (*schedule.due(now), *self._in_the_way(state, schedule, now)):
+            if not self._read_back(state, name):
+                continue
+            if len(self._in_flight) >= MOST_AT_ONCE:
+                return
+            self._begin(Due(assumption=self.facts.plan.get_assumption(name)))
+
+    def _read_back(self, state: ExecutionState, name: str) -> bool:
+        """Whether the state knows of the check that was made last."""
+        last = self._made.get(name)
+        newest = state.checks.get(name, ())[-20:]
+        return last is None or any(c.check_id == last for c in newest)
+
+    def _in_the_way(
+        self, state: ExecutionState, schedule: ScheduledChecks, now: datetime
+    ) -> list[str]:
+        """What keeps tasks from starting and would not be checked again by itself."""
+        found = []
+        for name in violations_in_force(self.facts.plan, state):
+            assumption = self.facts.plan.get_assumption(name)
+            effect = assumption.effect
+            if effect is None or not (effect.block or effect.capacity):
+                continue
+            if name in schedule or _asks_a_person(assumption):
+                continue
+            newest = max(c.at for c in state.checks[name])
+            if now - newest >= timedelta(seconds=AGAIN_SECONDS):
+                found.append(name)
+        return found
+
+    def _begin(self, due: Due) -> bool:
+        """Begin a check; False where no place is free, or it is being made already."""
+        name = due.assumption.id
+        with self._lock:
+            if name in self._in_flight or len(self._in_flight) >= MOST_AT_ONCE:
+                return False
+            self._in_flight.add(name)
+        if not _asks_a_person(due.assumption):
+            try:
+                self._runner.submit(self._task(due), parameters={})
+            except Exception as error:  # noqa: BLE001 - Prefect is not needed for a check
+                logger.warning("no task run for the check of %s (%r)", name, error)
+            else:
+                return True
+        self._make(due)
+        return True
+
+    def _task(self, due: Due) -> Any:
+        from prefect import Task
+        from prefect.states import Completed
+
+        def check() -> Any:
+            verdict, reason = self._make(due)
+            return Completed(name=verdict.capitalize(), message=reason)
+
+        name = f"check {due.assumption.id}"
+        return Task(check, name=name, task_run_name=name, tags=[TAG], persist_result=False)
+
+    # -- making -----------------------------------------------------------------------------
+
+    def _make(self, due: Due) -> tuple[str, str]:
+        """Make one check and write down what it found. Raises nothing."""
+        assumption, began = due.assumption, self._clock()
+        try:
+            event = self._found(due, began)
+            if event is None or self._stop.is_set():
+                return "unknown", "nothing new"
+            self._made[assumption.id] = event.check_id
+            self.facts.recorder.record(event, token=self.facts.token)
+        except LeaseLostError:
+            self._stop.set()
+            return "unknown", "another dispatcher has taken over"
+        finally:
+            with self._lock:
+                self._in_flight.discard(assumption.id)
+            self._wake()
+        return event.verdict, str(event.data.get("reason", ""))
+
+    def _found(self, due: Due, began: datetime) -> CheckEvent | None:
+        assumption, state = due.assumption, self._state()
+        try:
+            return self._event(due, self._observed(assumption, state, began), began, state)
+        except Exception as error:  # noqa: BLE001 - the boundary: a check fails nobody's run
+            logger.warning("assumption %s could not be checked: %r", assumption.id, error)
+            # A milestone is over with this, too: what waits for it must not wait for ever.
+            told = f"{type(error).__name__} while it was checked"
+            return CheckEvent(
+                plan_run=self.facts.plan_run,
+                assumption_id=assumption.id,
+                check_id=_id_of(due, began),
+                at=began,
+                verdict="unknown",
+                reported_by=Reporter.DISPATCHER,
+                data={"reason": told, "error": told},
+            )
+
+    def _event(
+        self, due: Due, made: Made, began: datetime, state: ExecutionState
+    ) -> CheckEvent | None:
+        assumption = due.assumption
+        if _asks_a_person(assumption):
+            answer = _standing_answer(assumption, state, began)
+            if answer is not None and due.key is None:
+                return None
+            if answer is not None:
+                made = Made(observation=data_of(answer))
+        event = check_event(
+            assumption,
+            made,
+            plan_run=self.facts.plan_run,
+            now=began,
+            check_id=_id_of(due, began),
+            reported_by=Reporter.DISPATCHER,
+        )
+        predicted = self._prediction(assumption) if event.verdict == "holds" else None
+        return replace(event, data={**event.data, "predicted": predicted}) if predicted else event
+
+    def _prediction(self, assumption: Assumption) -> dict[str, Any] | None:
+        """What speaks for a failure before it is needed, from the checks so far."""
+        if time.monotonic() < self._predict_after:
+            return None
+        begun = time.thread_time()
+        try:
+            with self.facts.shared.using() as monitor:
+                if monitor is None:
+                    return None
+                if self._validator is None or self._validator.monitor is not monitor:
+                    self._validator = AssumptionValidator(self.facts.plan, monitor)
+                found = self._validator.prediction(assumption.id)
+        except AthenaError:
+            return None
+        finally:
+            took = time.thread_time() - begun
+            self._predict_after = time.monotonic() + took / BUSY_SHARE
+        if found.probability is None or found.probability <= LIKELY:
+            return None
+        return {"probability": found.probability, "reason": found.reason}
+
+    def _observed(self, assumption: Assumption, state: ExecutionState, now: datetime) -> Made:
+        if _asks_a_person(assumption):
+            return Made(error="nobody has answered")
+        return checked(
+            assumption,
+            self.facts.look_up,
+            CheckContext(
+                now=now,
+                root=self.facts.root,
+                plan=self.facts.plan,
+                plan_run=self.facts.plan_run,
+                started=self.facts.started_at,
+                state=state,
+                environment=_database(self.facts),
+            ),
+            self._children,
+        )
+
+    # -- rows -------------------------------------------------------------------------------
+
+    def keep(self, database: Any) -> None:
+        """Write what was checked since the last time to the table of validations."""
+        from athena_prefect.storage.validations import Validations
+
+        events = [c for known in self._state().checks.values() for c in known]
+        if len(events) > self._kept:
+            Validations(database).write(self.facts.plan_run, events)
+            self._kept = len(events)
+
+
+def checked(
+    assumption: Assumption,
+    look_up: Callable[[Template], Any],
+    context: CheckContext,
+    children: Children,
+) -> Made:
+    """Make an assumption's own check: in a child where it can hang, else here."""
+    assert assumption.check is not None
+
+    def resolve(template: Template) -> Any:
+        return secret(template.name) if template.namespace == "secret" else look_up(template)
+
+    try:
+        check, secrets = prepare(assumption.check, resolve)
+    except AthenaError as error:
+        return Made(error=str(error))
+    context = replace(context, secrets=secrets)
+    return children.make(check, context) if check.can_hang else make(check, context)
+
+
+def _asks_a_person(assumption: Assumption) -> bool:
+    return assumption.check is None or assumption.validation_method is ValidationMethod.MANUAL
+
+
+def _standing_answer(
+    assumption: Assumption, state: ExecutionState, now: datetime
+) -> CheckEvent | None:
+    """The newest answer of a person that has not expired."""
+    for check in reversed(in_order(state.checks.get(assumption.id, ()))):
+        if check.verdict == "unknown" or check.check_id.startswith(_MARK):
+            continue
+        frequency = assumption.validation_frequency
+        return check if frequency is None or now - check.at <= frequency else None
+    return None
+
+
+def _id_of(due: Due, began: datetime) -> str:
+    return f"{_MARK}{due.key}" if due.key else f"timed|{began.isoformat()}"
+
+
+def _database(facts: RunFacts) -> Mapping[str, str]:
+    return {"ATHENA_DATABASE_URL": facts.recording.database_url}
+
+
+def _environment() -> dict[str, str]:
+    """What a child needs to reach the same Prefect server."""
+    from prefect.settings import PREFECT_API_URL
+
+    url = PREFECT_API_URL.value()
+    return {"PREFECT_API_URL": url} if url else {}

@@ -1,0 +1,205 @@
+"""Checks beside a run on a real server: held tasks, modes, children that hang, what is told."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+from athena_prefect.journal.events import CheckEvent
+from athena_prefect.journal.state import Status
+from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.telling import Deriver
+from athena_prefect.settings import AthenaSettings
+from tests.runtime.support import Run, plan_of, run, state_of
+
+pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_api")]
+
+
+def looks(name: str, *arguments: Any, **more: Any) -> dict[str, Any]:
+    """A check by a function of the test project."""
+    return {"kind": "function", "call": f"deeds:{name}", **more, "with": dict(arguments)}
+
+
+def verdicts(done: Run, name: str) -> list[str]:
+    return [c.verdict for c in done.state.checks.get(name, ())]
+
+
+def test_milestones_are_checked_before_what_rests_on_them(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    done = run(
+        plan_of(
+            {"id": "touch", "call": "touch", "with": {"path": str(flag)}},
+            {"id": "after", "call": "one", "depends_on": ["touch"]},
+            {"id": "last", "call": "one", "depends_on": ["after"]},
+            name="with-milestones",
+            assumptions=[
+                {"id": "memory", "milestones": [{"at": "start"}], "affects": ["touch"],
+                 "check": {"kind": "memory", "unit": "B"}, "expected_value": 1},
+                {"id": "flag", "milestones": [{"after": "touch"}], "affects": ["after"],
+                 "check": {"kind": "file_exists", "path": str(flag)}},
+                {"id": "port", "milestones": [{"before": "last"}], "affects": ["last"],
+                 "check": {"kind": "tcp", "port": 1}},
+                {"id": "asked", "milestones": [{"before": "after"}], "affects": ["after"]},
+            ],
+        )
+    )  # fmt: skip
+    assert done.final.is_completed(), done.final.message
+    assert verdicts(done, "memory") == ["holds"]
+    assert verdicts(done, "flag") == ["holds"]
+    assert verdicts(done, "port") == ["violated"], "and without an effect nothing follows"
+    assert verdicts(done, "asked") == ["unknown"], "nobody has answered, and nobody is waited for"
+    state = done.state
+    for name, task in (("memory", "touch"), ("flag", "after"), ("port", "last")):
+        started = state.task(task).attempts[0].started
+        assert started is not None and state.checks[name][0].at <= started
+    # Task runs of the same flow run, tagged, Completed whatever the verdict; no task of the plan.
+    with get_client(sync_client=True) as client:
+        filter_ = FlowRunFilter(id=FlowRunFilterId(any_=[done.final.state_details.flow_run_id]))
+        for _ in range(40):
+            found = client.read_task_runs(flow_run_filter=filter_)
+            checks = {r.name: r for r in found if "athena-check" in r.tags}
+            if len(checks) == 3 and all(r.state and r.state.is_final() for r in checks.values()):
+                break
+            time.sleep(0.25)
+    assert set(checks) == {"check memory", "check flag", "check port"}
+    assert {r.state.type.value for r in checks.values() if r.state} == {"COMPLETED"}
+    assert not any(t.startswith("check") for t, _ in state.tasks)
+    with sqlite3.connect(AthenaSettings().database_url.removeprefix("sqlite:///")) as rows:
+        kept = rows.execute(
+            "select assumption_id, verdict, valid from assumption_validations where plan_run = ?",
+            (done.plan_run.hex,),
+        ).fetchall()
+        if not kept:
+            kept = rows.execute(
+                "select assumption_id, verdict, valid from assumption_validations "
+                "where plan_run = ?", (str(done.plan_run),),
+            ).fetchall()  # fmt: skip
+    assert sorted(kept) == [
+        ("asked", "unknown", None), ("flag", "holds", 1), ("memory", "holds", 1),
+        ("port", "violated", 0),
+    ]  # fmt: skip
+    told = _told(done)
+    assert told.count("athena.assumption.violated") == 1
+    assert told.count("athena.assumption.checked") == 3
+
+
+def _told(done: Run) -> list[str]:
+    journal = recording_of(AthenaSettings(), done.plan).open_journal()
+    entries = journal.read(done.plan_run)
+    return [e.event for _, e in Deriver(done.plan, done.plan_run, "default").take(entries)]
+
+
+def test_block_holds_a_task_until_it_holds_again() -> None:
+    plan = plan_of(
+        {"id": "first", "call": "one"},
+        {"id": "held", "call": "one", "depends_on": ["first"]},
+        {"id": "free", "call": "one", "depends_on": ["first"]},
+        name="with-a-block",
+        assumptions=[
+            {"id": "licence", "affects": ["held"], "effect": {"block": True},
+             "expected_value": True, "milestones": [{"before": "held"}]},
+        ],
+    )  # fmt: skip
+    plan_run = uuid4()
+    journal = recording_of(AthenaSettings(), plan).open_journal()
+
+    def answer(value: bool) -> CheckEvent:
+        return CheckEvent(
+            plan_run=plan_run, assumption_id="licence", check_id=str(uuid4()),
+            at=datetime.now(UTC), verdict="holds" if value else "violated",
+            data={"value": value, "reason": f"is {value}"},
+        )  # fmt: skip
+
+    seen: list[Status] = []
+
+    def person() -> None:
+        journal.append(answer(False))
+        for _ in range(400):
+            if state_of(plan, plan_run).status("free").good:
+                break
+            time.sleep(0.05)
+        time.sleep(1.5)
+        seen.append(state_of(plan, plan_run).status("held"))
+        journal.append(answer(True))
+
+    someone = Thread(target=person)
+    someone.start()
+    done = run(plan, plan_run)
+    someone.join()
+    assert done.final.is_completed(), done.final.message
+    assert seen == [Status.READY]
+    held = done.state.task("held").attempts
+    assert len(held) == 1 and held[0].started is not None
+    let_go = [c.at for c in done.state.checks["licence"] if c.verdict == "holds"]
+    assert held[0].started >= let_go[0]
+    assert _told(done).count("athena.assumption.recovered") == 1
+
+
+def test_a_mode_is_the_only_one_while_it_is_violated() -> None:
+    done = run(
+        plan_of(
+            {"id": "first", "call": "one"},
+            {"id": "then", "call": "square", "with": {"x": 3}, "depends_on": ["first"],
+             "modes": [{"name": "other", "with": {"x": 3, "plus": 5}}]},
+            name="with-a-mode",
+            assumptions=[
+                {"id": "port", "milestones": [{"after": "first"}], "affects": ["then"],
+                 "check": {"kind": "tcp", "port": 1}, "effect": {"mode": "other"}},
+            ],
+        )
+    )  # fmt: skip
+    assert done.value("then") == 14
+    assert done.state.task("then").attempts[0].data["mode"] == "other"
+
+
+def test_a_check_that_hangs_is_ended_and_the_run_goes_on() -> None:
+    begun = time.monotonic()
+    done = run(
+        plan_of(
+            {"id": "first", "call": "one"},
+            name="with-a-hang",
+            assumptions=[
+                {"id": "hangs", "milestones": [{"at": "start"}], "affects": ["first"],
+                 "check": looks("hang", ("seconds", 600), timeout="1s")},
+                {"id": "dies", "milestones": [{"at": "start"}], "affects": ["first"],
+                 "check": looks("die")},
+                {"id": "raises", "milestones": [{"at": "start"}], "affects": ["first"],
+                 "check": looks("fail")},
+            ],
+        )
+    )  # fmt: skip
+    assert done.final.is_completed(), done.final.message
+    assert time.monotonic() - begun < 120
+    errors = {n: done.state.checks[n][0].data["error"] for n in ("hangs", "dies", "raises")}
+    assert errors["hangs"] == "gave no answer within 1s; it was ended"
+    assert errors["dies"] == "its process ended without an answer"
+    assert errors["raises"].startswith("ValueError: ")
+
+
+def test_timed_checks_are_made_again_and_again(tmp_path: Path) -> None:
+    done = run(
+        plan_of(
+            {"id": "long", "call": "hang", "with": {"seconds": 4}},
+            name="with-timed-checks",
+            assumptions=[
+                {"id": "load", "validation_frequency": "1s",
+                 "check": {"kind": "cpu_load"}, "expected_value": 1000},
+                {"id": "person", "validation_frequency": "1s", "validation_method": "manual"},
+            ],
+        )
+    )  # fmt: skip
+    checks = done.state.checks["load"]
+    assert len(checks) >= 3 and {c.verdict for c in checks} == {"holds"}
+    moments = [c.at for c in checks]
+    assert all((b - a).total_seconds() >= 0.99 for a, b in pairwise(moments))
+    assert verdicts(done, "person")[0] == "unknown", "a reminder: nobody has answered"
