@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict
@@ -118,6 +119,21 @@ def list_distributions(folder: str | Path, run: str | UUID, paths: Sequence[str]
         duplicates=sorted({e["name"] for e in entries if e["shadowed"]}),
         sites=sorted({e["location"] for e in entries if Path(e["location"]).name in SITE_FOLDERS}),
     )
+
+
+def changed_since(moment: str | datetime, paths: Sequence[str] = ()) -> int:
+    """How many distributions were installed, or had their metadata changed, since `moment`.
+
+    For an assumption: what is removed leaves its folder changed, which counts too.
+    """
+    since = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    changed = 0
+    for folder in {Path(p or ".") for p in (list(paths) or sys.path)}:
+        if not folder.is_dir() or folder.name not in SITE_FOLDERS:
+            continue
+        for entry in folder.glob("*.dist-info"):
+            changed += entry.stat().st_mtime > since.timestamp()
+    return changed
 
 
 def chunk_files(inventory: Inventory, chunks: int) -> list[str]:

@@ -14,6 +14,7 @@ from cyclopts import CycloptsError
 
 from athena_prefect.cli import (
     by_hand,
+    checking,
     database,
     deploying,
     inferring,
@@ -106,6 +107,7 @@ def _keep(details: str) -> Path:
 __all__ = [
     "app",
     "by_hand",
+    "checking",
     "database",
     "deploying",
     "inferring",

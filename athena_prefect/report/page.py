@@ -307,13 +307,45 @@ def _assumptions(
         affects = ", ".join(assumption.affects)
         rows.append(
             f"<tr><td>{escape(assumption.id)}</td><td>{escape(assumption.description)}</td>"
-            f"<td>{assumption.criticality}</td><td>{escape(last)}</td><td>{escape(affects)}</td>"
+            f"<td>{assumption.criticality}</td><td>{escape(last)}</td>"
+            f"<td>{timeline(made)}</td><td>{escape(affects)}</td>"
             f"<td>{escape(assumption.mitigation)}</td></tr>"
         )
     return (
         "<h2>Assumptions</h2><table><thead><tr><th>Assumption<th>It says<th>Criticality"
-        "<th>Last check<th>Affects<th>Mitigation</tr></thead>"
+        "<th>Last check<th>Over time<th>Affects<th>Mitigation</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+_VERDICT_COLOURS = {"holds": "#2e8b57", "violated": "#c0392b", "unknown": "#c9a227"}
+_STRIP = (220, 16)
+"""Width and height of a timeline."""
+
+
+def timeline(checks: Sequence[CheckEvent]) -> str:
+    """The checks of an assumption from the first to the last, each until the next one."""
+    if not checks:
+        return ""
+    ordered = sorted(checks, key=lambda c: c.at)
+    width, height = _STRIP
+    first, last = ordered[0].at, ordered[-1].at
+    span = (last - first).total_seconds() or 1.0
+    parts = []
+    for check, after in zip(ordered, [*ordered[1:], None], strict=True):
+        x = (check.at - first).total_seconds() / span * (width - 4)
+        end = width if after is None else (after.at - first).total_seconds() / span * (width - 4)
+        value, unit = check.data.get("value"), check.data.get("unit", "")
+        seen = f", {value:g} {unit}" if isinstance(value, int | float) else ""
+        parts.append(
+            f'<rect x="{x:.1f}" width="{max(end - x, 2):.1f}" height="{height}" '
+            f'fill="{_VERDICT_COLOURS.get(check.verdict, "#999")}">'
+            f"<title>{escape(f'{check.verdict}{seen}, {check.at:%H:%M:%S} UTC')}</title></rect>"
+        )
+    label = f"{len(ordered)} checks, the last: {ordered[-1].verdict}"
+    return (
+        f'<svg role=img aria-label="{escape(label)}" width={width} height={height}>'
+        f"{''.join(parts)}</svg>"
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from athena_prefect.service.by_hand import done, rerun, skip
+    from athena_prefect.service.checking import check, checks
     from athena_prefect.service.database import db_current, db_upgrade
     from athena_prefect.service.deploying import deploy, serve, undeploy
     from athena_prefect.service.inferring import infer
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from athena_prefect.service.watching import watch_every, watch_live
 
 __all__ = [
+    "check",
+    "checks",
     "db_current",
     "db_upgrade",
     "deploy",
@@ -46,6 +49,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "check": "checking",
+    "checks": "checking",
     "done": "by_hand",
     "rerun": "by_hand",
     "skip": "by_hand",

@@ -72,6 +72,10 @@ class FollowedRun:
         )
         return replace(status, interrupted=interrupted)
 
+    def monitored(self) -> ExecutionMonitor | None:
+        """The run's monitor, which only reads; None where there is no baseline yet."""
+        return self._monitored()
+
     def _interrupted(self, monitor: ExecutionMonitor) -> bool:
         monitor.refresh()
         if self.dispatched is None or monitor.state.end_status is not None:

@@ -1,0 +1,75 @@
+"""Checks in children: what hangs is killed with all that it started."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from athena_prefect.assumptions.checks.base import CheckContext
+from athena_prefect.assumptions.checks.children import Children
+from athena_prefect.assumptions.checks.registry import kind_named
+
+PROJECT = """
+import os, subprocess, sys, time
+def where(): return os.getpid()
+def hang(file):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with open(file, "w") as f: f.write(str(child.pid))
+    time.sleep(600)
+def die(): os._exit(1)
+def speaks():
+    print("to standard output")
+    return 5
+"""
+
+
+@pytest.fixture
+def children() -> Iterator[Children]:
+    made = Children()
+    yield made
+    made.close()
+
+
+def ask(children: Children, root: Path, call: str, timeout: str = "20s", **arguments: Any) -> Any:
+    (root / "childish.py").write_text(PROJECT)
+    options = {"call": f"childish:{call}", "with": arguments, "timeout": timeout}
+    check = kind_named("function").model_validate(options)
+    return children.make(check, CheckContext(now=datetime.now(UTC), root=root))
+
+
+def test_one_child_serves_many_checks(children: Children, tmp_path: Path) -> None:
+    first, second = (ask(children, tmp_path, "where") for _ in range(2))
+    assert first.observation.value == second.observation.value != os.getpid()
+    assert ask(children, tmp_path, "speaks").observation.value == 5
+
+
+def test_what_hangs_is_killed_with_its_own_children(children: Children, tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    made = ask(children, tmp_path, "hang", timeout="2s", file=str(file))
+    assert made.observation is None
+    assert made.error == "gave no answer within 2s; it was ended"
+    pid = int(file.read_text())
+    for _ in range(100):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("what the check started lives on")
+    assert ask(children, tmp_path, "speaks").observation.value == 5, "the next one gets a new child"
+
+
+def test_a_child_that_dies_is_no_answer(children: Children, tmp_path: Path) -> None:
+    assert ask(children, tmp_path, "die").error == "its process ended without an answer"
+
+
+def test_after_the_end_nothing_is_made(tmp_path: Path) -> None:
+    children = Children()
+    children.close()
+    assert "not made any more" in ask(children, tmp_path, "where").error
