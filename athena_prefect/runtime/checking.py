@@ -46,6 +46,7 @@ from athena_prefect.runtime.calls import secret
 if TYPE_CHECKING:
     from athena_prefect.runtime.dispatcher import Dispatcher
     from athena_prefect.runtime.facts import RunFacts
+    from athena_prefect.runtime.limits import Capacity
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +84,16 @@ class Gate:
     held: dict[str, str] = field(default_factory=dict)
     """Tasks that were said to be held back, and why."""
     _seen: tuple[Any, Any] | None = None
+    _capacity: Capacity | None = None
     _done: dict[str, frozenset[str]] = field(default_factory=dict)
-    _before: set[str] = field(default_factory=set)
 
     def look(self, dispatcher: Dispatcher) -> None:
         """Take in what the journal says by now: milestones reached, effects in force."""
         state, seen = dispatcher.state, self._seen
+        if dispatcher.capacity is not self._capacity:
+            # A revision was adopted, which counts anew.
+            self._capacity = dispatcher.capacity
+            self._capacity.limit(self.effects.capacities)
         if seen is not None and seen[0] is state.tasks and seen[1] is state.checks:
             return
         checked = self._seen is None or self._seen[1] is not state.checks
