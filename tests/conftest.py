@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from hypothesis import settings
@@ -31,6 +33,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options for more than the short form of a test that chance drives."""
     parser.addoption("--kills", type=int, default=5, help="how often tests/chaos kill a dispatcher")
     parser.addoption("--kill-seed", type=int, default=1, help="chooses the moments of the kills")
+
+
+@pytest.fixture(autouse=True)
+def modules_of_the_project() -> Iterator[None]:
+    """A test that loads another project's `tasks` and `flows` leaves this one's as they were."""
+
+    def own() -> dict[str, ModuleType]:
+        names = ("tasks", "flows")
+        return {n: m for n, m in sys.modules.items() if n.partition(".")[0] in names}
+
+    before, path = own(), list(sys.path)
+    yield
+    for name in own().keys() - before.keys():
+        del sys.modules[name]
+    sys.modules.update(before)
+    sys.path[:] = path
 
 
 @pytest.fixture(scope="session")

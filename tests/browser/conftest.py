@@ -36,9 +36,13 @@ SECONDS = 180
 """Until a server or a run counts as hung."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium without a window; the tests that need it are skipped where there is none."""
+    """Chromium without a window; the tests that need it are skipped where there is none.
+
+    Closed with its module: while it is open, an event loop runs in this thread, which
+    makes coroutines of much that Prefect answers.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with api.sync_playwright() as playwright:
         program = next(filter(None, map(shutil.which, NAMES)), None)
@@ -121,7 +125,7 @@ sys.exit(0 if state.is_completed() else 1)
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with its UI; started only where there is a browser to look at it."""
     with socket.socket() as free:

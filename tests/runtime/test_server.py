@@ -49,6 +49,12 @@ def program(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PROGRAM", file)
 
 
+def new_child(others: list[psutil.Process]) -> psutil.Process:
+    """The one child of this process that is not among `others`."""
+    (child,) = set(psutil.Process().children()) - set(others)
+    return child
+
+
 @pytest.mark.usefixtures("unconfigured")
 class TestOwnServer:
     def test_its_api_is_used_while_it_runs_and_its_words_go_to_the_file(
@@ -59,10 +65,11 @@ class TestOwnServer:
         program(tmp_path, SERVING, monkeypatch)
         before = os.environ.get("PREFECT_API_URL")
         waits: list[str] = []
+        others = psutil.Process().children()
         with prefect_server(tmp_path / "server.log", waits.append) as api:
             assert api.temporary
             assert os.environ["PREFECT_API_URL"] == api.url == PREFECT_API_URL.value()
-            child = psutil.Process().children()[-1]
+            child = new_child(others)
             # The run is not over, then a task run is not, then all is there.
             assert api.flush(uuid4(), ["a", "b"])
         assert not child.is_running()
@@ -104,8 +111,9 @@ class TestOwnServer:
         deaf = "import signal\nfor s in (2, 15): signal.signal(s, signal.SIG_IGN)\n"
         program(tmp_path, deaf + SERVING, monkeypatch)
         monkeypatch.setattr(server, "STOP_SECONDS", 0.2)
+        others = psutil.Process().children()
         with prefect_server(tmp_path / "server.log"):
-            child = psutil.Process().children()[-1]
+            child = new_child(others)
         assert not child.is_running()
 
 
