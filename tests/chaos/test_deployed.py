@@ -79,12 +79,16 @@ class Thirty:
             process.kill()
         return before
 
-    def goes_on(self, before: set[str]) -> None:
-        """It ends by itself, with every task done once; what had succeeded is not repeated."""
+    def goes_on(self, before: set[str], *, resumed: bool = True) -> None:
+        """It ends by itself, with every task done once; what had succeeded is not repeated.
+
+        `resumed` is whether another process had to take it up.
+        """
         counted = starts(self.folder)
         wait_for(f"the end of {self.name}", lambda: self.state.end_status, 420)
         state = self.state
         assert state.end_status == "completed", (state.end_reason, self.installation.words())
+        assert bool(state.resumed) is resumed, "the kill met nobody" if resumed else "repeated"
         assert not {t for t in before if starts(self.folder)[t] != counted[t]}
         check_against_the_tasks_own_words(state, self.plan, self.folder)
         assert not state.gaps
@@ -163,7 +167,7 @@ def test_a_server_that_restarts_in_the_middle_of_a_run_loses_nothing(
     before = sum(starts(thirty.folder).values())
     wait_for("work without a server", lambda: sum(starts(thirty.folder).values()) >= before + 4)
     installation.start_server()
-    thirty.goes_on(in_force(thirty.state, thirty.plan))
+    thirty.goes_on(in_force(thirty.state, thirty.plan), resumed=False)
     assert set(starts(thirty.folder).values()) == {1}
     assert thirty.final().state.is_completed()
 
