@@ -24,6 +24,7 @@ from athena_prefect.assumptions.validator import (
 )
 from athena_prefect.errors import AthenaError, CheckError, InputError, UnknownRunError
 from athena_prefect.journal.events import CheckEvent
+from athena_prefect.journal.state import fold_entries
 from athena_prefect.monitor.effects import in_order, violation_of
 from athena_prefect.plan.document import load
 from athena_prefect.plan.model import Assumption, Plan
@@ -210,6 +211,83 @@ def check(
     details = made.observation.details if made.observation else ""
     result = AssumptionValidationResult.of(event)
     return CheckedNow(plan=plan.name, result=result, plan_run=kept, details=details)
+
+
+OVERDUE = 0.5
+"""Share of a frequency by which a live run may be late with a check before a schedule makes it."""
+
+
+def check_scheduled(
+    file: Path, assumption_id: str, *, settings: AthenaSettings, clock: Clock = utc_now
+) -> CheckedNow:
+    """What a schedule asks for: a check where no live run of the plan has made it.
+
+    A run makes its own; where it is overdue, or its process is gone, the check is
+    made here and written to its journal. While no run lives the check is a row of
+    its own, and Prefect is told: violated and recovered once each. Raises
+    PlanDocumentError, UnknownNameError, InputError, StorageError.
+    """
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.plans import PlanStore
+
+    plan = load(file, rules=(check_findings,))
+    assumption, now = plan.get_assumption(assumption_id), clock()
+    frequency = assumption.validation_frequency
+    if assumption.check is None or frequency is None:
+        raise InputError(f"assumption {assumption_id!r} is not checked by the clock")
+    database = Database.open(settings)
+    store = PlanStore(database)
+    live = store.live_runs(plan, namespace=settings.namespace)
+    for row in live:
+        followed = _followed(row.plan_run, settings, clock)
+        known = fold_entries(followed.journal.read(row.plan_run)).checks.get(assumption_id, ())
+        newest = in_order(known)[-1] if known else None
+        if newest is not None and now - newest.at < frequency * (1 + OVERDUE):
+            result = AssumptionValidationResult.of(newest)
+            return CheckedNow(plan=plan.name, result=result, plan_run=row.plan_run)
+    target = live[0] if live else None
+    made = _made(plan, assumption, target, now, settings)
+    event = check_event(
+        assumption,
+        made,
+        plan_run=target.plan_run if target is not None else UUID(int=0),
+        now=now,
+        check_id=f"scheduled|{now.isoformat()}",
+    )
+    result = AssumptionValidationResult.of(event)
+    if target is not None:
+        _write(event, target, settings)
+        return CheckedNow(plan=plan.name, result=result, plan_run=target.plan_run)
+    _write_without_run(plan, event, settings)
+    return CheckedNow(plan=plan.name, result=result, plan_run=None)
+
+
+def _write_without_run(plan: Plan, event: CheckEvent, settings: AthenaSettings) -> None:
+    from athena_prefect.runtime.events import emit
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.plans import PlanStore
+    from athena_prefect.storage.validations import Validations
+
+    database = Database.open(settings)
+    decision = PlanStore(database).register(plan, namespace=settings.namespace)
+    kept = Validations(database)
+    before = kept.newest_without_run(plan.name, event.assumption_id, namespace=settings.namespace)
+    kept.write_without_run(decision.id, event)
+    was = before[0] if before is not None else None
+    word = "checked"
+    if event.verdict == "violated" and was != "violated":
+        word = "violated"
+    elif event.verdict == "holds" and was == "violated":
+        word = "recovered"
+    figures = {k: event.data[k] for k in ("value", "unit", "reason", "error") if k in event.data}
+    emit(
+        f"athena.assumption.{word}",
+        plan.name,
+        key=event.key,
+        at=event.at,
+        namespace=settings.namespace,
+        figures={**figures, "assumption_id": event.assumption_id, "verdict": event.verdict},
+    )
 
 
 def _said(value: str) -> Any:

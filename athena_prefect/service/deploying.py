@@ -304,16 +304,19 @@ def _desired(
     remote: Remote,
     extras: Iterable[ExtraDeployment],
 ) -> ServerState:
+    from athena_prefect.runtime.deployment.checks import check_deployments, check_file
     from athena_prefect.runtime.deployment.desired import desired_state
     from athena_prefect.runtime.deployment.flows import watch_file, watch_parameters
+
+    checks = tuple(check_deployments(flows))
 
     return desired_state(
         flows,
         target,
         watch=watch_parameters(),
-        extras=extras,
+        extras=[*extras, *checks],
         limits=remote.limits(),
-        files=[*files, watch_file()],
+        files=[*files, watch_file(), *([check_file()] if checks else [])],
     )
 
 

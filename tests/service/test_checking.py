@@ -15,6 +15,7 @@ from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.plan.model import Plan
 from athena_prefect.service import check, checks
+from athena_prefect.service.checking import check_scheduled
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import PlanStore
@@ -113,3 +114,43 @@ def test_what_is_refused(file: Path, settings: AthenaSettings) -> None:
     live(file, settings)
     with pytest.raises(InputError, match="2 live runs; name one with --run"):
         check(file, "people", value="1", settings=settings)
+
+
+def test_a_scheduled_check_without_a_run_is_a_row_of_its_own(
+    file: Path, settings: AthenaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(
+        PLAN.replace(
+            "  - {id: there, ", "  - {id: there, active: always, validation_frequency: 1m, "
+        )
+    )
+    told: list[str] = []
+    monkeypatch.setattr(
+        "athena_prefect.runtime.events.emit", lambda event, *_, **__: told.append(event)
+    )
+    moments = iter(range(10))
+
+    def clock() -> datetime:
+        return datetime(2026, 1, 5, 8, next(moments), tzinfo=UTC)
+
+    def look() -> bool | None:
+        return check_scheduled(file, "there", settings=settings, clock=clock).result.valid
+
+    assert look() is False and look() is False
+    (file.parent / "in.csv").touch()
+    assert look() is True and look() is True
+    assert [t.rpartition(".")[2] for t in told] == ["violated", "checked", "recovered", "checked"]
+    path = settings.database_url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as rows:
+        kept = rows.execute("select plan_run, valid from assumption_validations").fetchall()
+    assert kept == [(None, 0), (None, 0), (None, 1), (None, 1)]
+
+
+def test_a_scheduled_check_leaves_a_live_run_its_own(file: Path, settings: AthenaSettings) -> None:
+    live(file, settings)
+    first = check_scheduled(file, "memory", settings=settings)
+    assert first.plan_run is not None and first.result.valid is True
+    again = check_scheduled(file, "memory", settings=settings)
+    assert again.result.check_id == first.result.check_id, "it was made in time: not again"
+    with pytest.raises(InputError, match="not checked by the clock"):
+        check_scheduled(file, "people", settings=settings)
