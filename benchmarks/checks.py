@@ -92,7 +92,7 @@ def one(plan: Any) -> dict[str, float]:
     run = uuid4()
     flow = compile_plan(plan, root=Path(__file__).parents[1])
     cpu, wall = time.process_time(), time.perf_counter()
-    final = flow(plan_run=str(run), return_state=True)
+    final: Any = flow(plan_run=str(run), return_state=True)
     took = time.perf_counter() - wall
     wait_for_afterwards(60)
     used = time.process_time() - cpu

@@ -53,17 +53,17 @@ class _Child:
             env={**os.environ, **environment},
         )
         there.close()
-        self._started = False
+
+    def wait(self) -> None:
+        """Wait until it is there. Raises EOFError, TimeoutError."""
+        if not self._here.poll(START_SECONDS):
+            raise TimeoutError
+        self._here.recv_bytes()
 
     def ask(self, job: _Job, seconds: float) -> Made:
         """Have the check made. Raises EOFError where the child ended, TimeoutError where it
         gave no answer in time.
         """
-        if not self._started:
-            if not self._here.poll(START_SECONDS):
-                raise TimeoutError
-            self._here.recv_bytes()
-            self._started = True
         self._here.send_bytes(cloudpickle.dumps(job))
         if not self._here.poll(seconds):
             raise TimeoutError
@@ -86,6 +86,7 @@ class Children:
         """`environment`: variables of the children beside this process's own."""
         self._environment = dict(environment or {})
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
         self._closed = False
@@ -99,7 +100,10 @@ class Children:
             # What the run's state is belongs to its own process.
             context=replace(context, state=None, plan=None),
         )
-        child = self._borrowed()
+        try:
+            child = self._borrowed()
+        except (EOFError, OSError, TimeoutError) as error:
+            return Made(error=f"no process came up for it ({type(error).__name__})")
         if child is None:
             return Made(error="checks are not made any more: the run is over")
         kept = False
@@ -116,10 +120,33 @@ class Children:
         return made
 
     def _borrowed(self) -> _Child | None:
+        """A child that is there; None after the end. Raises EOFError, TimeoutError.
+
+        One starts at a time: while Python comes up, the one that is there already
+        has mostly done its check.
+        """
+        child = self._free()
+        if child is not None or self._closed:
+            return child
+        with self._starting:
+            child = self._free()
+            if child is not None:
+                return child
+            child = _Child(self._environment)
+            with self._lock:
+                self._busy.add(child)
+            try:
+                child.wait()
+            except (EOFError, OSError, TimeoutError):
+                self._give_back(child, kept=False)
+                raise
+            return child
+
+    def _free(self) -> _Child | None:
         with self._lock:
-            if self._closed:
+            if self._closed or not self._idle:
                 return None
-            child = self._idle.pop() if self._idle else _Child(self._environment)
+            child = self._idle.pop()
             self._busy.add(child)
             return child
 
