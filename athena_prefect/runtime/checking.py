@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from athena_prefect.assumptions.checks.base import CheckContext
 from athena_prefect.assumptions.checks.children import Children
 from athena_prefect.assumptions.checks.making import Made, make, prepare
+from athena_prefect.assumptions.prediction import FEWEST
 from athena_prefect.assumptions.schedule import Milestones, ScheduledChecks
 from athena_prefect.assumptions.validator import (
     LIKELY,
@@ -356,7 +357,9 @@ class Checking:
             check_id=_id_of(due, began),
             reported_by=Reporter.DISPATCHER,
         )
-        predicted = self._prediction(assumption) if event.verdict == "holds" else None
+        # With few checks there is nothing to predict from, and no reason to wait for the monitor.
+        enough = len(state.checks.get(assumption.id, ())) >= FEWEST
+        predicted = self._prediction(assumption) if enough and event.verdict == "holds" else None
         return replace(event, data={**event.data, "predicted": predicted}) if predicted else event
 
     def _prediction(self, assumption: Assumption) -> dict[str, Any] | None:
