@@ -46,6 +46,8 @@ def _entry(item: Deployment, documents: Sequence[str], namespace: str) -> dict[s
     entry = {
         "name": item.deployment,
         "entrypoint": item.entrypoint,
+        # The flow's own, which is the plan's digest; in a git checkout it would be the commit.
+        "version_type": "prefect:simple",
         "description": item.description,
         "tags": list(item.tags),
         "build": None if build is None else [build],
