@@ -267,8 +267,8 @@ def fold_entries(entries: Iterable[Entry], state: ExecutionState | None = None) 
 class _Folding:
     """`evolve` over many events, with one copy of the state for a row of task events.
 
-    Nearly all events are of tasks, and a copy of the whole state for each was most
-    of what folding cost.
+    Nearly all events are of tasks: each needs its own task's state copied, not that of
+    the whole run.
     """
 
     __slots__ = ("_now", "_state", "_tasks", "conflicts", "position")

