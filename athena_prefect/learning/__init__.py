@@ -1,0 +1,1 @@
+"""What finished runs teach: patterns, accuracy of estimates, bottlenecks, recommendations."""
