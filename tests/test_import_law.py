@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "athena_prefect"
-CORE = ("plan", "schedule", "journal", "monitor", "assumptions", "replanning")
+CORE = ("plan", "schedule", "journal", "monitor", "assumptions", "replanning", "learning")
 CLOCKS = {"now", "utcnow", "today", "time", "monotonic", "perf_counter", "time_ns"}
 
 
