@@ -105,7 +105,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used() -> None:
     """Nothing rests on what another dependency happens to bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = [*extras["dask"], *extras["ray"], *extras["checks"]]
+    optional = [d for e in ("dask", "ray", "checks", "profile") for d in extras[e]]
     core = set(map(distribution, project["dependencies"]))
     used = needed(PACKAGE, ROOT / "flows", ROOT / "tasks")
     assert used <= core | set(map(distribution, optional))
