@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from athena_prefect.errors import AthenaError, PlanDocumentError
     from athena_prefect.journal.events import TaskOutcome
     from athena_prefect.journal.journal import MemoryJournal
+    from athena_prefect.learning.learner import ExecutionLearner
+    from athena_prefect.learning.policy import LearningPolicy
+    from athena_prefect.learning.results import (
+        Bottleneck,
+        EstimationMetrics,
+        ExecutionPattern,
+        Recommendation,
+    )
     from athena_prefect.monitor.context import ExecutionContext, VirtualClock
     from athena_prefect.monitor.deviation import PlanDeviation
     from athena_prefect.monitor.forecast import Forecast
@@ -50,12 +58,17 @@ __all__ = [
     "AssumptionViolation",
     "AthenaError",
     "AthenaSettings",
+    "Bottleneck",
     "CheckContext",
     "Dependency",
     "Estimate",
+    "EstimationMetrics",
     "ExecutionContext",
+    "ExecutionLearner",
     "ExecutionMonitor",
+    "ExecutionPattern",
     "Forecast",
+    "LearningPolicy",
     "MemoryJournal",
     "Mode",
     "Observation",
@@ -66,6 +79,7 @@ __all__ = [
     "PlanDocumentError",
     "PlanOrchestrator",
     "PlanTask",
+    "Recommendation",
     "ReplanningPolicy",
     "Resource",
     "TaskExecutionRecord",
@@ -89,33 +103,39 @@ _MODULES = {
     "AssumptionViolation": "assumptions.results",
     "AthenaError": "errors",
     "AthenaSettings": "settings",
+    "attach": "runtime.attach",
+    "Bottleneck": "learning.results",
+    "check": "assumptions.checks.base",
     "CheckContext": "assumptions.checks.base",
+    "compile_plan": "runtime.compiler",
     "Dependency": "plan.task",
     "Estimate": "plan.estimate",
+    "EstimationMetrics": "learning.results",
     "ExecutionContext": "monitor.context",
+    "ExecutionLearner": "learning.learner",
     "ExecutionMonitor": "monitor.monitor",
+    "ExecutionPattern": "learning.results",
     "Forecast": "monitor.forecast",
+    "idempotency_token": "runtime.context",
+    "LearningPolicy": "learning.policy",
     "MemoryJournal": "journal.journal",
     "Mode": "plan.task",
     "Observation": "assumptions.checks.base",
     "Partial": "runtime.context",
+    "Phase6Orchestrator": "orchestrator",
     "Plan": "plan.model",
     "PlanDeviation": "monitor.deviation",
     "PlanDocumentError": "errors",
-    "Phase6Orchestrator": "orchestrator",
     "PlanOrchestrator": "orchestrator",
     "PlanTask": "plan.task",
+    "Recommendation": "learning.results",
     "ReplanningPolicy": "plan.policy",
+    "report_usage": "runtime.context",
     "Resource": "plan.terms",
+    "run_plan": "service.running",
     "TaskExecutionRecord": "monitor.records",
     "TaskOutcome": "journal.events",
     "VirtualClock": "monitor.context",
-    "attach": "runtime.attach",
-    "check": "assumptions.checks.base",
-    "compile_plan": "runtime.compiler",
-    "idempotency_token": "runtime.context",
-    "report_usage": "runtime.context",
-    "run_plan": "service.running",
 }
 
 

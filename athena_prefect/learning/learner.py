@@ -1,0 +1,66 @@
+"""`ExecutionLearner`: what finished runs teach, from records in memory or from a database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from athena_prefect.learning.accuracy import estimation_accuracy
+from athena_prefect.learning.frame import History, HistorySource
+from athena_prefect.learning.policy import LearningPolicy
+from athena_prefect.learning.results import EstimationMetrics
+from athena_prefect.monitor.records import TaskExecutionRecord
+from athena_prefect.plan.model import Plan
+
+Records = History | Sequence[TaskExecutionRecord]
+"""Columns, or records: `TaskRecord`s know their runs, see `records.into_runs` for plain ones."""
+
+
+class ExecutionLearner:
+    """Extracts patterns and insights from execution.
+
+    `memory_layer` keeps lessons and `consolidation_engine` brings them together;
+    without them nothing is kept. `source` gives the history where a method is
+    not given one, e.g. `storage.history.StoredHistory`; `plan` says the
+    categories of records that do not know them.
+    """
+
+    def __init__(
+        self,
+        memory_layer: Any = None,
+        consolidation_engine: Any = None,
+        *,
+        source: HistorySource | None = None,
+        plan: Plan | None = None,
+        policy: LearningPolicy | None = None,
+    ) -> None:
+        self.memory_layer = memory_layer
+        self.consolidation_engine = consolidation_engine
+        self.policy = policy or LearningPolicy()
+        self._source = source
+        self._plan = plan
+        self._seen: History | None = None
+
+    def history(self, execution_history: Records | None = None) -> History:
+        """What is learned from: as given, else as given last, else from the source."""
+        if execution_history is not None:
+            self._seen = (
+                execution_history
+                if isinstance(execution_history, History)
+                else History.of_records(execution_history, plan=self._plan)
+            )
+        if self._seen is None:
+            name = None if self._plan is None else self._plan.name
+            found = None if self._source is None else self._source.history(name)
+            self._seen = History.of(()) if found is None else found
+        return self._seen
+
+    def compute_estimation_accuracy(
+        self, execution_history: Records | None = None
+    ) -> EstimationMetrics:
+        """Compute how accurate our estimates were.
+
+        Over `execution_history`, else over the one that was given last, else over the
+        source's.
+        """
+        return estimation_accuracy(self.history(execution_history), policy=self.policy)

@@ -1,0 +1,199 @@
+"""What is learned from: attempts, runs, checks and forecasts, as plain values.
+
+Read from the database (`storage.history`) or made in memory; `frame.History` holds
+them as columns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from athena_prefect.journal.events import CheckEvent, TaskOutcome
+from athena_prefect.monitor.records import TaskExecutionRecord, relative_deviation
+from athena_prefect.plan.model import Plan, PlanTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord(TaskExecutionRecord):
+    """One attempt at a task or item, with the run and the group that it belongs to.
+
+    Where `actual_duration` is not given it is taken from the times; `deviation`
+    likewise. An attempt without an end still ran when the history was read.
+    """
+
+    task_id: str
+    run: str = ""
+    """The plan run's id."""
+    plan: str = ""
+    """The plan's name."""
+    category: str = ""
+    """What learning groups by (`PlanTask.group`); the task's id where not given."""
+    planned_start: datetime | None = None
+    actual_start: datetime | None = None
+    planned_duration: timedelta | None = None
+    actual_duration: timedelta | None = None
+    outcome: TaskOutcome | None = None
+    resources_planned: Mapping[str, float] = field(default_factory=dict)
+    resources_used: Mapping[str, float] = field(default_factory=dict)
+    """What `report_usage` said: of the plan's resources, and of other quantities, such as rows."""
+    deviation: float | None = None
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        start, end, duration = self.actual_start, self.actual_finish, self.actual_duration
+        if duration is None and start is not None and end is not None:
+            object.__setattr__(self, "actual_duration", end - start)
+        if end is None and start is not None and duration is not None:
+            object.__setattr__(self, "actual_finish", start + duration)
+        if self.deviation is None:
+            found = relative_deviation(self.actual_duration, self.planned_duration)
+            object.__setattr__(self, "deviation", found)
+        if not self.category:
+            object.__setattr__(self, "category", self.task_id)
+
+    @property
+    def running(self) -> bool:
+        """Whether it had not ended when the history was read: its duration is at least so long."""
+        return self.outcome is None and self.actual_finish is None
+
+
+_SHARED = tuple(f.name for f in fields(TaskExecutionRecord))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRecord:
+    """A check of an assumption; `holds` is None where it could not be made."""
+
+    assumption_id: str
+    at: datetime | None
+    holds: bool | None
+    observed: Any = None
+    run: str = ""
+    plan: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastRecord:
+    """A forecast of a run's finish that was written down while it ran."""
+
+    run: str
+    at: datetime
+    quantiles: Mapping[float, datetime]
+    """0.1 → the moment by which the run ends with probability 0.1."""
+    share_done: float | None = None
+    """Share of the tasks that were done then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A plan run with all that it left."""
+
+    run: str
+    plan_name: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
+    """None while it runs."""
+    status: str = ""
+    plan: Plan | None = None
+    """The document of the revision in force at its end; None where it is not known."""
+    tasks: tuple[TaskRecord, ...] = ()
+    checks: tuple[CheckRecord, ...] = ()
+    forecasts: tuple[ForecastRecord, ...] = ()
+
+
+def run_record(
+    plan: Plan,
+    records: Iterable[TaskExecutionRecord],
+    *,
+    run: str = "1",
+    started: datetime | None = None,
+    ended: datetime | None = None,
+    status: str = "",
+    checks: Iterable[CheckEvent] = (),
+) -> RunRecord:
+    """A run out of what its monitor says of it: `monitor.records`, `monitor.state.checks`."""
+    tasks = tuple(of_run(r, run=run, plan=plan.name, task=_task(plan, r)) for r in records)
+    return RunRecord(
+        run=run,
+        plan_name=plan.name,
+        started=started,
+        ended=ended,
+        status=status,
+        plan=plan,
+        tasks=tasks,
+        checks=tuple(check_record(c, plan=plan.name, run=run) for c in checks),
+    )
+
+
+def of_run(
+    record: TaskExecutionRecord, *, run: str, plan: str = "", task: PlanTask | None = None
+) -> TaskRecord:
+    """A monitor's record as one of `run`; `task` says its category."""
+    if isinstance(record, TaskRecord):
+        return record
+    shared = {name: getattr(record, name) for name in _SHARED}
+    return TaskRecord(**shared, run=run, plan=plan, category=task.group if task else "")
+
+
+def check_record(event: CheckEvent, *, plan: str, run: str) -> CheckRecord:
+    """A check of the journal as learning sees it."""
+    return CheckRecord(
+        assumption_id=event.assumption_id,
+        at=event.at,
+        holds={"holds": True, "violated": False}.get(event.verdict),
+        observed=event.data.get("value"),
+        run=run,
+        plan=plan,
+    )
+
+
+def into_runs(
+    records: Sequence[TaskExecutionRecord], *, plan: Plan | None = None
+) -> tuple[RunRecord, ...]:
+    """Records by their runs, in the order in which the runs come.
+
+    A `TaskRecord` knows its run. Of plain records the k-th one of the same task,
+    item and attempt is taken for one of the k-th run.
+    """
+    name = "" if plan is None else plan.name
+    found: dict[str, list[TaskRecord]] = {}
+    for record in _numbered(records, name, plan):
+        found.setdefault(record.run, []).append(record)
+    return tuple(
+        RunRecord(
+            run=run,
+            plan_name=tasks[0].plan,
+            started=min((t.actual_start for t in tasks if t.actual_start), default=None),
+            ended=max((t.actual_finish for t in tasks if t.actual_finish), default=None),
+            plan=plan,
+            tasks=tuple(tasks),
+        )
+        for run, tasks in found.items()
+    )
+
+
+def _numbered(
+    records: Iterable[TaskExecutionRecord], name: str, plan: Plan | None
+) -> Iterator[TaskRecord]:
+    seen: Counter[tuple[str, int | None, int]] = Counter()
+    for record in records:
+        if isinstance(record, TaskRecord) and record.run:
+            yield record
+            continue
+        key = (record.task_id, record.map_index, record.attempt)
+        seen[key] += 1
+        if isinstance(record, TaskRecord):
+            values = {f.name: getattr(record, f.name) for f in fields(TaskRecord)}
+            yield TaskRecord(**(values | {"run": str(seen[key])}))
+        else:
+            yield of_run(record, run=str(seen[key]), plan=name, task=_task(plan, record))
+
+
+def _task(plan: Plan | None, record: TaskExecutionRecord) -> PlanTask | None:
+    if plan is None:
+        return None
+    return next((t for t in plan.tasks if t.id == record.task_id), None)
