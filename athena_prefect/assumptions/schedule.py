@@ -15,6 +15,9 @@ from athena_prefect.plan.model import Milestone, Plan, ValidationMethod
 JITTER = 0.1
 """Share of an interval over which checks of the same one are spread, so that two hundred are
 not made in the same moment."""
+FIRST_WITHIN = timedelta(minutes=1)
+"""From a run's start to the first check of what is no person's to say, at most: two hundred are
+made in that time at the pace at which a run makes them."""
 BACK_OFF_AFTER = 3
 """Checks in a row that could not be made, after which the next ones come less often: by then it
 is no blip."""
@@ -46,8 +49,11 @@ class ScheduledChecks(Mapping[str, timedelta]):
         *,
         started: datetime | None = None,
         checks: Mapping[str, Sequence[CheckEvent]] | None = None,
+        before: ScheduledChecks | None = None,
     ) -> None:
-        """`checks`: what the journal knows of each assumption's checks."""
+        """`checks`: what the journal knows of each assumption's checks; `before` spares to look
+        again at those that are the same.
+        """
         self._intervals = {
             a.id: a.validation_frequency
             for a in plan.assumptions
@@ -64,7 +70,12 @@ class ScheduledChecks(Mapping[str, timedelta]):
         )
         """Those that a person answers: when they are due, their answer has expired."""
         self._started = started
-        self._seen = {a: _seen(checks.get(a, ())) for a in self._intervals} if checks else {}
+        self._checks = {a: checks.get(a, ()) for a in self._intervals} if checks else {}
+        known = {} if before is None else before._checks
+        self._seen: dict[str, _Seen] = {
+            a: before._seen[a] if before and known.get(a) is own else _seen(own)
+            for a, own in self._checks.items()
+        }
 
     def __getitem__(self, assumption_id: str) -> timedelta:
         return self._intervals[assumption_id]
@@ -86,9 +97,13 @@ class ScheduledChecks(Mapping[str, timedelta]):
         if seen.last is None:
             if self._started is None:
                 return None
-            # A person is given the time; a sensor is read at once.
-            wait = interval if assumption_id in self.manual else timedelta(0)
-            return self._started + wait + self._spread(assumption_id, interval, 0)
+            if assumption_id not in self.manual:
+                # What is checked once a day is to be known in a run's first minute, too.
+                return self._started + self._spread(
+                    assumption_id, min(interval, FIRST_WITHIN / JITTER), 0
+                )
+            # A person is given the time.
+            return self._started + interval + self._spread(assumption_id, interval, 0)
         step = interval * back_off(seen.unknown)
         return seen.last + step + self._spread(assumption_id, interval, seen.count)
 
@@ -101,6 +116,11 @@ class ScheduledChecks(Mapping[str, timedelta]):
             if at is None or at <= moment:
                 found.append((at or moment, place, assumption_id))
         return tuple(assumption_id for _, _, assumption_id in sorted(found))
+
+    def first_after(self, now: datetime) -> datetime | None:
+        """When the next check is due after `now`; None where none is to come."""
+        moments = (self.next(a) for a in self._intervals)
+        return min((m for m in moments if m is not None and m > now), default=None)
 
     @staticmethod
     def _spread(assumption_id: str, interval: timedelta, count: int) -> timedelta:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -29,37 +29,36 @@ from athena_prefect.assumptions.validator import (
     AssumptionValidator,
     check_event,
     data_of,
+    method_of,
 )
 from athena_prefect.errors import AthenaError, LeaseLostError
 from athena_prefect.journal.events import CheckEvent, Reporter
 from athena_prefect.journal.state import ExecutionState
-from athena_prefect.monitor.effects import (
-    NO_EFFECTS,
-    Effects,
-    effects_in_force,
-    in_order,
-    violations_in_force,
-)
+from athena_prefect.monitor.effects import in_order, violations_in_force
 from athena_prefect.plan.model import Assumption, ValidationMethod
 from athena_prefect.plan.templates import Template
 from athena_prefect.runtime.calls import secret
+from athena_prefect.runtime.gate import MARK, Due, Gate
 
 if TYPE_CHECKING:
     from athena_prefect.runtime.dispatcher import Dispatcher
     from athena_prefect.runtime.facts import RunFacts
-    from athena_prefect.runtime.limits import Capacity
 
 logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 4
 """Checks made at once: enough that a slow one keeps no other waiting, few beside the work."""
-LOOK_SECONDS = 0.2
-"""How late a check is begun at most, where a place is free."""
+LOOK_SECONDS = 5.0
+"""From one look to the next where nothing is known to be due sooner: what is new wakes the loop."""
 MOST_A_SECOND = 5.0
 """Timed checks begun a second: each takes the run's process some 10 ms, so that they take it a
 twentieth of the time at most. Two hundred assumptions are checked every 40 seconds then."""
-LAST_SECONDS = 10.0
-"""How long a check that is being made when the run ends is waited for."""
+LAST_SECONDS = 2.0
+"""How long a run whose work is done waits for checks that are due: some two hundred quick ones.
+A process that starts on a busy machine takes as long; what hangs would take for ever."""
+LATEST_SECONDS = 5.0
+"""How long a check in this process, which cannot be ended, is waited for after that."""
+ENDED_FIRST = "the run ended before it was checked"
 AGAIN_SECONDS = 30.0
 """How often a violated assumption without a frequency is checked again while it holds a task
 back: else it would never be let go."""
@@ -68,106 +67,28 @@ BUSY_SHARE = 0.02
 TAG = "athena-check"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
-    """A check that is to be made; `key` is its id, None for a timed one."""
-
-    assumption: Assumption
-    key: str | None = None
-
-
-@dataclass(slots=True)
-class Gate:
-    """What the dispatcher asks before it starts a task. In the dispatcher's thread."""
-
-    facts: RunFacts
-    milestones: Milestones
-    effects: Effects = NO_EFFECTS
-    pending: dict[tuple[str, str], Due] = field(default_factory=dict)
-    """Milestones that were reached and are not checked yet, by assumption and key."""
-    queue: deque[Due] = field(default_factory=deque)
-    """What the loop has still to begin, of these."""
-    held: dict[str, str] = field(default_factory=dict)
-    """Tasks that were said to be held back, and why."""
-    _seen: tuple[Any, Any] | None = None
-    _capacity: Capacity | None = None
-    _done: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    def look(self, dispatcher: Dispatcher) -> None:
-        """Take in what the journal says by now: milestones reached, effects in force."""
-        state, seen = dispatcher.state, self._seen
-        if dispatcher.capacity is not self._capacity:
-            # A revision was adopted, which counts anew.
-            self._capacity = dispatcher.capacity
-            self._capacity.limit(self.effects.capacities)
-        if seen is not None and seen[0] is state.tasks and seen[1] is state.checks:
-            return
-        checked = self._seen is None or self._seen[1] is not state.checks
-        self._seen = (state.tasks, state.checks)
-        if checked:
-            self._done = {
-                name: frozenset(c.check_id.removeprefix(_MARK) for c in known)
-                for name, known in state.checks.items()
-            }
-            for name, key in [p for p in self.pending if p[1] in self._done.get(p[0], ())]:
-                del self.pending[name, key]
-            self._reckon_with(effects_in_force(self.facts.plan, state), dispatcher)
-        if self.milestones:
-            for moment in self.milestones.reached(state, self._done):
-                self._add(moment.assumption_id, moment.key)
-
-    def _add(self, name: str, key: str) -> None:
-        if (name, key) not in self.pending:
-            due = Due(assumption=self.facts.plan.get_assumption(name), key=key)
-            self.pending[name, key] = due
-            self.queue.append(due)
-
-    def _reckon_with(self, effects: Effects, dispatcher: Dispatcher) -> None:
-        if effects == self.effects:
-            return
-        changed = effects.modes != self.effects.modes
-        self.effects = effects
-        dispatcher.capacity.limit(effects.capacities)
-        if changed:
-            # What waits in the pool's queue goes back: it may be another mode's by now.
-            dispatcher.take_back()
-            self.facts.only_modes(effects.modes)
-            dispatcher.submitter.modes_changed()
-        for task_id in [t for t in self.held if t not in effects.blocked]:
-            del self.held[task_id]
-            logger.info("task %s is no longer held back", task_id)
-
-    def holds_back(self, task_id: str, round_: int) -> bool:
-        """Whether a task that could start has to wait: for a check, or for a violation's end."""
-        for name in self.milestones.before(task_id):
-            key = f"before:{task_id}" + (f":{round_}" if round_ > 1 else "")
-            if key not in self._done.get(name, ()):
-                self._add(name, key)
-                return True
-        if any(task_id in due.assumption.affects for due in self.pending.values()):
-            return True
-        why = self.effects.blocked.get(task_id)
-        if why is not None and task_id not in self.held:
-            self.held[task_id] = why
-            logger.warning("task %s is held back: %s", task_id, why)
-        return why is not None
-
-
-_MARK = "milestone|"
-
-
 class Checking:
     """Makes the checks of one run, from its start to its end."""
 
     def __init__(self, facts: RunFacts, clock: Callable[[], datetime]) -> None:
         self.facts = facts
         self.gate = Gate(facts, Milestones.of(facts.plan))
+        self.gate.wake = lambda: self._news.set()
         self._clock = clock
         self._children = Children(_environment())
+        self._news = threading.Event()
+        """Wakes the loop."""
+        self._over = threading.Event()
+        """Nothing new is begun by the loop."""
         self._stop = threading.Event()
+        """What a check finds from now on is not written."""
+        self._dispatcher: Dispatcher | None = None
         self._state: Callable[[], ExecutionState] = ExecutionState
         self._wake: Callable[[], object] = lambda: None
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, Due] = {}
+        self._written: set[tuple[str, str]] = set()
+        """Milestones whose check is written, by assumption and key."""
+        self._schedule: ScheduledChecks | None = None
         self._made: dict[str, str] = {}
         """The id of the check of each assumption that was made last."""
         self._validator: AssumptionValidator | None = None
@@ -184,6 +105,7 @@ class Checking:
     def beside(self, dispatcher: Dispatcher) -> Self:
         """Make checks beside this dispatcher, while the block runs."""
         dispatcher.gate = self.gate if self.facts.plan.assumptions else None
+        self._dispatcher = dispatcher
         self._state = lambda: dispatcher.state
         self._wake = lambda: dispatcher.news.put(lambda: None)
         return self
@@ -207,46 +129,118 @@ class Checking:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
+        self._over.set()
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join(timeout=LATEST_SECONDS)
+        if self._thread is not None and kind is None:
+            self._make_what_is_left()
+        with self._lock:
+            self._stop.set()
         # Killed first, so that nothing waits for what hangs.
         self._children.close()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
         if self._runner is not None:
             # What is being made ends now: cancelled, its task run would count as crashed.
             for future in tuple(self._futures):
-                future.wait(timeout=LAST_SECONDS)
+                future.wait(timeout=LATEST_SECONDS)
             self._runner.__exit__(None, None, None)
 
     def _loop(self) -> None:
-        said = False
-        while not self._stop.wait(LOOK_SECONDS if not self.gate.queue else 0.02):
+        said, pause = False, 0.0
+        while not self._over.is_set():
+            self._news.wait(pause)
+            self._news.clear()
             try:
-                self._begin_what_is_due()
+                pause = self._begin_what_is_due()
             except Exception as error:  # noqa: BLE001 - the boundary: a check fails nobody's run
                 if not said:
                     logger.warning("checks of assumptions fail (%r); they are tried again", error)
-                said = True
+                said, pause = True, LOOK_SECONDS
 
     # -- what is due ------------------------------------------------------------------------
 
-    def _begin_what_is_due(self) -> None:
+    def _begin_what_is_due(self) -> float:
+        """Begin what there is a place for; the seconds until it is worth to look again."""
         state = self._state()
         if state.started is None:
-            return
+            return LOOK_SECONDS
         for _ in range(len(self.gate.queue)):
             due = self.gate.queue.popleft()
             if not self._begin(due):
                 self.gate.queue.append(due)
         now = self._clock()
-        schedule = ScheduledChecks(self.facts.plan, started=state.started, checks=state.checks)
-        for name in (*schedule.due(now), *self._in_the_way(state, schedule, now)):
-            if not self._read_back(state, name):
+        self._schedule = ScheduledChecks(
+            self.facts.plan, started=state.started, checks=state.checks, before=self._schedule
+        )
+        for name in (*self._schedule.due(now), *self._in_the_way(state, self._schedule, now)):
+            if self._over.is_set() or not self._read_back(state, name):
                 continue
-            if len(self._in_flight) >= MOST_AT_ONCE or time.monotonic() < self._not_before:
-                return
-            self._not_before = time.monotonic() + 1 / MOST_A_SECOND
-            self._begin(Due(assumption=self.facts.plan.get_assumption(name)))
+            if len(self._in_flight) >= MOST_AT_ONCE:
+                return LOOK_SECONDS  # the end of one is news
+            wait = self._not_before - time.monotonic()
+            if wait > 0:
+                return wait
+            if self._begin(Due(assumption=self.facts.plan.get_assumption(name))):
+                self._not_before = time.monotonic() + 1 / MOST_A_SECOND
+        coming = self._schedule.first_after(now)
+        if coming is None:
+            return LOOK_SECONDS
+        return min((coming - now).total_seconds(), LOOK_SECONDS)
+
+    def _make_what_is_left(self) -> None:
+        """The run's work is done: make what is due and was not made, while the time lasts."""
+        until = time.monotonic() + LAST_SECONDS
+        if self._dispatcher is not None:
+            self._dispatcher.take_in(fresh=True)
+            self.gate.look(self._dispatcher)  # its last event may have reached a milestone
+        todo = deque(self._left())
+        while time.monotonic() < until and (todo or self._in_flight):
+            while todo and (self._known(todo[0]) or self._begin(todo[0])):
+                todo.popleft()
+            self._news.wait(max(until - time.monotonic(), 0.0))
+            self._news.clear()
+
+    def _left(self) -> list[Due]:
+        """What was due in this run and has no check yet: milestones and first checks."""
+        state = self._state()
+        if state.started is None:
+            return []
+        found = list(self.gate.pending.values())
+        schedule = ScheduledChecks(self.facts.plan, started=state.started, checks=state.checks)
+        first = [n for n in schedule.due(self._clock()) if n not in state.checks]
+        there = {due.assumption.id for due in found}
+        found += [
+            Due(assumption=self.facts.plan.get_assumption(n)) for n in first if n not in there
+        ]
+        return [due for due in found if not self._known(due)]
+
+    def _known(self, due: Due) -> bool:
+        """Whether what was found is written: a first check is any, a milestone's is its own."""
+        with self._lock:
+            if due.key is not None:
+                return (due.assumption.id, due.key) in self._written
+            return due.assumption.id in self._made
+
+    def leave(self, dispatcher: Dispatcher) -> None:
+        """The run is over: what was due and could not be made any more is unknown, and says so.
+
+        After the block, in the dispatcher's thread. Raises LeaseLostError.
+        """
+        if self._thread is None:
+            return
+        dispatcher.take_in(fresh=True)
+        left = self._left()
+        there = {due.assumption.id for due in left}
+        left += [d for n, d in self._in_flight.items() if d.key is None and n not in there]
+        now = self._clock()
+        for due in left:
+            self._write(due, self._unmade(due, now, ENDED_FIRST))
+        if left:
+            logger.warning(
+                "%d checks of assumptions were due when the run ended and are unknown: %s",
+                len(left), ", ".join(due.assumption.id for due in left[:10]),
+            )  # fmt: skip
+            dispatcher.take_in(fresh=True)
 
     def _read_back(self, state: ExecutionState, name: str) -> bool:
         """Whether the state knows of the check that was made last."""
@@ -277,7 +271,7 @@ class Checking:
         with self._lock:
             if name in self._in_flight or len(self._in_flight) >= MOST_AT_ONCE:
                 return False
-            self._in_flight.add(name)
+            self._in_flight[name] = due
         if not _asks_a_person(due.assumption):
             try:
                 future = self._runner.submit(self._task(due), parameters={})
@@ -305,21 +299,34 @@ class Checking:
 
     def _make(self, due: Due) -> tuple[str, str]:
         """Make one check and write down what it found. Raises nothing."""
-        assumption, began = due.assumption, self._clock()
+        name, began = due.assumption.id, self._clock()
         try:
             event = self._found(due, began)
-            if event is None or self._stop.is_set():
-                return "unknown", "nothing new"
-            self._made[assumption.id] = event.check_id
-            self.facts.recorder.record(event, token=self.facts.token)
+            if event is None or not self._write(due, event, late=False):
+                return "unknown", "nothing new" if event is None else ENDED_FIRST
         except LeaseLostError:
+            self._over.set()
             self._stop.set()
             return "unknown", "another dispatcher has taken over"
         finally:
             with self._lock:
-                self._in_flight.discard(assumption.id)
+                if not self._stop.is_set():
+                    # What was cut off stays there: it was due and begun.
+                    del self._in_flight[name]
             self._wake()
+            self._news.set()
         return event.verdict, str(event.data.get("reason", ""))
+
+    def _write(self, due: Due, event: CheckEvent, *, late: bool = True) -> bool:
+        """Record what was found; not what a check finds when the run is over (`late` false)."""
+        with self._lock:
+            if self._stop.is_set() and not late:
+                return False
+            self._made[due.assumption.id] = event.check_id
+            if due.key is not None:
+                self._written.add((due.assumption.id, due.key))
+        self.facts.recorder.record(event, token=self.facts.token)
+        return True
 
     def _found(self, due: Due, began: datetime) -> CheckEvent | None:
         assumption, state = due.assumption, self._state()
@@ -328,16 +335,18 @@ class Checking:
         except Exception as error:  # noqa: BLE001 - the boundary: a check fails nobody's run
             logger.warning("assumption %s could not be checked: %r", assumption.id, error)
             # A milestone is over with this, too: what waits for it must not wait for ever.
-            told = f"{type(error).__name__} while it was checked"
-            return CheckEvent(
-                plan_run=self.facts.plan_run,
-                assumption_id=assumption.id,
-                check_id=_id_of(due, began),
-                at=began,
-                verdict="unknown",
-                reported_by=Reporter.DISPATCHER,
-                data={"reason": told, "error": told},
-            )
+            return self._unmade(due, began, f"{type(error).__name__} while it was checked")
+
+    def _unmade(self, due: Due, at: datetime, why: str) -> CheckEvent:
+        return CheckEvent(
+            plan_run=self.facts.plan_run,
+            assumption_id=due.assumption.id,
+            check_id=_id_of(due, at),
+            at=at,
+            verdict="unknown",
+            reported_by=Reporter.DISPATCHER,
+            data={"reason": why, "error": why, "method": str(method_of(due.assumption))},
+        )
 
     def _event(
         self, due: Due, made: Made, began: datetime, state: ExecutionState
@@ -442,7 +451,7 @@ def _standing_answer(
 ) -> CheckEvent | None:
     """The newest answer of a person that has not expired."""
     for check in reversed(in_order(state.checks.get(assumption.id, ()))):
-        if check.verdict == "unknown" or check.check_id.startswith(_MARK):
+        if check.verdict == "unknown" or check.check_id.startswith(MARK):
             continue
         frequency = assumption.validation_frequency
         return check if frequency is None or now - check.at <= frequency else None
@@ -450,7 +459,7 @@ def _standing_answer(
 
 
 def _id_of(due: Due, began: datetime) -> str:
-    return f"{_MARK}{due.key}" if due.key else f"timed|{began.isoformat()}"
+    return f"{MARK}{due.key}" if due.key else f"timed|{began.isoformat()}"
 
 
 def _database(facts: RunFacts) -> Mapping[str, str]:

@@ -48,7 +48,7 @@ from athena_prefect.runtime.submission import Submitter, withdrawn
 from athena_prefect.runtime.time_outs import watch
 
 if TYPE_CHECKING:
-    from athena_prefect.runtime.checking import Gate
+    from athena_prefect.runtime.gate import Gate
     from athena_prefect.runtime.replanner import Replanner
 
 logger = logging.getLogger(__name__)

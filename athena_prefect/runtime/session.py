@@ -412,6 +412,7 @@ class Session:
                 self._replanned(dispatcher),
             ):
                 end = dispatcher.run()
+            checking.leave(dispatcher)
         except LeaseLostError:
             kill_children(facts.plan_run)
             raise
@@ -421,6 +422,7 @@ class Session:
                 raise  # a crash or a suspension: the run is open and can be resumed
             dispatcher.stop("cancelled")
             end = dispatcher.stopped()
+            checking.leave(dispatcher)
             self._say_ended(facts, end)
             afterwards("last words", lambda: self._last_words(boards))
             raise

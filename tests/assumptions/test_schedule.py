@@ -63,6 +63,23 @@ def test_a_sensor_is_read_at_the_start_and_a_person_has_time() -> None:
     assert found.due(T0 + 2 * MINUTE) == ("s",)
 
 
+def test_what_is_checked_once_a_day_is_first_checked_within_a_minute() -> None:
+    daily = plan(*({**SENSOR, "id": f"s{k}", "validation_frequency": "24h"} for k in range(50)))
+    found = ScheduledChecks(daily, started=T0)
+    assert len(found.due(T0 + MINUTE)) == 50
+    assert found.first_after(T0 + MINUTE) is None, "all that are due are due already"
+
+
+def test_a_schedule_made_from_the_one_before_it_is_the_same() -> None:
+    checks = {"s": (checked("s", T0),)}
+    before = ScheduledChecks(plan(SENSOR, PERSON), started=T0, checks=checks)
+    for newer in (checks, {"s": (*checks["s"], checked("s", T0 + MINUTE, "unknown"))}):
+        anew = ScheduledChecks(plan(SENSOR, PERSON), started=T0, checks=newer)
+        after = ScheduledChecks(plan(SENSOR, PERSON), started=T0, checks=newer, before=before)
+        assert [after.next(a) for a in after] == [anew.next(a) for a in anew]
+        assert after.first_after(T0) == min(m for a in anew if (m := anew.next(a)))
+
+
 def test_due_one_interval_after_the_last_check() -> None:
     checks = {"s": (checked("s", T0),)}
     found = ScheduledChecks(plan(SENSOR), started=T0, checks=checks)

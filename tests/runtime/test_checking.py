@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
+from threading import enumerate as enumerate_threads
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +19,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from athena_prefect.journal.events import CheckEvent
 from athena_prefect.journal.state import Status
+from athena_prefect.runtime.checking import ENDED_FIRST, Checking
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.runtime.telling import Deriver
 from athena_prefect.settings import AthenaSettings
@@ -208,3 +211,55 @@ def test_timed_checks_are_made_again_and_again(tmp_path: Path) -> None:
     assert {c.verdict for c in checks} == {"holds"}
     assert all(a.at < b.at for a, b in pairwise(checks))
     assert verdicts(done, "person")[0] == "unknown", "a reminder: nobody has answered"
+
+
+def test_no_check_that_is_due_is_lost_when_the_run_ends_first(tmp_path: Path) -> None:
+    """Two hundred are due at the start of a run of one task, and one that no run can wait for."""
+    many = [
+        {"id": f"a{i}", "check": {"kind": "disk_free", "path": ".", "unit": "B"},
+         "expected_value": 1, "milestones": [{"at": "start"}]}
+        for i in range(200)
+    ]  # fmt: skip
+    hangs = looks("hang", ("seconds", 600), timeout="10m")
+    done = run(
+        plan_of(
+            {"id": "first", "call": "one"},
+            name="with-two-hundred",
+            assumptions=[
+                {"id": "milestone", "milestones": [{"at": "start"}], "check": hangs},
+                {"id": "timed", "validation_frequency": "0.1s", "check": hangs},
+                *many,
+                {"id": "last", "milestones": [{"after": "first"}],
+                 "check": {"kind": "memory", "unit": "B"}, "expected_value": 1},
+            ],
+        )
+    )  # fmt: skip
+    assert done.final.is_completed(), done.final.message
+    checks = done.state.checks
+    assert set(checks) == {"milestone", "timed", "last", *(f"a{i}" for i in range(200))}
+    assert all(len(found) == 1 for found in checks.values())
+    for name in ("milestone", "timed"):
+        assert checks[name][0].verdict == "unknown"
+        assert checks[name][0].data["error"] == ENDED_FIRST
+    # How many of the others there was time for is the machine's; none is anything but told.
+    told = {(c.verdict, c.data.get("error", "")) for i in range(200) for c in checks[f"a{i}"]}
+    assert told <= {("holds", ""), ("unknown", ENDED_FIRST)}
+    ended = done.state.ended
+    assert ended is not None and all(c.at <= ended for found in checks.values() for c in found)
+    with sqlite3.connect(AthenaSettings().database_url.removeprefix("sqlite:///")) as rows:
+        (kept,) = rows.execute(
+            "select count(*) from assumption_validations where replace(plan_run, '-', '') = ?",
+            (done.plan_run.hex,),
+        ).fetchone()
+    assert kept == 203
+
+
+def test_a_plan_without_assumptions_has_nothing_beside_its_run() -> None:
+    seen: list[str] = []
+    facts: Any = SimpleNamespace(plan=plan_of({"id": "a", "call": "one"}))
+    dispatcher: Any = SimpleNamespace(gate=None)
+    with Checking(facts, lambda: datetime.now(UTC)).beside(dispatcher) as checking:
+        seen += [t.name for t in enumerate_threads()]
+        checking.leave(dispatcher)
+    assert dispatcher.gate is None
+    assert "athena-checks" not in seen
