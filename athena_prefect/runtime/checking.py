@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -56,6 +57,9 @@ twentieth of the time at most. Two hundred assumptions are checked every 40 seco
 LAST_SECONDS = 2.0
 """How long a run whose work is done waits for checks that are due: some two hundred quick ones.
 A process that starts on a busy machine takes as long; what hangs would take for ever."""
+MOST_SHOWN = 10
+"""Checks left at the end of a run that are task runs as all others: a task run takes ten times as
+long as most checks, and the run waits for it."""
 LATEST_SECONDS = 5.0
 """How long a check in this process, which cannot be ended, is waited for after that."""
 ENDED_FIRST = "the run ended before it was checked"
@@ -96,6 +100,7 @@ class Checking:
         self._not_before = 0.0
         self._lock = threading.Lock()
         self._runner: Any = None
+        self._unseen: ThreadPoolExecutor | None = None
         self._futures: set[Any] = set()
         self._thread: threading.Thread | None = None
         self._kept = 0
@@ -141,9 +146,16 @@ class Checking:
         self._children.close()
         if self._runner is not None:
             # What is being made ends now: cancelled, its task run would count as crashed.
+            until = time.monotonic() + LATEST_SECONDS
             for future in tuple(self._futures):
-                future.wait(timeout=LATEST_SECONDS)
+                left = max(until - time.monotonic(), 0.0)
+                if isinstance(future, Future):
+                    wait((future,), left)
+                else:
+                    future.wait(timeout=left)
             self._runner.__exit__(None, None, None)
+        if self._unseen is not None:
+            self._unseen.shutdown(wait=False)
 
     def _loop(self) -> None:
         said, pause = False, 0.0
@@ -177,9 +189,9 @@ class Checking:
                 continue
             if len(self._in_flight) >= MOST_AT_ONCE:
                 return LOOK_SECONDS  # the end of one is news
-            wait = self._not_before - time.monotonic()
-            if wait > 0:
-                return wait
+            pause = self._not_before - time.monotonic()
+            if pause > 0:
+                return pause
             if self._begin(Due(assumption=self.facts.plan.get_assumption(name))):
                 self._not_before = time.monotonic() + 1 / MOST_A_SECOND
         coming = self._schedule.first_after(now)
@@ -194,8 +206,9 @@ class Checking:
             self._dispatcher.take_in(fresh=True)
             self.gate.look(self._dispatcher)  # its last event may have reached a milestone
         todo = deque(self._left())
+        begin = self._begin if len(todo) <= MOST_SHOWN else self._begin_unseen
         while time.monotonic() < until and (todo or self._in_flight):
-            while todo and (self._known(todo[0]) or self._begin(todo[0])):
+            while todo and (self._known(todo[0]) or begin(todo[0])):
                 todo.popleft()
             self._news.wait(max(until - time.monotonic(), 0.0))
             self._news.clear()
@@ -267,22 +280,38 @@ class Checking:
 
     def _begin(self, due: Due) -> bool:
         """Begin a check; False where no place is free, or it is being made already."""
+        if not self._takes_place(due):
+            return False
+        if not _asks_a_person(due.assumption):
+            try:
+                self._keep(self._runner.submit(self._task(due), parameters={}))
+            except Exception as error:  # noqa: BLE001 - Prefect is not needed for a check
+                logger.warning("no task run for the check of %s (%r)", due.assumption.id, error)
+            else:
+                return True
+        self._make(due)
+        return True
+
+    def _begin_unseen(self, due: Due) -> bool:
+        """The same without a task run."""
+        if not self._takes_place(due):
+            return False
+        if self._unseen is None:
+            self._unseen = ThreadPoolExecutor(MOST_AT_ONCE, thread_name_prefix="athena-checks")
+        self._keep(self._unseen.submit(contextvars.copy_context().run, self._make, due))
+        return True
+
+    def _takes_place(self, due: Due) -> bool:
         name = due.assumption.id
         with self._lock:
             if name in self._in_flight or len(self._in_flight) >= MOST_AT_ONCE:
                 return False
             self._in_flight[name] = due
-        if not _asks_a_person(due.assumption):
-            try:
-                future = self._runner.submit(self._task(due), parameters={})
-                self._futures.add(future)
-                future.add_done_callback(self._futures.discard)
-            except Exception as error:  # noqa: BLE001 - Prefect is not needed for a check
-                logger.warning("no task run for the check of %s (%r)", name, error)
-            else:
-                return True
-        self._make(due)
-        return True
+            return True
+
+    def _keep(self, future: Any) -> None:
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
 
     def _task(self, due: Due) -> Any:
         from prefect import Task

@@ -130,17 +130,25 @@ class Children:
             return child
         with self._starting:
             child = self._free()
-            if child is not None:
+            if child is not None or self._closed:
                 return child
             child = _Child(self._environment)
-            with self._lock:
-                self._busy.add(child)
+            if not self._took_in(child):
+                child.end()
+                return None
             try:
                 child.wait()
             except (EOFError, OSError, TimeoutError):
                 self._give_back(child, kept=False)
                 raise
             return child
+
+    def _took_in(self, child: _Child) -> bool:
+        """Whether a new child is one of these; after the end nobody would end it any more."""
+        with self._lock:
+            if not self._closed:
+                self._busy.add(child)
+            return not self._closed
 
     def _free(self) -> _Child | None:
         with self._lock:
