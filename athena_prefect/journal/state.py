@@ -66,6 +66,10 @@ class Status(StrEnum):
         return self in (Status.SUCCESS, Status.PARTIAL)
 
 
+OVERRAN = "ran past its time-out"
+"""What the reason of an attempt says that was ended, or given up, for its time-out."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try at a task: a Prefect task run's `run_count`-th, or the caller's own."""
@@ -84,6 +88,12 @@ class Attempt:
     """It was in force once, and will not be again."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """The union of what its events carried."""
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it came to its end by its time-out."""
+        said = str(self.data.get("reason", ""))
+        return self.overdue or self.state_name == "TimedOut" or OVERRAN in said
 
     @property
     def running(self) -> bool:

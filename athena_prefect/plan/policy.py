@@ -55,6 +55,9 @@ class ReplanningPolicy(BaseModel):
     """Unstarted tasks of the cone that a SEGMENT may change."""
     resource_buffer: Share = Field(default=0.2, ge=0, lt=1)
     """Share of an observed, reduced capacity that stays unplanned."""
+    timeout_growth: float = Field(default=2.0, gt=1)
+    """Factor on the time-out of a task that ran past it and is done again: all that is known of
+    it is that it takes longer, and doubling is within a factor of two of what it needs."""
     hysteresis: Share = Field(default=0.2, ge=0, lt=1)
     """Share of a threshold by which a figure must have come back before its alert is over, so
     that one which hovers there is told once."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from athena_prefect.plan.model import DEFAULT_MODE, Assumption, Plan, PlanTask
+from athena_prefect.plan.model import DEFAULT_MODE, Assumption, Plan, PlanTask, SuccessCriteria
+from athena_prefect.plan.units import format_duration
 
 
 class ChangeKind(StrEnum):
@@ -18,7 +20,9 @@ class ChangeKind(StrEnum):
     """A soft dependency was cut; `before` names the task that was waited for."""
     DROPPED = "dropped"
     CRITERIA = "criteria"
-    """Other success criteria."""
+    """Other success criteria; `after` is ``relaxed`` where the relaxed ones became the criteria."""
+    TIMEOUT = "timeout"
+    """Another time-out; seconds."""
     CAPACITY = "capacity"
     """`subject` is the resource."""
     AGAIN = "again"
@@ -47,7 +51,10 @@ class Change:
             case ChangeKind.DROPPED:
                 return f"{self.subject} is left out"
             case ChangeKind.CRITERIA:
-                return f"{self.subject}: other success criteria"
+                return f"{self.subject}: {self.after or 'other'} success criteria"
+            case ChangeKind.TIMEOUT:
+                before, after = (_span(s) for s in (self.before, self.after))
+                return f"{self.subject} may take {after} instead of {before}"
             case ChangeKind.CAPACITY:
                 return f"{self.subject}: {self.after:g} instead of {self.before:g}"
             case ChangeKind.AGAIN:
@@ -62,17 +69,24 @@ class Change:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"words": str(self)}
 
 
+def _span(seconds: float | None) -> str:
+    return "any time" if seconds is None else format_duration(timedelta(seconds=seconds))
+
+
 def revised(
     plan: Plan,
     *,
     dropped: Collection[str] = (),
     cut: Collection[tuple[str, str]] = (),
     capacities: Mapping[str, float] | None = None,
+    timeouts: Mapping[str, float] | None = None,
+    relaxed: Collection[str] = (),
 ) -> Plan:
     """`plan` without the dropped tasks and the cut dependencies (before, after).
 
-    Not validated as documents are, which takes as long as solving: a revision is
-    verified with its schedule.
+    With the capacities and, in seconds, the time-outs given; the `relaxed` tasks have their
+    relaxed criteria for criteria. Not validated as documents are, which takes as long as
+    solving: a revision is verified with its schedule.
     """
     gone, cuts = frozenset(dropped), frozenset(cut)
     touched = {after for _, after in cuts}
@@ -83,6 +97,8 @@ def revised(
         for task in plan.tasks
         if task.id not in gone
     )
+    if timeouts or relaxed:
+        tasks = tuple(_loosened(t, (timeouts or {}).get(t.id), t.id in relaxed) for t in tasks)
     resources = {
         name: resource.model_copy(update={"capacity": amount})
         for name, resource in plan.resources.items()
@@ -111,6 +127,23 @@ def _without(task: PlanTask, gone: frozenset[str], cuts: frozenset[tuple[str, st
     result = task.model_copy(update={"depends_on": kept})
     result.__dict__.pop("upstream", None)
     return result
+
+
+def _loosened(task: PlanTask, timeout: float | None, relax: bool) -> PlanTask:
+    """The task with another time-out, and its relaxed criteria for its criteria."""
+    changes: dict[str, Any] = {}
+    if timeout is not None and task.timeout is not None:
+        changes["timeout"] = timedelta(seconds=timeout)
+    if relax and task.success_criteria is not None:
+        changes["success_criteria"] = relaxed_criteria(task.success_criteria)
+    return task.model_copy(update=changes) if changes else task
+
+
+def relaxed_criteria(criteria: SuccessCriteria) -> SuccessCriteria:
+    """Criteria that are met by what met only the relaxed ones."""
+    if criteria.relaxed is None:
+        return criteria
+    return SuccessCriteria(fields={**criteria.fields, **criteria.relaxed})
 
 
 def _reaching(
@@ -183,8 +216,13 @@ def _task_changes(task: PlanTask, other: PlanTask, there: set[str]) -> Iterator[
             yield Change(kind=ChangeKind.DEPENDENCY, subject=task.id, before=arc.task)
     criteria = task.success_criteria
     if other.success_criteria != criteria:
-        yield Change(kind=ChangeKind.CRITERIA, subject=task.id)
-    own = {"depends_on", "success_criteria"}
+        eased = criteria is not None and other.success_criteria == relaxed_criteria(criteria)
+        after = "relaxed" if eased else None
+        yield Change(kind=ChangeKind.CRITERIA, subject=task.id, after=after)
+    if other.timeout != task.timeout:
+        before, limit = (t and t.total_seconds() for t in (task.timeout, other.timeout))
+        yield Change(kind=ChangeKind.TIMEOUT, subject=task.id, before=before, after=limit)
+    own = {"depends_on", "success_criteria", "timeout"}
     edited = [
         name
         for name in type(task).model_fields

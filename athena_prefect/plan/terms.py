@@ -54,6 +54,22 @@ class Resource(DocumentPart):
     """Price of one unit for one hour."""
     concurrency_limit: Annotated[str, Field(min_length=1)] | None = None
     """A Prefect global concurrency limit that other flows share."""
+    max_capacity: Annotated[float, Field(gt=0, allow_inf_nan=False), Number] | None = None
+    """Units that there can be when a replan adds some, at the same price; without it none."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.max_capacity is not None and self.max_capacity < self.capacity:
+            raise ValueError(
+                f"max_capacity {self.max_capacity:g} is less than capacity {self.capacity:g}"
+            )
+        return self
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether a replan may add capacity. Slots of a shared limit are not this plan's to add."""
+        more = self.max_capacity is not None and self.max_capacity > self.capacity
+        return more and self.concurrency_limit is None
 
 
 class Runner(DocumentPart):

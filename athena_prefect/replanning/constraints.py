@@ -99,6 +99,9 @@ class Constraints:
             modes={t: names for t, names in modes.items() if names},
             droppable=levers.droppable - self.pin,
             soft=frozenset(arc for arc in levers.soft if arc[1] not in self.pin),
+            capacity={n: c for n, c in levers.capacity.items() if n not in self.capacity},
+            timeouts={t: s for t, s in levers.timeouts.items() if t not in self.pin},
+            relaxed=levers.relaxed - self.pin,
         )
 
 

@@ -318,20 +318,20 @@ class AdaptiveReplanningEngine:
         if strategy is AdaptiveReplanning.LOCAL:
             task = self._local_task(view, reasons, ahead)
             scope: Sequence[str] = () if task is None else (task,)
-            return levers_of(view.plan, standing, scope, drop=False)
+            return levers_of(view.plan, standing, scope, drop=False, policy=self.policy)
         if strategy is AdaptiveReplanning.SEGMENT:
             named = {t for r in reasons for t in r.tasks} | set(ahead.at_risk)
             cone = view.cone(named)
             scope = [t for t in view.unstarted if t in cone][: self.policy.segment_tasks]
-            return levers_of(view.plan, standing, scope, drop=True)
-        return levers_of(view.plan, standing, view.unfinished, drop=True)
+            return levers_of(view.plan, standing, scope, drop=True, policy=self.policy)
+        return levers_of(view.plan, standing, view.unfinished, drop=True, policy=self.policy)
 
     def _local_task(self, view: Picture, reasons: Sequence[Reason], ahead: Outlook) -> str | None:
         """The task that a LOCAL adjusts: one that is named, else a critical one, with a lever."""
         named = [t for r in reasons for t in r.tasks if t in view.unstarted]
         critical = [t.id for t in self.monitor.get_critical_path() if t.id in view.unstarted]
         for task in dict.fromkeys((*named, *critical, *ahead.at_risk, *view.unstarted)):
-            if levers_of(view.plan, view.standing, (task,), drop=False):
+            if levers_of(view.plan, view.standing, (task,), drop=False, policy=self.policy):
                 return task
         return named[0] if named else None
 
@@ -351,7 +351,9 @@ class AdaptiveReplanningEngine:
         self.plan.get_task(current_task_id)
         view = self._view(self.validator.get_violated_assumptions())
         asked = Constraints.of(constraints or {}, view.plan)
-        levers = levers_of(view.plan, view.standing, (current_task_id,), drop=False)
+        levers = levers_of(
+            view.plan, view.standing, (current_task_id,), drop=False, policy=self.policy
+        )
         slip = deviation.slip
         reason = f"{current_task_id} adjusted" + (
             "" if slip is None else f" at a slip of {slip:.1%}"
@@ -377,7 +379,7 @@ class AdaptiveReplanningEngine:
             t for r in view.reaches for t in view.cone(r.tasks)
         }
         scope = [t for t in view.unstarted if t in cone][:num_tasks]
-        levers = levers_of(view.plan, view.standing, scope, drop=True)
+        levers = levers_of(view.plan, view.standing, scope, drop=True, policy=self.policy)
         reason = f"segment of {len(scope)} tasks from {segment_start_task}"
         return self._replanned(view, levers, asked, AdaptiveReplanning.SEGMENT, reason)
 
@@ -385,7 +387,7 @@ class AdaptiveReplanningEngine:
         """FULL: all unfinished tasks. Raises PlanError for a constraint that is wrong."""
         view = self._view(self.validator.get_violated_assumptions())
         asked = Constraints.of(constraints, view.plan)
-        levers = levers_of(view.plan, view.standing, view.unfinished, drop=True)
+        levers = levers_of(view.plan, view.standing, view.unfinished, drop=True, policy=self.policy)
         return self._replanned(view, levers, asked, AdaptiveReplanning.FULL, reason)
 
     def adopt(self, option: ReplanningOption, strategy: AdaptiveReplanning) -> ReplanResult:
@@ -424,7 +426,8 @@ class AdaptiveReplanningEngine:
         confidence = None
         if robust is not None:
             on_time = self.monitor.deadline is not None
-            confidence = robust.p_deadline if on_time else robust.probability(robust.accepted)
+            kept_to = robust.probability(robust.accepted) * proposal.within_timeouts
+            confidence = proposal.success if on_time else kept_to
         end = self.monitor.accepted_p50 or proposal.answer.makespan or 0.0
         old = dict(self.monitor.baseline.p50_starts)
         return ReplanResult(

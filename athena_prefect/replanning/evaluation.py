@@ -15,6 +15,7 @@ from athena_prefect.plan.graph import Floats
 from athena_prefect.plan.model import Criticality
 from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.replanning.picture import Picture, Reach
+from athena_prefect.schedule.overruns import overruns_of
 from athena_prefect.schedule.partial_order import ResourceArcs
 from athena_prefect.schedule.passes import TOLERANCE, backward, forward
 from athena_prefect.schedule.problem import Problem
@@ -235,10 +236,23 @@ def exceeds_float(
     _, finish = forward(network, problem.durations, floor=calm.rest.floor, lag=lag)
     latest = float(finish.max(initial=0.0)) - backward(network, problem.durations)
     by_task = dict(zip(problem.task_ids, latest[problem.ends].tolist(), strict=True))
+    if any(p > view.policy.risk_probability for p in _overruns(with_it, without, reach.tasks)):
+        return True
     ends = struck.schedule.tasks
     return any(
         t in by_task and t in ends and ends[t].finish > by_task[t] + TOLERANCE for t in reach.tasks
     )
+
+
+def _overruns(struck: Standing, calm: Standing, tasks: Sequence[str]) -> Iterator[float]:
+    """How likely tasks are to run past their time-outs, where they would not without the effect.
+
+    No float helps a task that is ended for its time-out.
+    """
+    modes = {t: struck.mode_of(t) for t in tasks}
+    before = overruns_of(calm, calm.plan, modes, {})
+    after = overruns_of(struck, struck.plan, modes, {})
+    yield from (after[t] for t in tasks if after.get(t, 0.0) > before.get(t, 0.0))
 
 
 def strategy_of(reasons: Sequence[Reason]) -> AdaptiveReplanning:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
-from athena_prefect.plan.model import DEFAULT_MODE, Plan
+from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask
+from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.plan.revision import ChangeKind
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, Outlook
 from athena_prefect.replanning.picture import Picture
@@ -19,6 +21,8 @@ from athena_prefect.schedule.proposal import Phase6Orchestrator, Proposal, Stabi
 from athena_prefect.schedule.standing import Levers, Standing
 
 HOUR = 3600.0
+MOST_OVERRUNS = 3
+"""Tasks likely to run past their time-outs that an option's risks name."""
 LEAST_BUDGET = 0.02
 """Seconds that every set of levers gets, whatever is left, and no less than three schedules
 take: enough to try each sort once."""
@@ -40,7 +44,7 @@ class Effort(StrEnum):
     """What it takes to carry an option out."""
 
     TRIVIAL = "trivial"
-    """Only times change."""
+    """Only times and parameters of tasks change: time-outs, criteria."""
     EASY = "easy"
     """Modes change."""
     MODERATE = "moderate"
@@ -83,6 +87,8 @@ class ReplanningOption:
     """Stability of carrying on less that of this option: the part that the planner chose."""
     in_time: float = 0.0
     """P(deadline); without one P(finish ≤ P50 at acceptance with the slip that is tolerated)."""
+    within_timeouts: float = 1.0
+    """P(no required task runs past its time-out); a part of both probabilities."""
     lateness: timedelta = timedelta(0)
     """P50 after the deadline, or after what stands in for it."""
     changes: tuple[str, ...] = ()
@@ -103,8 +109,19 @@ class ReplanningOption:
         return {n: plain(getattr(self, n)) for n in names} | {"stability": kept}
 
 
-def levers_of(plan: Plan, standing: Standing, scope: Sequence[str], *, drop: bool) -> Levers:
-    """Every lever that the plan declares for the tasks in scope that have not begun."""
+def levers_of(
+    plan: Plan,
+    standing: Standing,
+    scope: Sequence[str],
+    *,
+    drop: bool,
+    policy: ReplanningPolicy | None = None,
+) -> Levers:
+    """Every lever that the plan declares for the tasks in scope that have not begun.
+
+    Leaving tasks out, and more capacity, concern others than the one task that a
+    LOCAL adjusts: they are levers only where `drop`.
+    """
     modes, soft = {}, set()
     open_ = {t for t in scope if t not in standing.left_out and not standing.begun(t)}
     for task_id in open_:
@@ -121,23 +138,100 @@ def levers_of(plan: Plan, standing: Standing, scope: Sequence[str], *, drop: boo
         modes=modes,
         droppable=frozenset(t for t in open_ if plan.get_task(t).optional) if drop else frozenset(),
         soft=frozenset(soft),
+        capacity=_more_capacity(plan, standing, open_) if drop else {},
+        timeouts=_longer_timeouts(standing, open_, modes, policy or plan.replanning.policy),
+        relaxed=frozenset(t for t in open_ if _can_relax(plan.get_task(t))),
     )
 
 
+def _more_capacity(plan: Plan, standing: Standing, scope: Collection[str]) -> dict[str, float]:
+    """The most that there can be of what the tasks in scope take.
+
+    Where less was observed than the plan says, nobody can promise more than that.
+    """
+    taken = {n for t in scope for n in plan.get_task(t).resources}
+    return {
+        name: resource.max_capacity
+        for name, resource in plan.resources.items()
+        if name in taken
+        and resource.can_grow
+        and resource.max_capacity is not None
+        and name not in standing.capacities
+    }
+
+
+def _longer_timeouts(
+    standing: Standing,
+    scope: Collection[str],
+    modes: Mapping[str, tuple[str, ...]],
+    policy: ReplanningPolicy,
+) -> dict[str, float]:
+    """Time-outs, in seconds, for tasks that what is known by now makes run past theirs.
+
+    That is: an assumption's effect makes them longer, or they ran past it and are to be
+    done again. The plan's own estimate beyond its own time-out is no such thing. The
+    task gets the room over its longest estimate that the plan had given it.
+    """
+    found = {}
+    for task_id in scope:
+        task = standing.plan.get_task(task_id)
+        if task.timeout is None:
+            continue
+        names = dict.fromkeys((standing.mode_of(task_id), *modes.get(task_id, ())))
+        longest = max((_pessimistic(standing, task, n) for n in names), default=0.0)
+        limit, factor = task.timeout.total_seconds(), standing.factors.get(task_id, 1.0)
+        wanted = max(longest, limit * factor) if factor > 1.0 else 0.0
+        if any((task_id, n) in standing.overran for n in names):
+            wanted = max(wanted, longest, limit * policy.timeout_growth)
+        elif longest <= limit + TOLERANCE:
+            continue
+        if wanted > limit + TOLERANCE:
+            found[task_id] = _rounded_up(wanted)
+    return found
+
+
+def _pessimistic(standing: Standing, task: PlanTask, mode: str) -> float:
+    estimate = standing.estimate_of(task, mode)
+    return 0.0 if estimate is None else estimate.pessimistic.total_seconds()
+
+
+def _rounded_up(seconds: float) -> float:
+    """Whole seconds from ten on, below that hundredths."""
+    step = 1.0 if seconds >= 10 else 0.01
+    return round(ceil(seconds / step - TOLERANCE) * step, 2)
+
+
+def _can_relax(task: PlanTask) -> bool:
+    return task.success_criteria is not None and task.success_criteria.relaxed is not None
+
+
 def candidates(standing: Standing, levers: Levers) -> Iterator[tuple[Kind, Levers]]:
-    """Sets of levers worth solving: none, each sort alone, and all together."""
+    """Sets of levers worth solving: none, each sort alone, and all together.
+
+    Longer time-outs go with each of them, for without them it may not come to its end.
+    """
     wide, other = _sorted_modes(standing, levers)
     found = [
-        (Kind.EXTEND, Levers()),
         (Kind.PARALLELIZE, Levers(soft=levers.soft)),
-        (Kind.ADD_RESOURCES, Levers(modes=wide, capacity=levers.capacity)),
+        (Kind.ADD_RESOURCES, Levers(modes=wide)),
+        (Kind.ADD_RESOURCES, Levers(capacity=levers.capacity)),
         (Kind.SUBSTITUTE, Levers(modes=other)),
         (Kind.REDUCE_SCOPE, Levers(droppable=levers.droppable)),
     ]
-    tried = [(kind, some) for kind, some in found if some or kind is Kind.EXTEND]
-    yield from tried
-    if len(tried) > 2:
-        yield Kind.COMBINE, levers
+    tried = [(kind, some) for kind, some in found if some]
+    yield Kind.EXTEND, Levers()
+    if levers.timeouts:
+        yield Kind.EXTEND, Levers(timeouts=levers.timeouts)
+    for kind, some in tried:
+        yield kind, replace(some, timeouts=levers.timeouts)
+    if levers.relaxed:
+        yield Kind.REDUCE_SCOPE, Levers(relaxed=levers.relaxed, timeouts=levers.timeouts)
+    # What relaxes criteria gains no time: it is for a person to choose, not part of all.
+    everything = replace(levers, relaxed=frozenset())
+    if len(tried) > 1:
+        yield Kind.COMBINE, replace(everything, capacity={})
+        if levers.capacity:
+            yield Kind.COMBINE, everything
 
 
 def _sorted_modes(
@@ -212,6 +306,7 @@ class Options:
             if proposal.feasible and not same:
                 found.append((_kind(kind, proposal), proposal))
         options = [self._option(kind, proposal) for kind, proposal in found]
+        options = [o for o in options if not _idle(o, options)]
         kept = [o for o in options if not any(_dominates(p, o) for p in options if p is not o)]
         return [replace(o, option_id=k) for k, o in enumerate([*kept, self._abort()])]
 
@@ -235,7 +330,9 @@ class Options:
         sure = [o for o in real if o.in_time >= self.view.policy.min_probability]
         if sure:
             return min(sure, key=lambda o: (o.price, o.lateness, _finish(o))).option_id
-        return min(real, key=lambda o: (o.lateness, o.price, _finish(o))).option_id
+        # What is ended for its time-out comes to no end, however early that was planned.
+        lasting = [o for o in real if o.within_timeouts >= self.view.policy.min_probability]
+        return min(lasting or real, key=lambda o: (o.lateness, o.price, _finish(o))).option_id
 
     def _option(self, kind: Kind, proposal: Proposal) -> ReplanningOption:
         robust = proposal.robustness
@@ -245,8 +342,10 @@ class Options:
         impact = None if reference is None else timedelta(seconds=robust.p50 - reference)
         bound = self.view.calm.deadline
         has_deadline = self.view.monitor.deadline is not None
-        in_time = robust.p_deadline if robust.p_deadline is not None else 1.0
-        success = in_time if has_deadline else robust.probability(robust.accepted)
+        in_time = proposal.success
+        assert in_time is not None
+        kept_to = robust.probability(robust.accepted) * proposal.within_timeouts
+        success = in_time if has_deadline else kept_to
         kept, extra = self._stability(proposal)
         words = tuple(str(c) for c in proposal.changes)
         cost = proposal.cost - (self.carry.cost if self.carry is not None else 0.0)
@@ -270,6 +369,7 @@ class Options:
             stability=kept,
             extra_change=extra,
             in_time=in_time,
+            within_timeouts=proposal.within_timeouts,
             lateness=timedelta(seconds=max(robust.p50 - bound, 0.0) if bound is not None else 0.0),
             changes=words,
             proposal=proposal,
@@ -296,6 +396,10 @@ class Options:
         if in_time < 1.0:
             how = "by the planned durations" if robust.certain else f"of {robust.samples} scenarios"
             yield f"{by} is missed in {1 - in_time:.0%} {how}"
+        for task, chance in sorted(proposal.overruns.items(), key=lambda o: -o[1])[:MOST_OVERRUNS]:
+            yield f"{task} runs past its time-out with a probability of {chance:.0%}"
+        for task in sorted(proposal.levers.relaxed):
+            yield f"a result of {task} that meets only the relaxed criteria counts in full"
         if proposal.value_lost or proposal.answer.dropped:
             named = ", ".join(proposal.answer.dropped)
             yield f"leaves out {named} (value {proposal.value_lost:g})"
@@ -315,6 +419,9 @@ class Options:
         if impact is not None and impact.total_seconds() < -TOLERANCE:
             against = "than carrying on" if self.outlook.p50 is not None else "than was accepted"
             yield f"{_span(-impact.total_seconds())} earlier {against}"
+        if proposal.levers.timeouts:
+            named = _some(sorted(proposal.levers.timeouts))
+            yield f"{named} may take as long as is to be expected by now"
         if self.outlook.p50 is None:
             yield "reaches the goals, which carrying on does not"
         before = self.outlook.p_deadline
@@ -360,24 +467,38 @@ class Options:
 def _same(one: Proposal, other: Proposal) -> bool:
     if one.answer.schedule is None or other.answer.schedule is None:
         return False
-    return (one.modes, one.cut, one.answer.dropped, one.levers.capacity) == (
-        other.modes,
-        other.cut,
-        other.answer.dropped,
-        other.levers.capacity,
-    ) and abs((one.answer.makespan or 0.0) - (other.answer.makespan or 0.0)) <= TOLERANCE
+    mine, its = (
+        (p.modes, p.cut, p.answer.dropped, p.levers.capacity, p.levers.timeouts, p.levers.relaxed)
+        for p in (one, other)
+    )
+    return (
+        mine == its
+        and abs((one.answer.makespan or 0.0) - (other.answer.makespan or 0.0)) <= TOLERANCE
+    )
 
 
 def _kind(tried: Kind, proposal: Proposal) -> Kind:
     """What was made of the levers, where that is less than was tried."""
-    kinds = {c.kind for c in proposal.changes} - {ChangeKind.AGAIN}
+    kinds = {c.kind for c in proposal.changes} - {ChangeKind.AGAIN, ChangeKind.TIMEOUT}
     if not kinds:
         return Kind.EXTEND
     if tried is not Kind.COMBINE or len(kinds) > 1:
         return tried
     (only,) = kinds
-    alone = {ChangeKind.DEPENDENCY: Kind.PARALLELIZE, ChangeKind.DROPPED: Kind.REDUCE_SCOPE}
+    alone = {
+        ChangeKind.DEPENDENCY: Kind.PARALLELIZE,
+        ChangeKind.DROPPED: Kind.REDUCE_SCOPE,
+        ChangeKind.CAPACITY: Kind.ADD_RESOURCES,
+    }
     return alone.get(only, tried)
+
+
+def _idle(option: ReplanningOption, options: Sequence[ReplanningOption]) -> bool:
+    """Whether it adds capacity, from outside, that makes nothing better."""
+    if option.proposal is None or not option.proposal.levers.capacity:
+        return False
+    fewer = (o for o in options if o.proposal is not None and not o.proposal.levers.capacity)
+    return any(all(a <= b for a, b in zip(_worth(o), _worth(option), strict=True)) for o in fewer)
 
 
 def _dominates(one: ReplanningOption, other: ReplanningOption) -> bool:
@@ -392,6 +513,7 @@ def _worth(option: ReplanningOption) -> tuple[float, ...]:
         round(option.cost_impact, 6),
         round(option.quality_lost + option.value_lost, 6),
         round(-option.in_time, 6),
+        round(-option.within_timeouts, 6),
     )
 
 
@@ -408,11 +530,24 @@ def _effort(proposal: Proposal) -> Effort:
     return Effort.EASY if kinds & {ChangeKind.MODE, ChangeKind.AGAIN} else Effort.TRIVIAL
 
 
+def _scope_title(dropped: int, relaxed: int) -> str:
+    left = [f"leave out {_count(dropped, 'task')}"] if dropped else []
+    left += [f"relax the criteria of {_count(relaxed, 'task')}"] if relaxed else []
+    return f"Reduce scope: {' and '.join(left)}"
+
+
 def _title(kind: Kind, proposal: Proposal) -> str:
     cut, dropped = len(proposal.cut), len(proposal.answer.dropped)
-    modes = sum(c.kind is ChangeKind.MODE for c in proposal.changes)
+    modes, limits = (
+        sum(c.kind is kind for c in proposal.changes)
+        for kind in (ChangeKind.MODE, ChangeKind.TIMEOUT)
+    )
     titles: dict[Kind, Callable[[], str]] = {
-        Kind.EXTEND: lambda: "Extend the timeline",
+        Kind.EXTEND: lambda: (
+            f"Extend the timeline and {_count(limits, 'time-out')}"
+            if limits
+            else "Extend the timeline"
+        ),
         Kind.PARALLELIZE: lambda: (
             f"Parallelize: cut {_count(cut, 'soft dependency', 'soft dependencies')}"
         ),
@@ -420,7 +555,7 @@ def _title(kind: Kind, proposal: Proposal) -> str:
             f"Add resources to {_count(modes, 'task')}" if modes else "Add capacity"
         ),
         Kind.SUBSTITUTE: lambda: f"Do {_count(modes, 'task')} in another way",
-        Kind.REDUCE_SCOPE: lambda: f"Reduce scope: leave out {_count(dropped, 'task')}",
+        Kind.REDUCE_SCOPE: lambda: _scope_title(dropped, len(proposal.levers.relaxed)),
         Kind.COMBINE: lambda: f"Combine {_count(len(proposal.changes), 'change')}",
         Kind.ABORT: lambda: "Abort and escalate",
     }

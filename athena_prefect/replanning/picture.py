@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -177,7 +177,24 @@ class Picture:
             again=again,
             left_out=self._out(carried.blocked, lost),
             capacities=self._buffered(carried),
+            overran=dict(self._overran(again)),
         )
+
+    def _overran(self, again: Iterable[str]) -> Iterator[tuple[tuple[str, str], float]]:
+        """Share of the attempts under the time-out in force that ran past it, by task and mode."""
+        for task_id in again:
+            state = self.monitor.state
+            own = [state.task(task_id), *state.items(task_id).values()]
+            ended = [a for s in own for a in s.attempts if a.ended is not None]
+            newest = max((int(a.data.get("revision", 1)) for a in ended), default=1)
+            told: dict[str, list[bool]] = {}
+            for attempt in ended:
+                if int(attempt.data.get("revision", 1)) == newest:
+                    mode = mode_of(self.plan.get_task(task_id), attempt)
+                    told.setdefault(mode, []).append(attempt.timed_out)
+            for mode, found in told.items():
+                if any(found):
+                    yield (task_id, mode), sum(found) / len(found)
 
     def _buffered(self, carried: Standing) -> dict[str, float]:
         """Observed capacities less the buffer, where what has to run still fits."""

@@ -53,6 +53,11 @@ class Revision:
         """Tasks that are left out."""
         return self._of(ChangeKind.DROPPED)
 
+    @property
+    def touched(self) -> set[str]:
+        """The tasks that it changes."""
+        return {c.subject for c in self.changes if c.kind is not ChangeKind.CAPACITY}
+
     def _of(self, kind: ChangeKind) -> tuple[str, ...]:
         return tuple(c.subject for c in self.changes if c.kind is kind)
 
@@ -66,9 +71,9 @@ def why_stale(dispatcher: Dispatcher, revision: Revision) -> str | None:
     """Why the run has gone past what the revision changes; None where it has not."""
     if revision.number != dispatcher.state.revision + 1:
         return f"revision {dispatcher.state.revision} is in force already"
-    begun = {r.task.id for r in dispatcher.running.values()}
-    tasks = {c.subject for c in revision.changes if c.kind is not ChangeKind.CAPACITY}
-    for task_id in sorted(tasks):
+    # A body past its time-out keeps its resources; as an attempt it is over.
+    begun = {r.task.id for r in dispatcher.running.values() if not r.overdue}
+    for task_id in sorted(revision.touched):
         known = task_id in dispatcher.facts.plan.task_ids
         over = known and dispatcher.state.status(task_id).good
         if task_id in begun or over:
@@ -151,7 +156,7 @@ def _follow(dispatcher: Dispatcher, revision: Revision, submitter: Submitter) ->
             dispatcher.line_up(item, since)
     # What failed and was waited with stays open only where it is done again.
     dispatcher.let_go_of(held - set(revision.again))
-    dispatcher.reopen(revision.again, {c.subject for c in revision.changes} - dropped)
+    dispatcher.reopen(revision.again, revision.touched - dropped)
 
 
 def priority_of(starts: Mapping[str, float], plan: Plan) -> dict[str, float]:

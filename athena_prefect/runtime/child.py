@@ -74,9 +74,9 @@ def run_in_child(job: Job, *, timeout: float | None) -> Answer:
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise TimeoutError(
-                f"task {job.task_id!r} ran past its time-out of {timeout:g} s"
-            ) from None
+            from athena_prefect.journal.state import OVERRAN  # not for every child
+
+            raise TimeoutError(f"task {job.task_id!r} {OVERRAN} of {timeout:g} s") from None
         finally:
             # Also after a good end: what the child started does not outlive it.
             _kill(process.pid)

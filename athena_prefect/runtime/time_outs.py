@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from athena_prefect.journal.events import TaskEvent, TaskEventKind, TaskOutcome
-from athena_prefect.journal.state import Item
+from athena_prefect.journal.state import OVERRAN, Item
 from athena_prefect.runtime.attempt import abandon
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _overdue(
 ) -> None:
     running.overdue = True
     abandon(running.future.task_run_id)
-    reason = f"ran past its time-out of {limit.total_seconds():g} s; its body cannot be stopped"
+    reason = f"{OVERRAN} of {limit.total_seconds():g} s; its body cannot be stopped"
 
     def event(kind: TaskEventKind, **more: Any) -> TaskEvent:
         return dispatcher.facts.event(

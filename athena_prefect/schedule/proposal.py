@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.plan.revision import Change, ChangeKind, changes_between, revised
 from athena_prefect.schedule.generate import Answer, Objective
+from athena_prefect.schedule.overruns import overruns_of
 from athena_prefect.schedule.partial_order import ResourceArcs, partial_order
 from athena_prefect.schedule.problem import RUNNER
 from athena_prefect.schedule.robustness import Robustness, Scenario, named_scenarios
@@ -71,8 +73,37 @@ class Proposal:
         """The revised plan."""
         more = {n: c for n, c in self.levers.capacity.items() if n != RUNNER}
         return revised(
-            self.standing.plan, dropped=self.answer.dropped, cut=self.cut, capacities=more
+            self.standing.plan,
+            dropped=self.answer.dropped,
+            cut=self.cut,
+            capacities=more,
+            timeouts=self.levers.timeouts,
+            relaxed=self.levers.relaxed,
         )
+
+    @cached_property
+    def overruns(self) -> dict[str, float]:
+        """Task that is still to be done → P(it runs past its time-out), where that is above 0."""
+        return overruns_of(self.standing, self.plan, self.modes, self.levers.timeouts)
+
+    @property
+    def within_timeouts(self) -> float:
+        """P(no required task runs past its time-out), as if their durations were independent."""
+        plan = self.standing.plan
+        return prod(1.0 - p for t, p in self.overruns.items() if t in plan.required)
+
+    @property
+    def success(self) -> float | None:
+        """P(in time, and nothing runs past its time-out); None where nothing was simulated.
+
+        The product of both, which is never above the probability that both hold: short
+        durations are good for either (Harris 1960).
+        """
+        robust = self.robustness
+        if robust is None:
+            return None
+        in_time = robust.p_deadline if robust.p_deadline is not None else 1.0
+        return in_time * self.within_timeouts
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:

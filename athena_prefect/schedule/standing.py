@@ -50,6 +50,8 @@ class Standing:
     """Task → how many times as long it takes, by an assumption's effect."""
     capacities: Mapping[str, float] = field(default_factory=dict)
     """Resource → units that there are from now on, by an assumption's effect."""
+    overran: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """(Failed task, mode) → share of its attempts in it that ran past the time-out in force."""
     blocked: frozenset[str] = frozenset()
     """Tasks that cannot run, by an assumption's effect; they are `left_out` too."""
 
@@ -124,9 +126,20 @@ class Levers:
     """Soft dependencies that may be cut, (before, after)."""
     capacity: Mapping[str, float] = field(default_factory=dict)
     """Resource → units that there are, instead of the plan's or what is left of them."""
+    timeouts: Mapping[str, float] = field(default_factory=dict)
+    """Task → its time-out in seconds, instead of the plan's."""
+    relaxed: frozenset[str] = frozenset()
+    """Tasks whose relaxed criteria become their criteria."""
 
     def __bool__(self) -> bool:
-        return bool(self.modes or self.droppable or self.soft or self.capacity)
+        return bool(
+            self.modes
+            or self.droppable
+            or self.soft
+            or self.capacity
+            or self.timeouts
+            or self.relaxed
+        )
 
 
 NO_LEVERS = Levers()

@@ -47,6 +47,8 @@ class Flaw(StrEnum):
     FINISHED = "finished"
     """Work that has begun was changed."""
     BLOCKED = "blocked"
+    TIME_OUT = "time-out"
+    """A time-out was changed, and the schedule still runs past it."""
     DEADLINE = "deadline"
 
 
@@ -151,6 +153,7 @@ class _Examination:
                 self._modes,
                 self._past,
                 self._durations,
+                self._timeouts,
                 self._precedence,
                 self._capacity,
                 self._deadlock,
@@ -289,6 +292,21 @@ class _Examination:
                     Flaw.DURATION,
                     f"{_name(item)} is given {finish - start:g} s, but takes {lasts:g} s",
                     task.id,
+                )
+
+    def _timeouts(self) -> Iterator[Objection]:
+        """A time-out that the revision gives has to hold what is planned under it."""
+        given = {t.id: t.timeout for t in self.claim.original.tasks}
+        for name, task in self.tasks.items():
+            if task.timeout is None or name in self.began or task.timeout == given.get(name):
+                continue
+            longest = max((f - s for s, f in self.spans_of.get(name, {}).values()), default=0.0)
+            if longest > task.timeout.total_seconds() + MARGIN:
+                yield _against(
+                    Flaw.TIME_OUT,
+                    f"{name} is planned to take {longest:g} s, but may take "
+                    f"{task.timeout.total_seconds():g} s",
+                    name,
                 )
 
     def _precedence(self) -> Iterator[Objection]:

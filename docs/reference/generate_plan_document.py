@@ -49,6 +49,7 @@ SECTIONS: list[tuple[type[BaseModel], str, str, dict[str, str]]] = [
     }),
     (Resource, "Resource", "each value of `resources`", {
         "capacity": "8", "cost_per_hour": "0.05", "concurrency_limit": "warehouse",
+        "max_capacity": "12",
     }),
     (Runner, "Runner", "`runner`", {"kind": "processes", "max_workers": "4"}),
     (Results, "Results", "`results`", {"storage": "s3-bucket/results"}),
@@ -122,7 +123,7 @@ SECTIONS: list[tuple[type[BaseModel], str, str, dict[str, str]]] = [
         "probability_drop": "0.2", "risk_probability": "0.6", "accept_quantile": "0.8",
         "full_violations": "2", "full_risk_share": "0.4", "segment_tasks": "8",
         "resource_buffer": "0.1", "budget_s": "2",
-        "hysteresis": "0.1",
+        "hysteresis": "0.1", "timeout_growth": "1.5",
     }),
 ]  # fmt: skip
 """Each part, its heading, where it stands, and an example of each field as YAML."""
