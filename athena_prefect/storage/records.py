@@ -43,6 +43,10 @@ class ExecutionRecord:
     resources_allocated: Mapping[str, float] | None
     resources_used: Mapping[str, float] | None
     deviation: float | None
+    mode: str | None = None
+    queue_time: timedelta | None = None
+    cached: bool | None = None
+    abandoned: bool | None = None
 
 
 _COLUMNS = tuple(f.name for f in fields(ExecutionRecord))

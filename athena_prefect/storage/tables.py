@@ -215,6 +215,12 @@ class ExecutionRecordRow(Base):
     resources_used: Mapped[Mapping[str, Any] | None] = mapped_column(Json)
     deviation: Mapped[float | None]
     """(actual - planned) / planned duration, a fraction."""
+    mode: Mapped[str | None] = mapped_column(String(255))
+    queue_time: Mapped[timedelta | None]
+    """Between being ready and starting; of first attempts."""
+    cached: Mapped[bool | None]
+    """Nothing ran: an earlier result was taken."""
+    abandoned: Mapped[bool | None]
     created_at: Mapped[datetime] = _created()
 
 

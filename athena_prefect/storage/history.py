@@ -1,0 +1,304 @@
+"""Finished runs as the columns that learning reckons on: one query a table, no object a row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Select,
+    String,
+    Text,
+    cast,
+    desc,
+    extract,
+    func,
+    select,
+    type_coerce,
+)
+
+from athena_prefect.learning.frame import OUTCOMES, Floats, History, amounts, encode, zones_of
+from athena_prefect.learning.records import CheckRecord, ForecastRecord, RunRecord
+from athena_prefect.plan.model import Plan
+from athena_prefect.storage.db import Database
+from athena_prefect.storage.plans import LIVE
+from athena_prefect.storage.tables import (
+    AssumptionValidationRow,
+    DecisionRow,
+    DocumentRow,
+    EventRow,
+    ExecutionRecordRow,
+    PlanRow,
+    PlanRunRow,
+    RevisionRow,
+)
+
+BASELINE = "run||baselined"
+"""Key of the event that holds a run's first forecast."""
+
+
+class StoredHistory:
+    """The history of the runs in `database`, of one namespace. A `HistorySource`.
+
+    Runs that live are left out unless `live`; what still runs in them is censored.
+    Every method may raise StorageUnavailableError.
+    """
+
+    def __init__(
+        self, database: Database, *, namespace: str = "default", live: bool = False
+    ) -> None:
+        self._database = database
+        self._namespace = namespace
+        self._live = live
+        self._documents: dict[str, Plan] = {}
+
+    def history(self, plan: str | None = None, *, runs: int | None = None) -> History:
+        """The newest `runs` runs of a plan, or of every plan, the oldest first."""
+        with self._database.reading() as connection:
+            wanted = self._wanted(plan, runs)
+            found = self._runs(connection, wanted)
+            rows = connection.execute(_records(wanted, self._database.sqlite)).all()
+        return _history(found, rows, sqlite=self._database.sqlite)
+
+    def _wanted(self, plan: str | None, runs: int | None) -> Select[Any]:
+        query = (
+            select(PlanRunRow.id)
+            .join(PlanRow, PlanRow.id == PlanRunRow.plan_id)
+            .where(PlanRow.namespace == self._namespace)
+        )
+        if plan is not None:
+            query = query.where(PlanRow.name == plan)
+        if not self._live:
+            query = query.where(PlanRunRow.status.not_in(LIVE))
+        if runs is not None:
+            query = query.order_by(desc(PlanRunRow.started_at), desc(PlanRunRow.id)).limit(runs)
+        return query
+
+    def _runs(self, connection: Connection, wanted: Select[Any]) -> list[RunRecord]:
+        decisions = self._decisions(connection, wanted)
+        checks = _checks(connection, wanted)
+        query = (
+            select(
+                PlanRunRow.id,
+                PlanRow.name,
+                PlanRunRow.started_at,
+                PlanRunRow.ended_at,
+                PlanRunRow.status,
+            )
+            .join(PlanRow, PlanRow.id == PlanRunRow.plan_id)
+            .where(PlanRunRow.id.in_(wanted))
+            .order_by(PlanRunRow.started_at, PlanRunRow.id)
+        )
+        listed = connection.execute(query).all()
+        forecasts = _forecasts(connection, wanted, {r.id: r.started_at for r in listed}, decisions)
+        return [
+            RunRecord(
+                run=str(row.id),
+                plan_name=row.name,
+                started=row.started_at,
+                ended=row.ended_at,
+                status=row.status,
+                plan=self._documents.get(decisions[row.id][-1][1]) if row.id in decisions else None,
+                checks=tuple(checks.get(row.id, ())),
+                forecasts=tuple(forecasts.get(row.id, ())),
+            )
+            for row in listed
+        ]
+
+    def _decisions(
+        self, connection: Connection, wanted: Select[Any]
+    ) -> dict[UUID, list[tuple[datetime, str, Mapping[str, Any] | None]]]:
+        """Run → when each of its revisions was stored, its document, what was promised with it."""
+        query = (
+            select(
+                RevisionRow.plan_run, RevisionRow.created_at, DecisionRow.document,
+                RevisionRow.figures,
+            )
+            .join(DecisionRow, DecisionRow.id == RevisionRow.decision_id)
+            .where(RevisionRow.plan_run.in_(wanted))
+            .order_by(RevisionRow.plan_run, RevisionRow.number)
+        )  # fmt: skip
+        found: dict[UUID, list[tuple[datetime, str, Mapping[str, Any] | None]]] = {}
+        for run, at, document, figures in connection.execute(query):
+            found.setdefault(run, []).append((at, document, figures))
+        # What a plan is at the end of its runs is what is learned about.
+        self._read_documents(connection, {revisions[-1][1] for revisions in found.values()})
+        return found
+
+    def _read_documents(self, connection: Connection, keys: Iterable[str]) -> None:
+        missing = [key for key in keys if key not in self._documents]
+        query = select(DocumentRow.hash, DocumentRow.content).where(DocumentRow.hash.in_(missing))
+        for key, content in connection.execute(query):
+            self._documents[key] = Plan.model_validate(content)
+
+
+def _checks(connection: Connection, wanted: Select[Any]) -> dict[UUID, list[CheckRecord]]:
+    row = AssumptionValidationRow
+    query = (
+        select(
+            row.plan_run, PlanRow.name, row.assumption_id, row.validation_time, row.valid,
+            row.validation_data,
+        )
+        .join(PlanRunRow, PlanRunRow.id == row.plan_run)
+        .join(PlanRow, PlanRow.id == PlanRunRow.plan_id)
+        .where(row.plan_run.in_(wanted))
+        .order_by(row.id)
+    )  # fmt: skip
+    found: dict[UUID, list[CheckRecord]] = {}
+    for run, plan, assumption, at, valid, data in connection.execute(query):
+        check = CheckRecord(
+            assumption_id=assumption,
+            at=at,
+            holds=valid,
+            observed=(data or {}).get("value"),
+            run=str(run),
+            plan=plan,
+        )
+        found.setdefault(run, []).append(check)
+    return found
+
+
+def _forecasts(
+    connection: Connection,
+    wanted: Select[Any],
+    started: Mapping[UUID, datetime],
+    decisions: Mapping[UUID, Sequence[tuple[datetime, str, Mapping[str, Any] | None]]],
+) -> dict[UUID, list[ForecastRecord]]:
+    """What was forecast when a run started, and when a revision of it was accepted."""
+    quantiles = EventRow.document["data"]["quantiles"]
+    query = (
+        select(EventRow.plan_run, EventRow.at, quantiles)
+        .where(EventRow.plan_run.in_(wanted), EventRow.key == BASELINE)
+        .where(EventRow.conflict.is_(False))
+    )
+    found: dict[UUID, list[ForecastRecord]] = {}
+    for run, at, seconds in connection.execute(query):
+        named = {float(name[1:]) / 100: value for name, value in (seconds or {}).items()}
+        _note(found, run, at, named, started)
+    for run, revisions in decisions.items():
+        for at, _, figures in revisions[1:]:
+            promised = figures or {}
+            named = {0.5: promised.get("p50")}
+            _note(found, run, at, named, started)
+    return found
+
+
+def _note(
+    found: dict[UUID, list[ForecastRecord]],
+    run: UUID,
+    at: datetime,
+    seconds: Mapping[float, float | None],
+    started: Mapping[UUID, datetime],
+) -> None:
+    begun = started.get(run)
+    if begun is None:
+        return
+    known = {q: begun + timedelta(seconds=s) for q, s in seconds.items() if s is not None}
+    if known:
+        found.setdefault(run, []).append(ForecastRecord(run=str(run), at=at, quantiles=known))
+
+
+def _records(wanted: Select[Any], sqlite: bool) -> Select[Any]:
+    """The attempts' columns as the database has them: nothing is decoded row by row."""
+    row = ExecutionRecordRow
+
+    def moment(column: Any) -> ColumnElement[Any]:
+        return type_coerce(column, String) if sqlite else cast(extract("epoch", column), Float)
+
+    def span(column: Any) -> ColumnElement[Any]:
+        return type_coerce(column, Float) if sqlite else cast(extract("epoch", column), Float)
+
+    def plain(column: Any) -> ColumnElement[Any]:
+        return type_coerce(column, String) if sqlite else cast(column, Text)
+
+    run = (
+        type_coerce(row.plan_run, String)
+        if sqlite
+        else func.replace(cast(row.plan_run, Text), "-", "")
+    )
+    return (
+        select(
+            run,
+            row.task_id,
+            type_coerce(row.map_index, Float),
+            row.attempt,
+            row.outcome,
+            moment(row.actual_start),
+            span(row.actual_duration),
+            span(row.planned_duration),
+            span(row.queue_time),
+            func.coalesce(row.cached, False) | func.coalesce(row.abandoned, False),
+            plain(row.resources_planned),
+            plain(row.resources_used),
+        )
+        .where(row.plan_run.in_(wanted))
+        .order_by(row.id)
+    )
+
+
+def _history(runs: Sequence[RunRecord], rows: Sequence[Any], *, sqlite: bool) -> History:
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * 12
+    place = {UUID(r.run).hex: number for number, r in enumerate(runs)}
+    run = np.array([place[r] for r in columns[0]], dtype=np.int32)
+    run_plan, plans = encode([r.plan_name for r in runs])
+    names, ids = encode(columns[1])
+    pair = (run_plan[run] if len(run) else run).astype(np.int64) * max(len(ids), 1) + names
+    known, task = np.unique(pair, return_inverse=True)
+    task_plan = (known // max(len(ids), 1)).astype(np.int32)
+    tasks = tuple(ids[i] for i in (known % max(len(ids), 1)).tolist())
+    documents = {r.plan_name: r.plan for r in runs if r.plan is not None}
+    groups = {(plan, t.id): t.group for plan, document in documents.items() for t in document.tasks}
+    labels = [groups.get((plans[p], t), t) for p, t in zip(task_plan.tolist(), tasks, strict=True)]
+    task_category, categories = encode(labels)
+    started, duration = _moments(columns[5], sqlite), _numbers(columns[6])
+    outcomes = {str(o): code for code, o in enumerate(OUTCOMES)}
+    return History(
+        runs=tuple(runs),
+        plans=plans,
+        categories=categories,
+        tasks=tasks,
+        task_plan=task_plan,
+        task_category=task_category,
+        run_plan=run_plan,
+        run=run,
+        task=task.astype(np.int32),
+        item=_numbers(columns[2]).astype(np.int32),
+        attempt=np.array(columns[3], dtype=np.int32),
+        outcome=np.array([outcomes.get(o, -1) for o in columns[4]], dtype=np.int8),
+        started=started,
+        ended=started + duration,
+        duration=duration,
+        planned=_numbers(columns[7]),
+        queued=_numbers(columns[8]),
+        kept=~np.array(columns[9], dtype=np.bool_),
+        resources_planned=_amounts(columns[10]),
+        resources_used=_amounts(columns[11]),
+        zones=zones_of(runs),
+    )
+
+
+def _numbers(values: Sequence[float | None]) -> Floats:
+    return np.array(values, dtype=np.float64)
+
+
+def _moments(values: Sequence[Any], sqlite: bool) -> Floats:
+    if not sqlite:
+        return _numbers(values)
+    stamps = np.array(["NaT" if v is None else v for v in values], dtype="datetime64[us]")
+    seconds: Floats = stamps.astype(np.int64) / 1e6
+    seconds[np.isnat(stamps)] = np.nan
+    return seconds
+
+
+def _amounts(texts: Sequence[str | None]) -> dict[str, Floats]:
+    """Columns of amounts; a text that comes again is read once."""
+    code, distinct = encode(texts)
+    read = [{} if text is None else json.loads(text) or {} for text in distinct]
+    return {name: column[code] for name, column in amounts(read).items()}
