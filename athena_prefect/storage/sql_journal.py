@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from athena_prefect.journal.events import Event
 from athena_prefect.journal.journal import Entry, Recorded
@@ -14,21 +14,22 @@ from athena_prefect.storage.db import Database
 from athena_prefect.storage.group_commit import writer_of
 from athena_prefect.storage.recall import recall_of
 from athena_prefect.storage.rows import run_of, to_entry, to_record
-from athena_prefect.storage.tables import EventRow, LeaseRow
+from athena_prefect.storage.tables import EventRow
 
 _READ = (
     select(EventRow.position, EventRow.conflict, EventRow.key, EventRow.document)
     .where(EventRow.plan_run == bindparam("plan_run"), EventRow.position > bindparam("after"))
     .order_by(EventRow.position)
 )
-_LAST = select(LeaseRow.last_position).where(LeaseRow.plan_run == bindparam("plan_run"))
+_LAST = select(func.max(EventRow.position)).where(EventRow.plan_run == bindparam("plan_run"))
 
 
 class SqlJournal:
     """A `Journal` in `database`; may be pickled into workers.
 
-    Appends to one plan run are serialised by the lock of its row in `leases`, so
-    that positions have no gaps and who reads behind a position misses nothing.
+    Appends to one plan run are serialised (on PostgreSQL by the lock of its row in
+    `leases`, on SQLite by the one write lock), so that positions have no gaps and
+    who reads behind a position misses nothing.
     Appends of concurrent threads share one transaction (group commit).
     """
 

@@ -185,6 +185,7 @@ class LeaseRow(Base):
     """Identity of the holder's process (`storage.process.Process`), to see whether it lives."""
     expires_at: Mapped[datetime | None]
     last_position: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """On PostgreSQL, whose lock it shares; on SQLite the events themselves say it."""
 
 
 class ExecutionRecordRow(Base):

@@ -52,16 +52,23 @@ def test_a_write_that_fails_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = LocalStore(tmp_path, sync=True)
-    store.write("k", b"old")
+    store.write("other", b"old")
 
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("athena_prefect.runtime.results.os.replace", no_room)
+    monkeypatch.setattr("athena_prefect.runtime.results.os.fsync", no_room)
     with pytest.raises(OSError, match="No space"):
         store.write("k", b"new")
-    assert [p.name for p in tmp_path.iterdir()] == ["k"]
-    assert store.read("k") == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_torn_result_is_told_from_a_whole_one(tmp_path: Path) -> None:
+    vault = open_vault("local", tmp_path)
+    checksum = vault.put("k", list(range(1000)), task_id="t")
+    (tmp_path / "k").write_bytes((tmp_path / "k").read_bytes()[:-7])
+    with pytest.raises(ResultUnreadableError, match="checksum"):
+        vault.get("k", checksum, task_id="t")
 
 
 def test_keys_differ_where_anything_differs() -> None:
