@@ -48,6 +48,7 @@ from athena_prefect.runtime.ending import RunEnd
 from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.runtime.frontier import Frontier
 from athena_prefect.runtime.handles import Handles
+from athena_prefect.runtime.heap import set_aside
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
 from athena_prefect.runtime.naming import name_flow_run
 from athena_prefect.runtime.parameters import parameter_value
@@ -119,7 +120,8 @@ def run_session(compiled: Compiled, asked: Asked) -> Any:
             client=client,
             flow_run=flow_run,
         )
-        end = session.run()
+        with set_aside():
+            end = session.run()
     return _final_state(end)
 
 

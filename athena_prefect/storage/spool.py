@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY = 1.0
 """Seconds until an append looks for the database again after it was away."""
+LOOK_AGAIN = 0.1
+"""Seconds for which an append believes that no other process has begun to spool. Who has read
+an event of another's has drained the spool by it, so that causes still come before effects."""
 LAST_RETRY = 30.0
 """Longest wait between two looks: each may cost a connection time-out in somebody's hook."""
 
@@ -47,6 +50,7 @@ class SpoolingJournal:
         self._degraded = False
         self._pause = FIRST_RETRY
         self._next_try = 0.0
+        self._empty_until = 0.0
 
     @property
     def degraded(self) -> bool:
@@ -61,7 +65,7 @@ class SpoolingJournal:
         """
         if not events:
             return ()
-        if self.spool.pending and not self._recovered():
+        if self._spooled() and not self._recovered():
             return self._to_spool(events, token)
         try:
             return self.primary.append(*events, token=token)
@@ -93,6 +97,15 @@ class SpoolingJournal:
     def _write(self, events: tuple[Event, ...], token: int | None) -> object:
         return self.primary.append(*events, token=token)
 
+    def _spooled(self) -> bool:
+        # A look into the folder is four calls into the system, in the hook of every task.
+        now = time.monotonic()
+        if now < self._empty_until:
+            return False
+        pending = self.spool.pending
+        self._empty_until = 0.0 if pending else now + LOOK_AGAIN
+        return pending
+
     def _recovered(self) -> bool:
         if time.monotonic() < self._next_try:
             return False
@@ -112,6 +125,7 @@ class SpoolingJournal:
         self._pause, self._next_try = FIRST_RETRY, 0.0
 
     def _to_spool(self, events: tuple[Event, ...], token: int | None) -> tuple[Recorded, ...]:
+        self._empty_until = 0.0
         try:
             self.spool.append(*events, token=token)
         except OSError as error:
