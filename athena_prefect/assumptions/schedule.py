@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from athena_prefect.assumptions.unseen import unknown_in_a_row
 from athena_prefect.journal.events import CheckEvent, utc
 from athena_prefect.journal.state import ExecutionState, Status
-from athena_prefect.monitor.effects import in_order
 from athena_prefect.plan.model import Milestone, Plan, ValidationMethod
 
 JITTER = 0.1
@@ -143,13 +143,8 @@ def back_off(unknown: int) -> int:
 def _seen(checks: Sequence[CheckEvent]) -> _Seen:
     if not checks:
         return _Seen()
-    ordered = in_order(checks)
-    unknown = 0
-    for check in reversed(ordered):
-        if check.verdict != "unknown":
-            break
-        unknown += 1
-    return _Seen(last=ordered[-1].at, count=len(ordered), unknown=unknown)
+    last = max(check.at for check in checks)
+    return _Seen(last=last, count=len(checks), unknown=len(unknown_in_a_row(checks)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from athena_prefect.assumptions.results import (
 )
 from athena_prefect.assumptions.rules import require
 from athena_prefect.assumptions.schedule import ScheduledChecks
+from athena_prefect.assumptions.unseen import NOBODY, Unseen, unseen
 from athena_prefect.assumptions.verdict import Judgement, Verdict, counted, judge, limits, unknown
 from athena_prefect.assumptions.wording import event_data, impact_words, numeric
 from athena_prefect.errors import AthenaError, CheckError, InputError
@@ -165,7 +166,7 @@ class AssumptionValidator:
                 field = None
             return Made(observation=Observation(value=as_data(data))), field
         if method is ValidationMethod.MANUAL or assumption.check is None:
-            return Made(error="nobody has answered"), field
+            return Made(error=NOBODY), field
         return self.checker(assumption, self.context(now)), field
 
     def context(self, now: datetime) -> CheckContext:
@@ -205,6 +206,10 @@ class AssumptionValidator:
         """When each assumption is to be checked, from where the run stands."""
         state = self.monitor.state
         return ScheduledChecks(self.plan, started=state.started, checks=state.checks)
+
+    def get_unseen_assumptions(self) -> list[Unseen]:
+        """Those that could not be checked as often in a row as the policy bears; worst first."""
+        return unseen(self.plan, self.monitor.state)
 
     # -- violations -------------------------------------------------------------------------
 

@@ -58,6 +58,9 @@ class ReplanningPolicy(BaseModel):
     timeout_growth: float = Field(default=2.0, gt=1)
     """Factor on the time-out of a task that ran past it and is done again: all that is known of
     it is that it takes longer, and doubling is within a factor of two of what it needs."""
+    unknown_in_a_row: int = Field(default=3, ge=1)
+    """Checks of an assumption in a row that could not be made, from which people are told: by
+    then it is no blip."""
     hysteresis: Share = Field(default=0.2, ge=0, lt=1)
     """Share of a threshold by which a figure must have come back before its alert is over, so
     that one which hovers there is told once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ from typing import Any
 
 from athena_prefect.journal.state import Status
 from athena_prefect.monitor.deviation import PlanDeviation
-from athena_prefect.monitor.effects import violations_in_force
+from athena_prefect.report.assumptions import assumptions_line
 from athena_prefect.report.figures import Figures
 from athena_prefect.report.gantt import gantt, overview
 from athena_prefect.report.svg import elapsed
@@ -106,29 +105,6 @@ def _figures_table(figures: Figures) -> str:
         rows.append(("Revision", str(figures.state.revision)))
     lines = [f"| {name} | {_cell(text)} |" for name, text in rows]
     return "\n".join(["| | |", "| :-- | :-- |", *lines])
-
-
-def assumptions_line(figures: Figures) -> str:
-    """How many assumptions hold, and which do not; empty in a plan without any."""
-    plan, state = figures.plan, figures.state
-    if not plan.assumptions:
-        return ""
-    violated = violations_in_force(plan, state)
-    newest = {
-        a.id: max(known, key=lambda c: c.at).verdict
-        for a in plan.assumptions
-        if (known := state.checks.get(a.id)) and a.id not in violated
-    }
-    counts = Counter(newest.values())
-    words = [f"**{name} violated**: {c.data.get('reason', '')}" for name, c in violated.items()]
-    words += [f"{counts[v]} {w}" for v, w in _SEEN if counts[v]]
-    unseen = len(plan.assumptions) - len(violated) - len(newest)
-    if unseen:
-        words.append(f"{unseen} not checked yet")
-    return "; ".join(words)
-
-
-_SEEN = (("holds", "hold"), ("unknown", "unknown"))
 
 
 def _forecast_rows(found: PlanDeviation, *, over: bool) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ from athena_prefect.assumptions.checks.children import Children
 from athena_prefect.assumptions.checks.making import Made, make, prepare
 from athena_prefect.assumptions.prediction import FEWEST
 from athena_prefect.assumptions.schedule import Milestones, ScheduledChecks
+from athena_prefect.assumptions.unseen import NOBODY
 from athena_prefect.assumptions.validator import (
     LIKELY,
     AssumptionValidator,
@@ -35,11 +36,12 @@ from athena_prefect.assumptions.validator import (
 from athena_prefect.errors import AthenaError, LeaseLostError
 from athena_prefect.journal.events import CheckEvent, Reporter
 from athena_prefect.journal.state import ExecutionState
-from athena_prefect.monitor.effects import in_order, violations_in_force
-from athena_prefect.plan.model import Assumption, ValidationMethod
+from athena_prefect.monitor.effects import violations_in_force
+from athena_prefect.plan.model import Assumption
 from athena_prefect.plan.templates import Template
 from athena_prefect.runtime.calls import secret
 from athena_prefect.runtime.gate import MARK, Due, Gate
+from athena_prefect.runtime.questions import asks_a_person, standing_answer
 
 if TYPE_CHECKING:
     from athena_prefect.runtime.dispatcher import Dispatcher
@@ -271,7 +273,7 @@ class Checking:
             effect = assumption.effect
             if effect is None or not (effect.block or effect.capacity):
                 continue
-            if name in schedule or _asks_a_person(assumption):
+            if name in schedule or asks_a_person(assumption):
                 continue
             newest = max(c.at for c in state.checks[name])
             if now - newest >= timedelta(seconds=AGAIN_SECONDS):
@@ -282,7 +284,7 @@ class Checking:
         """Begin a check; False where no place is free, or it is being made already."""
         if not self._takes_place(due):
             return False
-        if not _asks_a_person(due.assumption):
+        if not asks_a_person(due.assumption):
             try:
                 self._keep(self._runner.submit(self._task(due), parameters={}))
             except Exception as error:  # noqa: BLE001 - Prefect is not needed for a check
@@ -381,8 +383,8 @@ class Checking:
         self, due: Due, made: Made, began: datetime, state: ExecutionState
     ) -> CheckEvent | None:
         assumption = due.assumption
-        if _asks_a_person(assumption):
-            answer = _standing_answer(assumption, state, began)
+        if asks_a_person(assumption):
+            answer = standing_answer(assumption, state, began)
             if answer is not None and due.key is None:
                 return None
             if answer is not None:
@@ -422,8 +424,8 @@ class Checking:
         return {"probability": found.probability, "reason": found.reason}
 
     def _observed(self, assumption: Assumption, state: ExecutionState, now: datetime) -> Made:
-        if _asks_a_person(assumption):
-            return Made(error="nobody has answered")
+        if asks_a_person(assumption):
+            return Made(error=NOBODY)
         return checked(
             assumption,
             self.facts.look_up,
@@ -469,22 +471,6 @@ def checked(
         return Made(error=str(error))
     context = replace(context, secrets=secrets)
     return children.make(check, context) if check.can_hang else make(check, context)
-
-
-def _asks_a_person(assumption: Assumption) -> bool:
-    return assumption.check is None or assumption.validation_method is ValidationMethod.MANUAL
-
-
-def _standing_answer(
-    assumption: Assumption, state: ExecutionState, now: datetime
-) -> CheckEvent | None:
-    """The newest answer of a person that has not expired."""
-    for check in reversed(in_order(state.checks.get(assumption.id, ()))):
-        if check.verdict == "unknown" or check.check_id.startswith(MARK):
-            continue
-        frequency = assumption.validation_frequency
-        return check if frequency is None or now - check.at <= frequency else None
-    return None
 
 
 def _id_of(due: Due, began: datetime) -> str:

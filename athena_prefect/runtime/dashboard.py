@@ -1,4 +1,4 @@
-"""A run's dashboards: four Prefect artifacts that are kept current while it runs.
+"""A run's dashboards: four or five Prefect artifacts that are kept current while it runs.
 
 The artifacts of a flow run are made once and then updated: the versions under
 one key are the plan's runs, not the thousands of looks at each. Everything here
@@ -22,6 +22,7 @@ from uuid import UUID
 from athena_prefect.journal.journal import Journal
 from athena_prefect.monitor.shared import SharedMonitor
 from athena_prefect.plan.model import Plan
+from athena_prefect.report.assumptions import assumption_table
 from athena_prefect.report.dashboard import (
     gantt_markdown,
     headline,
@@ -45,14 +46,26 @@ often. One look at 500 tasks and four updates take about 0.3 s."""
 FIRST_SECONDS = 3.0
 """From the start of a run to its first dashboard; a shorter run gets only its last one."""
 
-KINDS = {"status": "markdown", "gantt": "markdown", "tasks": "table", "progress": "progress"}
-"""The artifacts of a run and their types."""
+KINDS = {
+    "status": "markdown",
+    "gantt": "markdown",
+    "tasks": "table",
+    "assumptions": "table",
+    "progress": "progress",
+}
+"""The artifacts of a run and their types; those of assumptions only where the plan has any."""
 TITLES = {
     "status": "Status",
     "gantt": "Gantt chart",
     "tasks": "Task table",
+    "assumptions": "Assumptions",
     "progress": "Progress",
 }
+
+
+def kinds(figures: Figures) -> tuple[str, ...]:
+    """The artifacts of this run."""
+    return tuple(k for k in KINDS if k != "assumptions" or figures.plan.assumptions)
 
 
 def artifact_key(plan: str, kind: str, namespace: str = "default") -> str:
@@ -90,7 +103,7 @@ class Board:
         """
         if not self.ids:
             self._find_or_make(figures)
-        return sum(self._update(k, self._content(k, figures), figures) for k in KINDS)
+        return sum(self._update(k, self._content(k, figures), figures) for k in kinds(figures))
 
     def _content(self, kind: str, figures: Figures) -> Any:
         match kind:
@@ -100,6 +113,8 @@ class Board:
                 return gantt_markdown(figures, self._links("gantt"))
             case "tasks":
                 return task_table(figures)
+            case "assumptions":
+                return assumption_table(figures)
             case _:
                 return progress_of(figures)
 
@@ -118,7 +133,7 @@ class Board:
             ArtifactFilterFlowRunId,
         )
 
-        keys = {artifact_key(figures.plan.name, k, self.namespace): k for k in KINDS}
+        keys = {artifact_key(figures.plan.name, k, self.namespace): k for k in kinds(figures)}
         # Another process may have made them: the one that is resumed, or a watching flow.
         known = self.client.read_artifacts(
             artifact_filter=ArtifactFilter(

@@ -52,6 +52,7 @@ from athena_prefect.runtime.heap import set_aside
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
 from athena_prefect.runtime.naming import name_flow_run
 from athena_prefect.runtime.parameters import parameter_value
+from athena_prefect.runtime.questions import Questions
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
 from athena_prefect.runtime.restore import restore
 from athena_prefect.runtime.submission import Submitter
@@ -405,12 +406,16 @@ class Session:
             namespace=self.settings.namespace, clock=self.clock,
         )  # fmt: skip
         checking = Checking(facts, self.clock)
+        questions = Questions(
+            facts=facts, client=self.client, clock=self.clock,
+            state=lambda: dispatcher.state, wake=lambda: dispatcher.news.put(lambda: None),
+        )  # fmt: skip
         try:
             with (
                 baseline_beside(facts),
                 checking.beside(dispatcher),
                 Watcher((*chores(self, dispatcher), *self._keeping(checking))),
-                Watcher((boards.chore, self._naming(facts))),
+                Watcher((boards.chore, self._naming(facts), *questions.chores())),
                 self._replanned(dispatcher),
             ):
                 end = dispatcher.run()
@@ -426,7 +431,7 @@ class Session:
             end = dispatcher.stopped()
             checking.leave(dispatcher)
             self._say_ended(facts, end)
-            afterwards("last words", lambda: self._last_words(boards))
+            afterwards("last words", lambda: self._last_words(boards, questions))
             raise
         finally:
             _wait_for_database(facts.recorder)
@@ -435,7 +440,7 @@ class Session:
                 afterwards("validations", lambda: checking.keep(self._database()))
             facts.recorder.listen(facts.plan_run, None)
         self._say_ended(facts, end)
-        afterwards("last words", lambda: self._last_words(boards))
+        afterwards("last words", lambda: self._last_words(boards, questions))
         (log.info if end.status == "completed" else log.error)(
             "plan run %s %s%s", facts.plan_run, end.status, f": {end.reason}" if end.reason else ""
         )
@@ -452,13 +457,16 @@ class Session:
         with Replanner(dispatcher, self.clock) as dispatcher.replanner:
             yield
 
-    def _last_words(self, boards: Boards) -> None:
+    def _last_words(self, boards: Boards, questions: Questions | None = None) -> None:
         """How it ended, to Prefect; with a client of its own, for the run's is closed by then."""
         # Given settings of its own, it is not the flow run's client, which is closed by now.
         with get_client(sync_client=True, httpx_settings={}) as client:
             self.telling.client = boards.client = client
             self.telling.end()
             boards.publish()
+            if questions is not None:
+                questions.client = client
+                questions.end()
 
     def _keeping(self, checking: Checking) -> tuple[Chore, ...]:
         if not checking.facts.plan.assumptions:

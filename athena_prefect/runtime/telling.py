@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from athena_prefect.assumptions.unseen import NOBODY, unknown_in_a_row
 from athena_prefect.journal.events import (
     CheckEvent,
     RunEvent,
@@ -79,6 +80,7 @@ class Deriver:
         self._over: dict[str, set[int]] = {}
         self._violated: set[str] = set()
         self._predicted: set[str] = set()
+        self._unseen: set[str] = set()
 
     def take(self, entries: Iterable[Entry]) -> list[tuple[int, PlanEvent]]:
         """What the entries amount to, each with its position."""
@@ -134,9 +136,14 @@ class Deriver:
         return self._event(name, event.key, event.at, {k: data.get(k) for k in kept if k in data})
 
     def _check_event(self, event: CheckEvent) -> PlanEvent:
-        """A violation and its end are told once each; all other checks as checked."""
+        """A violation and its end are told once each, and so is that it cannot be seen; a person
+        is reminded each time; all other checks are told as checked.
+        """
         name, data = event.assumption_id, event.data
-        standing = violation_of(self.state.checks.get(name, ())) is not None
+        checks = self.state.checks.get(name, ())
+        standing = violation_of(checks) is not None
+        row = unknown_in_a_row(checks)
+        unseen = len(row) >= self._plan.replanning.policy.unknown_in_a_row
         before = name in self._violated
         (self._violated.add if standing else self._violated.discard)(name)
         word = "checked"
@@ -144,6 +151,11 @@ class Deriver:
             word = "violated" if standing else "recovered"
         elif data.get("predicted") and name not in self._predicted:
             word = "predicted"
+        elif unseen and name not in self._unseen:
+            word = "unknown"
+        elif event.verdict == "unknown" and data.get("error") == NOBODY:
+            word = "reminder"
+        (self._unseen.add if unseen else self._unseen.discard)(name)
         (self._predicted.add if data.get("predicted") else self._predicted.discard)(name)
         kept = ("value", "unit", "reason", "error", "method", "author", "predicted")
         figures = {k: data[k] for k in kept if k in data}
@@ -155,6 +167,10 @@ class Deriver:
                 "affects": list(assumption.affects),
                 "expected": assumption.expected_value,
             }
+            if row:
+                figures |= {"unknown_in_a_row": len(row), "since": row[0].at.isoformat()}
+            if unseen:
+                figures["severity"] = str(assumption.criticality)
         return self._event(f"athena.assumption.{word}", event.key, event.at, figures)
 
     def _task_event(self, event: TaskEvent) -> PlanEvent | None:

@@ -124,6 +124,7 @@ SECTIONS: list[tuple[type[BaseModel], str, str, dict[str, str]]] = [
         "full_violations": "2", "full_risk_share": "0.4", "segment_tasks": "8",
         "resource_buffer": "0.1", "budget_s": "2",
         "hysteresis": "0.1", "timeout_growth": "1.5",
+        "unknown_in_a_row": "5",
     }),
 ]  # fmt: skip
 """Each part, its heading, where it stands, and an example of each field as YAML."""

@@ -42,17 +42,24 @@ def flow_run_of(done: Run) -> UUID:
 
 
 @pytest.mark.prefect
-def test_a_run_leaves_four_artifacts_with_the_figures_of_its_journal(prefect_api: str) -> None:
+def test_a_run_leaves_five_artifacts_with_the_figures_of_its_journal(prefect_api: str) -> None:
     plan = plan_of(
         {"id": "a", "call": "one", "duration": "10ms"},
         {"id": "b", "call": "fail", "duration": "10ms", "depends_on": ["a"]},
         {"id": "c", "call": "one", "duration": "10ms", "depends_on": ["b"]},
         name="shown_plan",
         deadline="1h",
-    )
+        assumptions=[
+            {"id": "memory", "check": {"kind": "memory", "unit": "B"}, "expected_value": 1,
+             "milestones": [{"at": "start"}]},
+        ],
+    )  # fmt: skip
     done = run(plan)
     found = artifacts(flow_run_of(done))
     assert set(found) == set(KINDS)
+    seen = found["assumptions"].data
+    (assumed,) = json.loads(seen) if isinstance(seen, str) else seen
+    assert (assumed["assumption"], assumed["verdict"]) == ("memory", "holds")
     assert {k: a.type for k, a in found.items()} == KINDS
     # A failed run is shown as it ended, not as it last was while it ran.
     status = open_run(str(done.plan_run), settings=AthenaSettings()).status()
