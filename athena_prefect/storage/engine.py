@@ -18,6 +18,9 @@ from athena_prefect.storage.network_fs import network_file_system
 Durability = Literal["process", "power"]
 """What an acknowledged write survives: the process being killed, or the power failing."""
 
+CHECKPOINT_PAGES = 4000
+"""Pages of the write-ahead log (16 MB) before a writer has to bring them home and wait for the
+disk: each 930th event of a task, measured, where SQLite's own 1,000 makes it each 230th."""
 BUSY_TIMEOUT = 10.0
 """Seconds a SQLite writer waits for another process's transaction; ours take under a
 millisecond, so a longer wait means that somebody holds the file."""
@@ -115,6 +118,7 @@ def _sqlite_engine(url: URL, durable: Durability, common: Mapping[str, Any]) -> 
         connection.isolation_level = None
         _use_wal(connection)
         connection.execute(f"PRAGMA synchronous={synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
