@@ -13,6 +13,7 @@
     │   ├── RecordingError          an event that contradicts what is known
     │   ├── ParameterError          a run's parameter is missing or wrong
     │   ├── UnknownRunError         no such plan run
+    │   ├── StaleRevisionError      chosen for a revision that is not in force
     │   └── SettingsError           a setting that cannot be used
     ├── InfeasibleError             no schedule exists; names the conflict   exit 2
     ├── StorageError                                                         exit 1
@@ -171,6 +172,13 @@ class ParameterError(InputError):
 
 class UnknownRunError(InputError):
     """No plan run has this id."""
+
+
+class StaleRevisionError(InputError):
+    """Chosen for `revision` of a run, while another, `in_force`, was adopted meanwhile."""
+
+    revision: int
+    in_force: int
 
 
 class SettingsError(InputError):

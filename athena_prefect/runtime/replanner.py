@@ -162,6 +162,12 @@ class Replanner:
         """Adopt the option that a person names; None, or why not. In the dispatcher's thread."""
         title = str(command.data.get("title") or "")
         wanted = str(command.data.get("strategy") or "")
+        meant, in_force = command.data.get("revision"), self.dispatcher.facts.revision
+        if meant is not None and int(meant) != in_force:
+            return (
+                f"revision {in_force} is in force, and option {title!r} was chosen for revision "
+                f"{meant}; look at the options again"
+            )
         with self.dispatcher.facts.shared.using() as monitor:
             if monitor is None:
                 return "the run has no baseline yet, so there is nothing to choose from"

@@ -11,14 +11,15 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from athena_prefect.errors import InputError, RunError
-from athena_prefect.journal.events import Command, CommandKind
+from athena_prefect.journal.events import Command, CommandAnswer, CommandKind
+from athena_prefect.journal.journal import Entry
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.service.following import Clock, utc_now
@@ -110,20 +111,52 @@ def rerun(run: str, task: str, *, reason: str = "", settings: AthenaSettings) ->
     return _Asked(run, task, settings).ask(CommandKind.RERUN, {"reason": reason})
 
 
-def adopt(run: str, found: Replanned, option: int, *, settings: AthenaSettings) -> ChangedByHand:
+def adopt(
+    run: str,
+    found: Replanned,
+    option: int,
+    *,
+    settings: AthenaSettings,
+    revision: int | None = None,
+    key: str | None = None,
+    by: str | None = None,
+) -> ChangedByHand:
     """Have a run that goes on adopt one of the options that were found for it.
 
     Its dispatcher solves the options again, for the run has moved on, and refuses
-    where that one is no longer there. Raises InputError, RunError.
+    where that one is no longer there, or where `revision`, for which it was chosen,
+    is no longer in force. The same `key` is the same wish. Raises InputError, RunError.
     """
     there = [o for o in found.options if o.option_id == option]
     if not there:
         numbers = ", ".join(str(o.option_id) for o in found.options) or "none"
         raise InputError(f"there is no option {option}; there are: {numbers}")
     title = there[0].title
+    data = {"title": title, "strategy": str(found.strategy), "option_id": option}
+    if revision is not None:
+        data["revision"] = revision
     return _Asked(run, None, settings).ask(
-        CommandKind.ADOPT, {"title": title, "strategy": str(found.strategy)}, subject=title
+        CommandKind.ADOPT,
+        data,
+        subject=title,
+        command_id=None if key is None else _wish(key),
+        by=by,
     )
+
+
+def adopted_before(entries: Sequence[Entry], key: str) -> Command | None:
+    """The wish of that key, where it was made before. Raises RunError where it was refused."""
+    command_id = _wish(key)
+    answers = [e.event for e in entries if isinstance(e.event, CommandAnswer)]
+    for answer in answers:
+        if answer.command_id == command_id and not answer.accepted:
+            raise RunError(f"refused: {answer.message}", run=str(answer.plan_run))
+    commands = [e.event for e in entries if isinstance(e.event, Command)]
+    return next((c for c in commands if c.command_id == command_id), None)
+
+
+def _wish(key: str) -> str:
+    return f"adopt|{key}"
 
 
 class _Asked:
@@ -153,21 +186,30 @@ class _Asked:
         self.leases = Leases(database)
         self.clock, self.pause = clock, pause
 
-    def ask(self, kind: CommandKind, data: dict[str, Any], subject: str = "") -> ChangedByHand:
+    def ask(
+        self,
+        kind: CommandKind,
+        data: dict[str, Any],
+        subject: str = "",
+        command_id: str | None = None,
+        by: str | None = None,
+    ) -> ChangedByHand:
         plan_run = self.row.plan_run
-        if self._state().attached or not self.leases.ever_held(plan_run):
+        before = self._state()
+        elsewhere = before.attached or before.run_data.get("outside") is True
+        if elsewhere or not self.leases.ever_held(plan_run):
             raise InputError(
                 f"run {plan_run} is only monitored: its tasks are started elsewhere, "
                 "so nothing here can leave them out or repeat them"
             )
         live = self.leases.current(plan_run) is not None
-        self._refuse_early(kind, self._state(), live)
+        self._refuse_early(kind, before, live)
         command = Command(
             plan_run=plan_run,
-            command_id=str(uuid4()),
+            command_id=command_id or str(uuid4()),
             kind=kind,
             at=self.clock(),
-            author=author(),
+            author=by or author(),
             data={"task_id": self.task, **data},
         )
         self.journal.append(command)
