@@ -21,6 +21,7 @@ from athena_prefect.cli import (
     planning,
     plans,
     runs,
+    serving_mcp,
     watching,
 )
 from athena_prefect.cli.base import app, emit, messages, settings_here, terminal
@@ -116,5 +117,6 @@ __all__ = [
     "plans",
     "run_command",
     "runs",
+    "serving_mcp",
     "watching",
 ]

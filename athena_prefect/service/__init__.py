@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from athena_prefect.service.by_hand import done, rerun, skip
+    from athena_prefect.service.by_plan_id import (
+        document_of,
+        execute,
+        numbered_runs,
+        preview,
+        replanning_options,
+        report_of,
+        revisions_of,
+        standing,
+        validate_assumption,
+        why_it_is_late,
+    )
     from athena_prefect.service.checking import check, checks
     from athena_prefect.service.database import db_current, db_upgrade
     from athena_prefect.service.deploying import deploy, serve, undeploy
     from athena_prefect.service.inferring import infer
+    from athena_prefect.service.outside import begin, record
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
     from athena_prefect.service.reading import open_run, report, runs, status, watch_run
@@ -22,33 +35,57 @@ if TYPE_CHECKING:
     from athena_prefect.service.watching import watch_every, watch_live
 
 __all__ = [
+    "begin",
     "check",
     "checks",
     "db_current",
     "db_upgrade",
     "deploy",
+    "document_of",
     "done",
+    "execute",
     "infer",
+    "numbered_runs",
     "open_run",
+    "preview",
     "read_parameters",
+    "record",
     "register",
+    "replanning_options",
     "report",
+    "report_of",
     "rerun",
+    "revisions_of",
     "run_plan",
     "runs",
     "serve",
     "show",
     "skip",
     "split_assignments",
+    "standing",
     "status",
     "undeploy",
     "validate",
+    "validate_assumption",
     "watch_every",
     "watch_live",
     "watch_run",
+    "why_it_is_late",
 ]
 
 _MODULES = {
+    "report_of": "by_plan_id",
+    "numbered_runs": "by_plan_id",
+    "document_of": "by_plan_id",
+    "why_it_is_late": "by_plan_id",
+    "validate_assumption": "by_plan_id",
+    "revisions_of": "by_plan_id",
+    "replanning_options": "by_plan_id",
+    "preview": "by_plan_id",
+    "execute": "by_plan_id",
+    "begin": "outside",
+    "record": "outside",
+    "standing": "by_plan_id",
     "check": "checking",
     "checks": "checking",
     "done": "by_hand",

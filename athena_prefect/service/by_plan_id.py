@@ -24,7 +24,7 @@ from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.replanning.why import Why
-from athena_prefect.service.addressing import run_of, store_of
+from athena_prefect.service.addressing import decision_of, run_of, store_of
 from athena_prefect.service.following import Clock, FollowedRun, utc_now
 from athena_prefect.service.outside import Writing, end, is_outside, writing
 from athena_prefect.service.reading import open_run
@@ -121,6 +121,32 @@ def replanning_options(
     return Options(plan_id=row.decision_id, revision=row.revision, found=found)
 
 
+def preview(
+    plan_id: int,
+    strategy: str,
+    option_id: int,
+    *,
+    revision: int,
+    key: str,
+    title: str | None = None,
+    settings: AthenaSettings,
+    clock: Clock = utc_now,
+) -> ReplanningOption | None:
+    """The option that `execute` would carry out, to be shown first; None where it has been.
+
+    Raises what `execute` raises for a choice that cannot be made, and changes nothing.
+    """
+    from athena_prefect.service.by_hand import adopted_before
+
+    row = run_of(plan_id, settings)
+    entries = _followed(row, settings, clock).journal.read(row.plan_run)
+    if _chosen_in(entries, key) is not None or adopted_before(entries, key) is not None:
+        return None
+    _refuse_stale(row, fold_entries(entries), revision)
+    found = replan(str(row.plan_run), settings=settings, strategy=strategy, clock=clock)
+    return _named(list(found.options), option_id, title)
+
+
 def why_it_is_late(plan_id: int | None, *, settings: AthenaSettings, clock: Clock = utc_now) -> Why:
     """Why a run ends when it does. Raises UnknownRunError, InputError, StorageError."""
     row = run_of(plan_id, settings)
@@ -131,6 +157,55 @@ def revisions_of(plan_id: int, *, settings: AthenaSettings) -> tuple[KeptRevisio
     """The revisions of the run that a `plan_id` means, the newest first."""
     row = run_of(plan_id, settings)
     return revisions(str(row.plan_run), settings=settings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberedRun(_Answer):
+    """A line of the list of runs, with the id that tools take."""
+
+    plan_id: int
+    plan: str
+    plan_run: UUID
+    revision: int
+    status: str
+    started: datetime
+    ended: datetime | None
+
+
+def numbered_runs(*, settings: AthenaSettings, limit: int = 50) -> tuple[NumberedRun, ...]:
+    """The newest runs of the namespace by the `plan_id` of their revision in force."""
+    return tuple(
+        NumberedRun(
+            plan_id=r.decision_id,
+            plan=r.plan,
+            plan_run=r.plan_run,
+            revision=r.revision,
+            status=r.status,
+            started=r.started_at,
+            ended=r.ended_at,
+        )
+        for r in store_of(settings).runs(settings.namespace, limit=limit)
+    )
+
+
+def document_of(plan_id: int, *, settings: AthenaSettings) -> dict[str, Any]:
+    """The plan document that a `plan_id` means: of a run its revision in force.
+
+    Raises UnknownNameError, StorageError.
+    """
+    from athena_prefect.plan.document import as_dict
+
+    decision_of(plan_id, settings)
+    return as_dict(store_of(settings).plan(plan_id, namespace=settings.namespace))
+
+
+def report_of(plan_id: int, *, settings: AthenaSettings, clock: Clock = utc_now) -> str:
+    """The HTML report of the run that a `plan_id` means. Raises as `standing` does."""
+    from athena_prefect.service.reading import report_page
+
+    followed = _followed(run_of(plan_id, settings), settings, clock)
+    followed.poll()
+    return report_page(followed, followed.status())
 
 
 def _followed(row: RunRow, settings: AthenaSettings, clock: Clock) -> FollowedRun:
@@ -272,23 +347,27 @@ def _chosen_before(
     run: Writing, key: str, strategy: str, option_id: int
 ) -> Mapping[str, Any] | None:
     """What was chosen under that key. Raises InputError where it was something else."""
-    found = [
-        e.event.data
-        for e in run.journal.read(run.row.plan_run)
-        if isinstance(e.event, RunEvent)
-        and e.event.kind is RunEventKind.CHOSEN
-        and e.event.source == key
-    ]
-    if not found:
+    found = _chosen_in(run.journal.read(run.row.plan_run), key)
+    if found is None:
         return None
-    asked = (found[0].get("strategy"), found[0].get("option_id"))
+    asked = (found.get("strategy"), found.get("option_id"))
     if asked != (strategy, option_id):
         raise InputError(
             f"idempotency_key {key!r} was used for option {asked[1]} of strategy {asked[0]}; "
             "another choice needs another key",
             field="idempotency_key",
         )
-    return found[0]
+    return found
+
+
+def _chosen_in(entries: Sequence[Entry], key: str) -> Mapping[str, Any] | None:
+    for entry in entries:
+        event = entry.event
+        if not isinstance(event, RunEvent) or event.kind is not RunEventKind.CHOSEN:
+            continue
+        if event.source == key:
+            return event.data
+    return None
 
 
 def _executed(run: Writing, chosen: Mapping[str, Any], *, known: bool) -> Executed:

@@ -126,7 +126,9 @@ def test_the_second_scenario_without_any_flow(
     found = validate_assumption(
         run.plan_id, "resources_available", {"cpus": 5}, settings=settings, clock=clock
     )
-    assert found.result.valid is False and [v.replanning_required for v in found.violations] == [True]
+    assert found.result.valid is False and [v.replanning_required for v in found.violations] == [
+        True
+    ]
     options = replanning_options(run.plan_id, settings=settings, clock=clock)
     assert str(options.found.strategy) == "segment" and options.revision == 1
     best = options.found.options[options.found.recommended or 0]
@@ -145,7 +147,9 @@ def test_the_second_scenario_without_any_flow(
     assert (newest.revision, newest.outcome, newest.author) == (2, "adopted", "an agent")
     assert first.revision == 1
     for task, start, end in (("t5", 13.5, 18), ("t7", 18, 21), ("t6", 18, 22.5), ("t8", 22.5, 27)):
-        told = record(run.plan_id, task, "start", at=clock.at(start), settings=settings, clock=clock)
+        told = record(
+            run.plan_id, task, "start", at=clock.at(start), settings=settings, clock=clock
+        )
         assert told.ended is None
         clock.at(27)
         told = record(
@@ -166,9 +170,7 @@ def test_the_second_scenario_without_any_flow(
 def test_a_run_is_begun_once(plan_id: int, settings: AthenaSettings, clock: Clock) -> None:
     runs: list[Any] = []
     threads = [
-        threading.Thread(
-            target=lambda: runs.append(begin(plan_id, settings=settings, clock=clock))
-        )
+        threading.Thread(target=lambda: runs.append(begin(plan_id, settings=settings, clock=clock)))
         for _ in range(4)
     ]
     for thread in threads:
@@ -368,9 +370,10 @@ def test_a_revision_that_was_stored_and_not_told_is_told(
     def died(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(by_plan_id, "_tell", died)
-        execute(run.plan_id, "full", 0, revision=1, key="a", settings=settings, clock=clock)
+        with pytest.raises(KeyboardInterrupt):
+            execute(run.plan_id, "full", 0, revision=1, key="a", settings=settings, clock=clock)
     told = record(run.plan_id, "t5", "start", settings=settings, clock=clock)
     assert told.revision == 2
 

@@ -1,0 +1,237 @@
+"""What tools answer: named as the specification names it, short, and with what it rests on.
+
+Durations are seconds, shares are fractions, moments ISO 8601 in UTC. What is not
+known is null, and `reason` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MOST = 25
+"""Entries of a list in a reply; agents pay for every word. Resources have all."""
+
+
+class Answer(BaseModel):
+    """What every tool answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    summary: str = Field(description="The answer in one or two sentences.")
+    truncated: bool = Field(
+        default=False,
+        description=f"Whether a list was cut to {MOST} entries; the resources have all of it.",
+    )
+
+
+class OfRun(Answer):
+    """What is said of one run."""
+
+    plan_id: int = Field(description="Id of the run's revision in force; use it from here on.")
+    plan: str
+    plan_run: str
+    revision: int
+
+
+class Monitoring(OfRun):
+    """A run that is monitored."""
+
+    started: str
+    new: bool = Field(description="False where the run was there already.")
+    recorded_by: str = Field(description="prefect, or callers of record_task_event.")
+    status: str
+    baseline_finish: str | None
+    accepted_finish: str | None
+    estimated_completion: str | None
+    confidence: float | None
+    tasks: list[str] = Field(description="The plan's tasks, in its order.")
+    total_tasks: int
+    assumptions: list[str]
+    reason: str
+
+
+class TaskRecord(BaseModel):
+    """One attempt at a task, beside what was planned."""
+
+    task_id: str
+    attempt: int
+    map_index: int | None
+    planned_start: str | None
+    actual_start: str | None
+    start_flag: str | None = Field(description="early, on_time or late, against planned_start.")
+    planned_duration: float | None
+    actual_duration: float | None
+    outcome: str | None
+    resources_planned: dict[str, float]
+    resources_used: dict[str, float]
+    deviation: float | None = Field(description="(actual − planned) / planned duration.")
+    confidence: float | None
+
+
+class TaskEvent(OfRun):
+    """What was written down of a task, and where the run stands after it."""
+
+    recorded: bool = Field(description="False where the same had been told before.")
+    record: TaskRecord
+    notes: list[str]
+    status: str
+    estimated_completion: str | None
+    time_deviation: float | None
+    deviation_severity: str | None
+    tasks_at_risk: list[str]
+
+
+class Deviation(OfRun):
+    """How far a run is off its baseline and off what was last promised."""
+
+    status: str
+    time_deviation: float | None
+    time_deviation_percent: float | None = Field(
+        description="time_deviation over the baseline's duration: a fraction, 0.15 is 15 %."
+    )
+    resource_deviation: dict[str, float | None]
+    completion_rate: float | None
+    completed_tasks: int
+    total_tasks: int
+    tasks_at_risk: list[str]
+    critical_path: list[str]
+    estimated_completion: str | None
+    confidence: float | None
+    deviation_severity: str | None
+    slip: float | None
+    deadline: str | None
+    deadline_probability: float | None
+    baseline_finish: str | None
+    accepted_finish: str | None
+    quantiles: dict[str, str] = Field(description="Forecast finish: p10, p50, p80, p90, p95.")
+    as_of: str | None
+    samples: int
+    reason: str
+
+
+class Violation(BaseModel):
+    """An assumption that does not hold."""
+
+    assumption_id: str
+    violation_time: str
+    severity: str
+    impact: str
+    mitigation: str
+    replanning_required: bool
+    affected_tasks: list[str]
+
+
+class Validation(OfRun):
+    """One validation of an assumption, and what is violated after it."""
+
+    assumption_id: str
+    valid: bool | None = Field(description="Null where it could not be seen; that is not false.")
+    verdict: str
+    validation_time: str
+    actual_value: Any
+    confidence: float | None
+    error_margin: float | None
+    notes: str
+    error: str
+    recorded: bool
+    violations: list[Violation]
+
+
+class Reason(BaseModel):
+    """One thing that calls for another plan."""
+
+    rule: str
+    strategy: str
+    text: str
+
+
+class Evaluation(OfRun):
+    """Whether the rest of a run needs another plan, and why."""
+
+    replanning_needed: bool
+    strategy: str = Field(description="none, local, segment, full or abort.")
+    confidence: float | None
+    rationale: str
+    affected_tasks: list[str]
+    estimated_time_impact: float | None
+    estimated_cost_impact: float | None
+    risk_level: str
+    recommended_option: int | None
+    reasons: list[Reason]
+    escalate: bool
+    too_late: bool
+    held: str
+
+
+class Option(BaseModel):
+    """One way to go on, solved, verified and measured against carrying on."""
+
+    option_id: int
+    title: str
+    description: str
+    timeline_impact: float | None
+    cost_impact: float
+    resource_impact: dict[str, float]
+    success_probability: float
+    samples: int
+    implementation_effort: str
+    risks: list[str]
+    benefits: list[str]
+    kind: str
+    finish: str | None
+    accepted_finish: str | None
+    value_lost: float
+    quality_lost: float
+    work_lost: float
+    changes: list[str]
+
+
+class Options(OfRun):
+    """The alternatives for the rest of a run; nothing of it is adopted."""
+
+    strategy: str = Field(description="What to pass to execute_replan.")
+    called_for: str = Field(description="What the state of the run calls for; may be none.")
+    recommended_option: int | None
+    rationale: str
+    options: list[Option]
+
+
+class Replanned(OfRun):
+    """An option that was chosen, and what became of it."""
+
+    executed: bool = Field(
+        description="False where the run's own process has not answered yet; ask again with the "
+        "same idempotency_key."
+    )
+    repeated: bool = Field(description="Whether this very choice had been carried out before.")
+    option: str
+    strategy: str
+    author: str
+    changes: list[str]
+    status: str
+
+
+def cut(items: Iterable[Any]) -> tuple[list[Any], bool]:
+    """The first of `items`, and whether there are more."""
+    found = list(items)
+    return found[:MOST], len(found) > MOST
+
+
+def kept(model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `data` that `model` has, lists cut; `truncated` where one was."""
+    found: dict[str, Any] = {}
+    truncated = False
+    for name in model.model_fields:
+        if name not in data:
+            continue
+        value = data[name]
+        if isinstance(value, list):
+            value, more = cut(value)
+            truncated |= more
+        found[name] = value
+    if "truncated" in model.model_fields:
+        found["truncated"] = truncated
+    return found

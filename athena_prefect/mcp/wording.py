@@ -1,0 +1,214 @@
+"""From what the service answers to what a client reads: fields by name, and a sentence or two."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from athena_prefect.mcp import results
+from athena_prefect.service.by_plan_id import Executed, Options, Standing, Validated
+from athena_prefect.service.outside import Begun, RecordedEvent
+
+if TYPE_CHECKING:
+    from athena_prefect.replanning.options import ReplanningOption
+
+
+def _run(standing: Standing) -> dict[str, Any]:
+    status = standing.status
+    return {
+        "plan_id": standing.plan_id,
+        "plan": status.plan.name,
+        "plan_run": str(status.plan_run),
+        "revision": status.state.revision,
+        "status": status.word,
+    }
+
+
+def _figures(standing: Standing) -> dict[str, Any]:
+    found = standing.status.deviation
+    return {} if found is None else found.as_dict()
+
+
+def monitoring(begun: Begun, standing: Standing) -> results.Monitoring:
+    """A run that is monitored."""
+    plan, figures = standing.status.plan, _figures(standing)
+    tasks, more = results.cut(plan.task_ids)
+    assumptions, others = results.cut(a.id for a in plan.assumptions)
+    word = "begun" if begun.new else "monitored already"
+    finish = figures.get("estimated_completion")
+    return results.Monitoring(
+        summary=(
+            f"Run {str(begun.plan_run)[:8]} of {plan.name} is {word} ({len(plan.tasks)} tasks, "
+            f"revision {begun.revision}); {_finish(finish, figures)}."
+        ),
+        truncated=more or others,
+        **_run(standing),
+        started=begun.started.isoformat(),
+        new=begun.new,
+        recorded_by="callers of record_task_event" if begun.outside else "prefect",
+        baseline_finish=figures.get("baseline_finish"),
+        accepted_finish=figures.get("accepted_finish"),
+        estimated_completion=finish,
+        confidence=figures.get("confidence"),
+        tasks=tasks,
+        total_tasks=len(plan.tasks),
+        assumptions=assumptions,
+        reason=figures.get("reason", "") if figures else _NO_BASELINE,
+    )
+
+
+_NO_BASELINE = "the run's own process has not made its baseline yet"
+
+
+def _finish(finish: str | None, figures: dict[str, Any]) -> str:
+    if finish is None:
+        return f"no forecast: {figures.get('reason') or _NO_BASELINE}"
+    return f"forecast finish {finish[:19]} UTC"
+
+
+def task_event(told: RecordedEvent, standing: Standing) -> results.TaskEvent:
+    """What was written down of a task."""
+    figures, record = _figures(standing), told.record
+    data = record.as_dict()
+    risky, more = results.cut(figures.get("tasks_at_risk", ()))
+    what = f"ended with {record.outcome}" if record.outcome is not None else "has started"
+    end = f" The run is {told.ended}." if told.ended else ""
+    again = " (told before)" if told.known else ""
+    return results.TaskEvent(
+        summary=f"{record.task_id} {what}{again}; "
+        f"{_finish(figures.get('estimated_completion'), figures)}, "
+        f"severity {figures.get('deviation_severity') or 'unknown'}.{end}",
+        truncated=more,
+        **_run(standing),
+        recorded=not told.known,
+        record=results.TaskRecord(**results.kept(results.TaskRecord, data)),
+        notes=list(told.notes),
+        estimated_completion=figures.get("estimated_completion"),
+        time_deviation=figures.get("time_deviation"),
+        deviation_severity=figures.get("deviation_severity"),
+        tasks_at_risk=risky,
+    )
+
+
+def deviation(standing: Standing) -> results.Deviation:
+    """How far a run is off."""
+    figures, status = _figures(standing), standing.status
+    if not figures:
+        figures = {
+            **dict.fromkeys(results.Deviation.model_fields),
+            "resource_deviation": {}, "quantiles": {}, "samples": 0, "completed_tasks": 0,
+            "total_tasks": len(status.plan.tasks), "tasks_at_risk": [], "critical_path": [],
+            "reason": _NO_BASELINE,
+        }  # fmt: skip
+    own = {k: v for k, v in results.kept(results.Deviation, figures).items() if k != "revision"}
+    off = figures["time_deviation"]
+    late = "" if off is None else f" {_seconds(off)} against the baseline,"
+    own["summary"] = (
+        f"{status.plan.name} is {status.word}: {figures['completed_tasks']} of "
+        f"{figures['total_tasks']} tasks done,{late} severity "
+        f"{figures['deviation_severity'] or 'unknown'}; "
+        f"{_finish(figures['estimated_completion'], figures)}."
+    )
+    return results.Deviation(**(own | _run(standing)))
+
+
+def validation(found: Validated) -> results.Validation:
+    """One validation, and what is violated after it."""
+    result = found.result.as_dict()
+    violations, more = results.cut(found.violations)
+    words = {True: "holds", False: "is violated", None: "could not be seen"}[found.result.valid]
+    needed = [v.assumption_id for v in found.violations if v.replanning_required]
+    then = f" Replanning is called for by {', '.join(needed[:5])}." if needed else ""
+    own = results.kept(results.Validation, result)
+    own |= {
+        "summary": f"{found.result.assumption_id} {words}: "
+        f"{found.result.notes or found.result.error or 'no more is known'}.{then}",
+        "truncated": more,
+        "plan_id": found.plan_id, "plan": found.plan, "plan_run": str(found.plan_run),
+        "revision": found.revision, "recorded": not found.known,
+        "violations": [
+            results.Violation(**results.kept(results.Violation, v.as_dict())) for v in violations
+        ],
+    }  # fmt: skip
+    return results.Validation(**own)
+
+
+def _of(found: Options) -> dict[str, Any]:
+    return {
+        "plan_id": found.plan_id,
+        "plan": found.found.plan.name,
+        "plan_run": str(found.found.plan_run),
+        "revision": found.revision,
+    }
+
+
+def evaluation(found: Options) -> results.Evaluation:
+    """Whether the rest needs another plan."""
+    data = found.found.as_dict()["evaluation"]
+    what = found.found.evaluation
+    word = f"calls for {what.strategy}" if what.replanning_needed else "needs no other plan"
+    own = results.kept(results.Evaluation, data)
+    own |= _of(found) | {"summary": f"The run {word}: {what.rationale}."}
+    return results.Evaluation(**own)
+
+
+def options(found: Options) -> results.Options:
+    """The alternatives for the rest."""
+    data, what = found.found.as_dict(), found.found
+    there, more = results.cut(data["options"])
+    strategy = str(what.strategy)
+    best = next((o for o in what.options if o.option_id == what.recommended), None)
+    advice = f"recommended is {best.option_id}, {best.title}" if best else "none is recommended"
+    return results.Options(
+        **_of(found),
+        summary=f"{len(what.options)} options for revision {found.revision}; {advice}.",
+        truncated=more,
+        # With none called for, all that is left may be changed.
+        strategy="full" if strategy == "none" else strategy,
+        called_for=str(what.evaluation.strategy),
+        recommended_option=what.recommended,
+        rationale=what.evaluation.rationale,
+        options=[results.Option(**results.kept(results.Option, o)) for o in there],
+    )
+
+
+def question(option: ReplanningOption) -> str:
+    """What a person is asked before a run is changed."""
+    said = [f"Change the run: {option.title}?", option.description]
+    if option.finish is not None:
+        said.append(f"Forecast finish {option.finish:%Y-%m-%d %H:%M:%S} UTC.")
+    said.append(
+        f"Cost {option.cost_impact:+.2f}, probability of success {option.success_probability:.2f} "
+        f"({option.samples} simulated runs)."
+    )
+    said += [f"Change: {c}." for c in option.changes[: results.MOST]]
+    said += [f"Risk: {r}." for r in option.risks[:5]]
+    return "\n".join(s for s in said if s)
+
+
+def replanned(done: Executed, standing: Standing) -> results.Replanned:
+    """An option that was chosen, and what became of it."""
+    changes, more = results.cut(done.changes)
+    if not done.answered:
+        word = "was sent to the run's process, which has not answered yet"
+    elif done.ended == "aborted":
+        word = "was carried out: the run is aborted"
+    else:
+        word = f"is in force as revision {done.revision}"
+    own = _run(standing) | {"plan_id": done.plan_id, "revision": done.revision}
+    return results.Replanned(
+        **own,
+        summary=f"{done.option!r} {word}{' (told before)' if done.known else ''}; "
+        f"{_finish(_figures(standing).get('estimated_completion'), _figures(standing))}.",
+        truncated=more,
+        executed=done.answered,
+        repeated=done.known,
+        option=done.option,
+        strategy=done.strategy,
+        author=done.author,
+        changes=changes,
+    )
+
+
+def _seconds(value: float) -> str:
+    sign = "+" if value > 0 else "−" if value < 0 else "±"
+    return f"{sign}{abs(value):.0f} s"
