@@ -105,13 +105,13 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used() -> None:
     """Nothing rests on what another dependency happens to bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = [d for e in ("dask", "ray", "checks", "profile") for d in extras[e]]
+    optional = [d for e in ("dask", "ray", "checks", "mcp", "profile") for d in extras[e]]
     core = set(map(distribution, project["dependencies"]))
     used = needed(PACKAGE, ROOT / "flows", ROOT / "tasks")
     assert used <= core | set(map(distribution, optional))
     # Held to a bound for Prefect's sake, or data that is never imported.
     assert core - used <= {"fastapi", "tzdata"}
-    dev = {distribution(r) for r in project["optional-dependencies"]["dev"]}
+    dev = {distribution(r) for r in [*extras["dev"], *extras["mcp"]]}
     # pyarrow: what a step says where it is not there is tested, either way.
     assert needed(ROOT / "tests", ROOT / "benchmarks") - {"pyarrow"} <= core | dev
 
@@ -121,7 +121,9 @@ def needed(*folders: Path) -> set[str]:
     owners = packages_distributions()
     names = {name for folder in folders for name in imported(folder)}
     own = {"flows", "tasks", "tests", "benchmarks"}
-    return {distribution(owners.get(name, [name])[0]) for name in names - own}
+    found = {distribution(owners.get(name, [name])[0]) for name in names - own}
+    # The package fastmcp installs another one, which holds its modules.
+    return {"fastmcp" if name == "fastmcp-slim" else name for name in found}
 
 
 def distribution(requirement: str) -> str:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastmcp import Context
-from mcp_types import (
+from mcp.types import (
     ClientCapabilities,
     ElicitationCapability,
     ElicitRequest,
     ElicitRequestFormParams,
     InputRequiredResult,
 )
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 from athena_prefect.mcp.answering import refusal
 
