@@ -199,6 +199,10 @@ class StorageUnavailableError(StorageError):
     """The database cannot be reached now; events go to the spool."""
 
 
+class RevisionTakenError(StorageError):
+    """Another replan was faster: the revision's number is taken. `number`, `newest`."""
+
+
 class SchemaError(StorageError):
     """The database's schema is not the one this version needs."""
 

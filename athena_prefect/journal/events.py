@@ -67,10 +67,12 @@ class RunEventKind(StrEnum):
     """A revision is in force: `data.revision`, and what was promised with it: `p50` and
     `accepted` finish in seconds from the start of the run, `p_deadline`; `modes`, the modes of
     tasks that are not in their default one; `strategy`, `author`, `reason`, `changes` in words;
-    `by_hand`: true where a person changed the run and nothing was replanned."""
+    `by_hand`: true where a person changed the run and nothing was replanned; `continuation`:
+    true where another flow run is to go on by it, with `again`, the failed tasks to do anew."""
     PROPOSED = "proposed"
     """Another plan for the rest is called for: `data`: strategy, decide, reason, options,
-    recommended. `source` says for which state of the run."""
+    recommended; `handed_over`: true where the replanning flow is to see to it. `source` says
+    for which state of the run."""
     CHOSEN = "chosen"
     """An option was chosen, by whom: `data`: option, author, strategy."""
     NOT_REPLANNED = "not_replanned"
@@ -91,6 +93,8 @@ class RunEventKind(StrEnum):
     TOLD = "told"
     """Prefect's events were told of everything up to `data.position`."""
     SUPERSEDED = "superseded"
+    """A flow run has stopped for a revision that another goes on by: `data`: revision,
+    flow_run_id. The plan run itself is not over."""
     ENDED = "ended"
     """`data`: status (completed, failed, cancelled, aborted), reason."""
 

@@ -433,7 +433,7 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
         case RunEventKind.TOLD:
             return replace(state, told=max(state.told, int(event.data["position"])))
         case RunEventKind.SUPERSEDED:
-            return replace(state, ended=event.at, end_status="superseded")
+            return state  # a flow run has ended; the plan run goes on in its continuation
         case RunEventKind.ENDED:
             return replace(
                 state,

@@ -35,11 +35,20 @@ def chores(session: Session, dispatcher: Dispatcher) -> tuple[Chore, ...]:
     drain = getattr(journal, "drain", None)
     if drain is not None:
         chores.append(Chore(name="draining the spool", every=DRAIN_SECONDS, do=drain))
-    chores.append(Chore(name="assessing the run", every=ASSESS_SECONDS, do=session.telling.assess))
+    chores.append(
+        Chore(name="assessing the run", every=ASSESS_SECONDS,
+              do=lambda: _assess(session, dispatcher))
+    )  # fmt: skip
     chores.append(Chore(name="telling Prefect", every=TELL_SECONDS, do=session.telling.tell))
     if dispatcher.limits is not None:
         chores.append(Chore(name="renewing slots", every=RENEW_SECONDS, do=dispatcher.limits.renew))
     return tuple(chores)
+
+
+def _assess(session: Session, dispatcher: Dispatcher) -> None:
+    # Held against what a newer revision promises, the one that drains would look late.
+    if not dispatcher.superseded:
+        session.telling.assess()
 
 
 def _look_at_flow_run(session: Session, dispatcher: Dispatcher) -> None:

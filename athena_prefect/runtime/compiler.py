@@ -21,8 +21,13 @@ from athena_prefect.plan.references import project_root, put_first
 from athena_prefect.runtime.parameters import TYPES, parameter_value
 from athena_prefect.runtime.session import Asked, Compiled, run_session
 
-RESERVED = {"plan_run": Optional[str], "logical_date": Optional[datetime]}  # noqa: UP045 - a value
-"""Parameters that every plan's flow has: the plan run to go on with, the date it is for."""
+RESERVED = {
+    "plan_run": Optional[str],  # noqa: UP045 - a value
+    "logical_date": Optional[datetime],  # noqa: UP045 - a value
+    "revision": Optional[int],  # noqa: UP045 - a value
+}
+"""Parameters that every plan's flow has: the plan run to go on with, the date it is for, and the
+revision by which a continuation goes on."""
 
 
 def compile_plan(plan: Plan | str | Path, *, root: Path | None = None) -> Flow[..., Any]:
@@ -80,6 +85,7 @@ def _body(compiled: Compiled, plan: Plan) -> Callable[..., Any]:
                 parameters=own,
                 plan_run=_run_id(run) if run else None,
                 logical_date=arguments.get("logical_date"),
+                revision=arguments.get("revision"),
             ),
         )
 

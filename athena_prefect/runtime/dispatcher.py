@@ -116,16 +116,22 @@ class Dispatcher:
     orders: Orders = field(default_factory=Orders)
     gate: Gate | None = None
     """What holds tasks back for the sake of assumptions; None in a plan without any."""
+    given_up: frozenset[str] = frozenset()
+    """Failed tasks that the revision does not do again; a resume would."""
+    draining: bool = False
 
     # -- the loop ---------------------------------------------------------------------------
 
     def run(self) -> RunEnd:
         """Run until nothing is left. Raises LeaseLostError where another has taken over."""
         self.open = {t.id for t in self.facts.plan.tasks if not settled(self.state, t.id)}
+        self.open -= self.given_up
         self._look_at(set(self.open))
         self.orders.obey(self)  # what was asked while nobody ran it; it may open what was done
         while self.open:
             self.take_in()
+            if self.superseded:
+                return self._drained()
             self.orders.obey(self)
             if self.stop_reason:
                 return self.stopped()
@@ -443,6 +449,8 @@ class Dispatcher:
         """Go on from an item that has ended: its task is over where nothing is left to try."""
         if not self.state.task(*item).status.good:
             self.handles.drop_failed(item)
+        if self.draining:
+            return  # what follows from it is for whoever goes on
         # An item that is to be tried again still shows its last failure: it is not over.
         if self._under_way(item[0]) or not self.state.status(item[0]).final:
             return
@@ -637,8 +645,33 @@ class Dispatcher:
             return aborted(self.facts.plan, self.state, self.abort_reason)
         return RunEnd(status="cancelled", reason=self.stop_reason)
 
+    @property
+    def superseded(self) -> bool:
+        """Whether another process has made a revision that another flow run goes on by."""
+        return self.state.revision > self.facts.revision
+
+    def _drained(self) -> RunEnd:
+        """Start nothing more, and see what runs to its end: another goes on from there.
+
+        A body past its time-out no longer counts, so it is not waited for; commands are
+        left for whoever goes on.
+        """
+        self.draining = True
+        self.take_back()
+        self.timers.clear()
+        while any(not r.overdue for r in self.running.values()):
+            watch(self)
+            self._wait()
+            self.take_in()
+            if self.stop_reason:
+                return self.stopped()
+        self.take_in(fresh=True)
+        return RunEnd(status="superseded", reason=f"by revision {self.state.revision}")
+
     def _end(self) -> RunEnd:
         self.take_in(fresh=True)
+        if self.superseded:
+            return self._drained()
         self.orders.close(self)
         if self.abort_reason:
             return aborted(self.facts.plan, self.state, self.abort_reason)

@@ -12,7 +12,10 @@ from athena_prefect.plan.model import Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnd:
-    """How a plan run ended: completed, failed, cancelled; and why."""
+    """How a plan run ended: completed, failed, cancelled, aborted; and why.
+
+    ``superseded``: it has not; another flow run goes on with it.
+    """
 
     status: str
     reason: str = ""

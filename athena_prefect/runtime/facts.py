@@ -47,6 +47,8 @@ class RunFacts:
     keep_decision: Callable[[str, str, str, int | None], None] | None = None
     """Writes down what was decided about the rest of the run: outcome (proposed, adopted,
     declined, failed, aborted), strategy, reason, and the revision that came of it."""
+    hands_over: Callable[[], bool] = lambda: False
+    """Whether revisions that change more than one task are another flow run's to carry out."""
     shared: SharedMonitor = field(default_factory=SharedMonitor)
     """The run's monitor in this process, once its baseline is made."""
     heard: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)

@@ -23,6 +23,7 @@ from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
 from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.runtime.adopting import Revision, adopt, priority_of
+from athena_prefect.runtime.continuing import changeovers, flows_answer, last_revised
 
 if TYPE_CHECKING:
     from athena_prefect.journal.events import Command
@@ -43,7 +44,12 @@ BASELINE_SECONDS = 60.0
 """How long a failed task waits for the run's baseline: one of 100,000 tasks took 13 s."""
 ADOPT_SECONDS = 60.0
 """How long the dispatcher may take to adopt: it does so between two task starts."""
-
+HANDED_OVER_SECONDS = 180.0
+"""How long the replanning flow of a deployed plan may take. The watching flow, which starts it
+where the automation did not, looks every 60 s, and a flow takes some 10 s to begin; where no worker
+is free for it, this process adopts what it has found itself."""
+ANSWER_HOLDS = 60.0
+"""How long its answer that nothing is better holds, at least: each question starts a process."""
 
 _FAILED = frozenset({RunEventKind.NOT_REPLANNED})
 
@@ -62,6 +68,17 @@ class Proposed:
     """Says for which reasons, so that the same proposal is made once."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handed:
+    """A proposal that the replanning flow is to see to."""
+
+    key: str
+    position: int
+    """Of the journal, when it was handed over: what rests on less is no answer."""
+    until: float
+    """By the monotonic clock: then this process adopts."""
+
+
 @dataclass(slots=True)
 class Replanner:
     """Replans one run. `look` is for its own thread; `takes_up` and `choose` for the dispatcher."""
@@ -70,12 +87,18 @@ class Replanner:
     clock: Callable[[], datetime]
     pending: Proposed | None = None
     """Asked, and not answered yet."""
+    handed: Handed | None = None
+    """Left to the replanning flow, which has not answered yet."""
     changeovers: list[timedelta] = field(default_factory=list)
     _engine: AdaptiveReplanningEngine | None = None
     _replanned_at: datetime | None = None
     _tried: set[tuple[str, int]] = field(default_factory=set)
     """Failed tasks with the number of their attempts, for which it has had its say."""
     _said: set[str] = field(default_factory=set)
+    _not_handed: set[str] = field(default_factory=set)
+    """Keys of proposals that the replanning flow has not answered in time."""
+    _answered: dict[str, float] = field(default_factory=dict)
+    """Keys of proposals of which it said that nothing comes of them, until when that holds."""
     _broken: bool = False
     _wake: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -92,6 +115,7 @@ class Replanner:
     # -- the thread -------------------------------------------------------------------------
 
     def __enter__(self) -> Replanner:
+        self._remember()
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._loop,), name="athena-replanner", daemon=True
@@ -104,6 +128,19 @@ class Replanner:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
+
+    def _remember(self) -> None:
+        """What an earlier process knew: when the run was replanned, and how long that took."""
+        if not self.dispatcher.state.replans:
+            return
+        facts = self.dispatcher.facts
+        try:
+            entries = facts.recorder.journal.read(facts.plan_run)
+        except AthenaError as error:
+            logger.warning("when the run was replanned cannot be read: %s", error)
+            return
+        self._replanned_at = last_revised(entries)
+        self.changeovers.extend(changeovers(entries))
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -122,7 +159,7 @@ class Replanner:
             self._not_before = self._looked + (time.thread_time() - begun) / BUSY_SHARE
 
     def _due(self) -> bool:
-        if self.pending is not None:
+        if self.pending is not None or self.handed is not None:
             return True
         now = time.monotonic()
         moved = self.dispatcher.state.position != self._position
@@ -190,7 +227,9 @@ class Replanner:
 
     def look(self) -> None:
         """Evaluate the run once, and do what follows."""
-        if self.decide == "off":
+        if self.decide == "off" or self.dispatcher.superseded:
+            return
+        if self.handed is not None and self._wait_for_the_flow(self.handed):
             return
         if self.pending is not None:
             return self._wait_for_answer(self.pending)
@@ -209,8 +248,12 @@ class Replanner:
                 return self._nothing()
             if evaluation.strategy is AdaptiveReplanning.ABORT:
                 return self._no_way_on(found)
+            if time.monotonic() < self._answered.get(found.key, 0.0):
+                return self._nothing()
             option = None if found.recommended is None else found.options[found.recommended]
             revision = None
+            if option is not None and option.kind is not Kind.ABORT and self._left_to_flow(found):
+                return
             if option is not None and option.kind is not Kind.ABORT and self.decide == "auto":
                 revision = self._revision(monitor, found, option, "")
         if self.decide != "auto":
@@ -221,6 +264,48 @@ class Replanner:
             )
             return self._nothing()
         self._have_adopted(found, option, revision)
+
+    # -- handing over to the replanning flow, which a deployed plan has -----------------------
+
+    def _left_to_flow(self, found: Proposed) -> bool:
+        """Whether the replanning flow is to see to it: of a deployed plan, more than one task."""
+        local = found.evaluation.strategy is AdaptiveReplanning.LOCAL
+        if self.decide != "auto" or local or found.key in self._not_handed:
+            return False
+        if not self.dispatcher.facts.hands_over():
+            return False
+        logger.info("%s; the replanning flow sees to it", found.evaluation.rationale)
+        self.handed = Handed(
+            key=found.key,
+            position=found.position,
+            until=time.monotonic() + HANDED_OVER_SECONDS,
+        )
+        self._once(
+            RunEventKind.PROPOSED, found, decide=self.decide, handed_over=True,
+            options=[_told(o) for o in found.options], recommended=found.recommended,
+            reason=found.evaluation.rationale,
+        )  # fmt: skip
+        return True
+
+    def _wait_for_the_flow(self, handed: Handed) -> bool:
+        """Whether it may still answer; a revision of its making is the dispatcher's to see."""
+        if time.monotonic() > handed.until:
+            logger.warning("the replanning flow has not answered: this process adopts")
+            self._not_handed.add(handed.key)
+            self.handed = None
+            return False
+        entries = self.dispatcher.facts.recorder.journal.read(
+            self.dispatcher.facts.plan_run, handed.position
+        )
+        answer = flows_answer(entries, handed.position)
+        if answer is None:
+            return True
+        logger.info("the replanning flow found nothing better: %s", answer)
+        self.handed = None
+        hold = max(self.dispatcher.facts.plan.replanning.cooldown.total_seconds(), ANSWER_HOLDS)
+        self._answered[handed.key] = time.monotonic() + hold
+        self._nothing()
+        return True
 
     def _nothing(self) -> None:
         """There is no other plan: whoever waits for one need not."""

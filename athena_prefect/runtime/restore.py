@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import httpx
-from prefect.states import Crashed
+from prefect.states import Completed, Crashed
 
 from athena_prefect.journal.events import (
     Reporter,
@@ -22,6 +22,7 @@ from athena_prefect.journal.events import (
     TaskOutcome,
 )
 from athena_prefect.journal.state import Attempt, Item, Status, fold_entries
+from athena_prefect.runtime.continuing import SUPERSEDED, superseded
 from athena_prefect.runtime.facts import label
 from athena_prefect.runtime.frontier import input_revisions, results_taken
 from athena_prefect.runtime.handles import carried_state
@@ -32,6 +33,7 @@ from athena_prefect.runtime.submission import definition_of
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
+    from athena_prefect.plan.model import Plan
     from athena_prefect.runtime.dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,21 @@ def restore(dispatcher: Dispatcher) -> None:
     journal = dispatcher.facts.recorder.journal
     dispatcher.state = fold_entries(journal.read(dispatcher.facts.plan_run), dispatcher.state)
     carry(dispatcher)
+
+
+def take_up(dispatcher: Dispatcher, before: Plan | None) -> None:
+    """Go on by a revision that another process made, the first time that it is gone on by.
+
+    What it leaves out, of the plan `before`, is skipped; what has failed is done again
+    only where it says so: a mere resume tries everything again.
+    """
+    plan, state = dispatcher.facts.plan, dispatcher.state
+    again = set(state.acceptance.get("again") or ())
+    failed = {t for t in plan.task_ids if state.status(t) is Status.FAILURE}
+    dispatcher.given_up = frozenset(failed - again)
+    for task_id in () if before is None else before.task_ids:
+        if task_id not in plan.task_ids:
+            dispatcher.leave_out(task_id, f"left out by revision {dispatcher.facts.revision}")
 
 
 def earlier_flow_runs(dispatcher: Dispatcher) -> set[UUID]:
@@ -144,13 +161,16 @@ def abandon_in_flight(dispatcher: Dispatcher) -> None:
 def close_flow_runs(dispatcher: Dispatcher) -> None:
     """Earlier flow runs that still read as running are shown as what they are: crashed."""
     facts = dispatcher.facts
+    handed_over = superseded(facts.recorder.journal.read(facts.plan_run))
     for flow_run_id in earlier_flow_runs(dispatcher) - {facts.flow_run_id}:
         state = facts.client.read_flow_run(flow_run_id).state
-        if state is not None and state.is_running():
-            gone: State[Any] = Crashed(
-                message=f"its process is gone; flow run {facts.flow_run_id} goes on"
-            )
-            facts.client.set_flow_run_state(flow_run_id, gone, force=True)
+        if state is None or not state.is_running():
+            continue
+        goes_on = f"flow run {facts.flow_run_id} goes on"
+        over: State[Any] = Crashed(message=f"its process is gone; {goes_on}")
+        if flow_run_id in handed_over:
+            over = Completed(name=SUPERSEDED, message=goes_on)
+        facts.client.set_flow_run_state(flow_run_id, over, force=True)
 
 
 def carry(dispatcher: Dispatcher) -> None:

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
@@ -35,6 +37,7 @@ from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.admission import Verdict, admit
+from athena_prefect.runtime.adopting import priority_of
 from athena_prefect.runtime.afterwards import afterwards
 from athena_prefect.runtime.attempt import QuietHooks, plain
 from athena_prefect.runtime.baseline import baseline_beside, latest_starts
@@ -42,6 +45,17 @@ from athena_prefect.runtime.blocks import current_settings
 from athena_prefect.runtime.checking import Checking
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.chores import LEASE, chores
+from athena_prefect.runtime.continuing import (
+    SUPERSEDED,
+    Continuation,
+    continuation_of,
+    hands_over,
+    link_to,
+    redeploy,
+    roll_forward,
+    start,
+    waiting_revision,
+)
 from athena_prefect.runtime.dashboard import Boards
 from athena_prefect.runtime.dispatcher import Dispatcher
 from athena_prefect.runtime.ending import RunEnd
@@ -54,7 +68,8 @@ from athena_prefect.runtime.naming import name_flow_run
 from athena_prefect.runtime.parameters import parameter_value
 from athena_prefect.runtime.questions import Questions
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
-from athena_prefect.runtime.restore import restore
+from athena_prefect.runtime.restore import restore, take_up
+from athena_prefect.runtime.seams import reached
 from athena_prefect.runtime.submission import Submitter
 from athena_prefect.runtime.telling import Telling
 from athena_prefect.runtime.watcher import Chore, Watcher
@@ -64,6 +79,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
+    from athena_prefect.journal.journal import Journal
     from athena_prefect.storage.db import Database
     from athena_prefect.storage.lease import Lease, Leases
 
@@ -77,6 +93,11 @@ KEEP_SECONDS = 5.0
 NAME_SECONDS = 0.2
 """From a run's start to its name: behind what the first tasks wait for."""
 
+HANDED_OVER = "handed over"
+"""What has become of a flow run whose continuation is there."""
+SERVER_PATIENCE_SECONDS = 120.0
+"""How long a flow run that has drained tries to start its continuation: a restart of the server
+takes less, and what it has not started by then the watching flow does."""
 LAST_WAIT_SECONDS = 15.0
 """How long a run that has ended waits for its database: a restart of PostgreSQL takes that long."""
 
@@ -96,6 +117,8 @@ class Asked:
     parameters: Mapping[str, Any]
     plan_run: UUID | None
     logical_date: datetime | None
+    revision: int | None = None
+    """The one that a continuation goes on by."""
 
 
 def run_session(compiled: Compiled, asked: Asked) -> Any:
@@ -123,6 +146,8 @@ def run_session(compiled: Compiled, asked: Asked) -> Any:
         )
         with set_aside():
             end = session.run()
+            while end.status == "superseded":
+                end = session.hand_over(end)
     return _final_state(end)
 
 
@@ -130,6 +155,8 @@ _QUIET = QuietHooks()
 
 
 def _final_state(end: RunEnd) -> Any:
+    if end.status == HANDED_OVER:
+        return Completed(name=SUPERSEDED, message=end.reason)
     if end.status == "completed":
         return Completed(message=end.reason or "all required tasks are done")
     if end.status == "cancelled":
@@ -164,8 +191,13 @@ class Session:
     more: Mapping[str, Any] = field(default_factory=dict)
     """What the start of the run says besides."""
     telling: Telling = field(init=False)
+    _handing_over: bool | None = None
+    _first: bool = False
+    """Whether this flow run is the first that goes on by the revision in force."""
     listed: bool = False
     """Whether the run is in the list of runs."""
+    alone: bool = False
+    """Whether it goes on by every revision itself: nothing is there that could."""
 
     @property
     def plan_run(self) -> UUID:
@@ -180,6 +212,9 @@ class Session:
         with self._leased(recorder, resuming=state.started is not None):
             if self.lease is not None:
                 state = self._known(recorder)  # what was written before the lease was ours
+                waiting = self._waiting(recorder, state)
+                if waiting is not None:
+                    return RunEnd(status="superseded", reason=f"by revision {waiting}")
             facts = self._facts(recorder, state)
             dispatcher = self._prepared(facts, state)
             return self._dispatched(dispatcher)
@@ -230,10 +265,91 @@ class Session:
 
         return database_for(self.settings.database_url, durable=self.settings.durable)
 
+    # -- handing over -----------------------------------------------------------------------
+
+    def _waiting(self, recorder: Recorder, state: ExecutionState) -> int | None:
+        """The revision that a continuation other than this flow run is to go on by."""
+        from athena_prefect.storage.plans import PlanStore
+
+        if state.started is None:
+            return None
+        journal, store = recorder.journal, PlanStore(self._database())
+        try:
+            roll_forward(store, journal, self.plan_run, state.revision, now=self.clock())
+            waiting = waiting_revision(journal.read(self.plan_run))
+        except StorageError as error:
+            logger.error("whether a newer revision waits cannot be seen: %s", error)
+            return None
+        self._first = waiting is not None and self.asked.revision == waiting
+        if waiting is None or self.alone or self._first:
+            return None
+        return waiting if self._hands_over() else None
+
+    def _hands_over(self) -> bool:
+        """Whether greater revisions are for the replanning flow; False while nobody can say."""
+        if self.alone:
+            return False
+        if self._handing_over is None:
+            try:
+                self._handing_over = hands_over(
+                    self.client, self.flow_run, self.compiled.plan.name, self.settings.namespace
+                )
+            except Exception as error:  # noqa: BLE001 - the boundary: the server may be away
+                logger.warning("whether the plan has a continuation cannot be seen: %r", error)
+                return False
+        return self._handing_over
+
+    def hand_over(self, end: RunEnd) -> RunEnd:
+        """Start the continuation, the lease given back; where there can be none, go on here."""
+        from athena_prefect.storage.plans import PlanStore
+
+        store = PlanStore(self._database())
+        try:
+            revision = waiting_revision(self._journal().read(self.plan_run))
+            if revision is None:  # somebody has taken it up already
+                return RunEnd(status=HANDED_OVER, reason=f"{end.reason}, which goes on already")
+            wanted = continuation_of(
+                store, self.plan_run, revision, namespace=self.settings.namespace
+            )
+            started = self._started(wanted)
+        except (AthenaError, httpx.HTTPError) as error:
+            logger.error("the continuation is not started yet: %r; the watching flow does", error)
+            return RunEnd(
+                status=HANDED_OVER, reason=f"{end.reason}, which the watching flow starts"
+            )
+        if started is None:
+            logger.error("plan %r has no continuation; this process goes on", wanted.plan)
+            self.alone = True
+            return self.run()
+        link = link_to(started.id)
+        return RunEnd(status=HANDED_OVER, reason=f"{end.reason}, which goes on: {link}")
+
+    def _started(self, wanted: Continuation) -> FlowRun | None:
+        """The continuation's flow run; None where there is no such deployment."""
+        until = time.monotonic() + SERVER_PATIENCE_SECONDS
+        while True:
+            try:
+                reached("drained")
+                redeploy(self.client, wanted)
+                return start(self.client, wanted)
+            except ObjectNotFound:
+                return None
+            except httpx.HTTPError as error:
+                if time.monotonic() > until:
+                    raise
+                logger.warning("the continuation cannot be started yet: %r", error)
+                time.sleep(2.0)
+
+    def _journal(self) -> Journal:
+        return recorder_for(recording_of(self.settings, self.compiled.plan)).journal
+
     # -- preparing --------------------------------------------------------------------------
 
     def _facts(self, recorder: Recorder, state: ExecutionState) -> RunFacts:
-        plan = self._stored_plan() if state.started is not None else None
+        plan = None
+        if state.started is not None:
+            # What is stored and not in force was left by a process that died.
+            plan = self._stored_plan(state.revision) or self._stored_plan()
         plan = plan or self.compiled.plan
         now = self.clock()
         logical = plain(self.asked.logical_date or self.flow_run.expected_start_time or now)
@@ -267,14 +383,15 @@ class Session:
         facts.keep_decision = lambda outcome, strategy, reason, number: self._keep_decision(
             facts, outcome, strategy, reason, number
         )
+        facts.hands_over = self._hands_over
         recorder.listen(facts.plan_run, facts.hear)
         return facts
 
-    def _stored_plan(self) -> Plan | None:
+    def _stored_plan(self, number: int | None = None) -> Plan | None:
         from athena_prefect.storage.plans import PlanStore
 
         try:
-            return PlanStore(self._database()).revision(self.plan_run)
+            return PlanStore(self._database()).revision(self.plan_run, number)
         except (InputError, StorageUnavailableError):
             return None
 
@@ -286,7 +403,7 @@ class Session:
         dispatcher = Dispatcher(
             facts=facts,
             state=fold_entries(_read(facts), state),
-            frontier=Frontier(facts.plan, latest_starts(facts.plan)),
+            frontier=Frontier(facts.plan, self._priority(facts, state)),
             capacity=Capacity(facts.plan),
             limits=self._limits(facts.plan),
             submitter=submitter,
@@ -295,7 +412,21 @@ class Session:
         )
         if state.started is not None:
             restore(dispatcher)
+        if self._first:
+            take_up(dispatcher, self._stored_plan(facts.revision - 1))
         return dispatcher
+
+    def _priority(self, facts: RunFacts, state: ExecutionState) -> Mapping[str, float]:
+        """Task → the second by which it is to start: by the revision's schedule, if it has one."""
+        from athena_prefect.storage.plans import PlanStore
+
+        if state.revision > 1:
+            with suppress(AthenaError):
+                figures = PlanStore(self._database()).figures(facts.plan_run, state.revision)
+                starts = (figures or {}).get("starts")
+                if starts:
+                    return priority_of(starts, facts.plan)
+        return latest_starts(facts.plan)
 
     def _limits(self, plan: Plan) -> GlobalLimits | None:
         named = {n: r.concurrency_limit for n, r in plan.resources.items() if r.concurrency_limit}
@@ -439,9 +570,13 @@ class Session:
             if facts.plan.assumptions:
                 afterwards("validations", lambda: checking.keep(self._database()))
             facts.recorder.listen(facts.plan_run, None)
-        self._say_ended(facts, end)
+        if end.status == "superseded":
+            self._say_superseded(facts, dispatcher.state.revision)
+            self.telling.assessing = False
+        else:
+            self._say_ended(facts, end)
         afterwards("last words", lambda: self._last_words(boards, questions))
-        (log.info if end.status == "completed" else log.error)(
+        (log.info if end.status in ("completed", "superseded") else log.error)(
             "plan run %s %s%s", facts.plan_run, end.status, f": {end.reason}" if end.reason else ""
         )
         return end
@@ -503,6 +638,18 @@ class Session:
             state = self.client.read_flow_run(self.flow_run.id).state
             return state is not None and (state.is_cancelling() or state.is_cancelled())
         return False
+
+    def _say_superseded(self, facts: RunFacts, revision: int) -> None:
+        facts.recorder.record(
+            RunEvent(
+                plan_run=facts.plan_run,
+                kind=RunEventKind.SUPERSEDED,
+                at=self.clock(),
+                source=f"{facts.session}",
+                data={"revision": revision, "flow_run_id": str(facts.flow_run_id)},
+            ),
+            token=facts.token,
+        )
 
     def _say_ended(self, facts: RunFacts, end: RunEnd) -> None:
         facts.recorder.record(

@@ -229,6 +229,8 @@ class Telling:
     _pending: list[tuple[int, PlanEvent]] = field(default_factory=list)
     _marked: int = 0
     _marked_at: float = 0.0
+    assessing: bool = True
+    """Whether the run's end is assessed, where the run was."""
     _assessed: bool = False
     _not_before: float = 0.0
 
@@ -315,7 +317,7 @@ class Telling:
     def end(self) -> None:
         """The run is over: assess it if it was assessed, tell what is left, up to a batch."""
         try:
-            if self._assessed:
+            if self._assessed and self.assessing:
                 self._not_before = 0.0
                 self.assess()
             if self.tell(5 * BATCH):

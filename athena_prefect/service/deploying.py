@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings
 
 
+NO_ROOM = (
+    "the project's tasks.py leaves no room for tasks/replanning.py, so its runs adopt other plans "
+    "in their own process; make tasks.py a folder to have them change over to a continuation"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployed(_Answer):
     """What was changed on the server, or with `dry_run` what would be."""
@@ -90,8 +96,12 @@ def _deploy(
         target = _target(options, pool, root, settings)
         _check(pool, plans, target)
         made = [_planned(p) for p in plans]
-        desired = _desired([f for f, _ in made], [w for _, w in made], target, remote, extras)
+        room = _room_for_steps(root)
+        desired = _desired(
+            [f for f, _ in made], [w for _, w in made], target, remote, extras, replans=room
+        )
         desired, notes = _without_foreign(desired, remote)
+        notes += () if room else (NO_ROOM,)
         actual = _actual([p.name for p in plans], target.block, root, desired, remote, settings)
         changes = tuple(c for c in _compare(desired, actual) if c.kind not in but)
         if not dry_run:
@@ -143,7 +153,11 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
     For pools whose workers run where the project is.
     """
     from athena_prefect.runtime.deployment.desired import desired_state
-    from athena_prefect.runtime.deployment.flows import document_of, watch_parameters
+    from athena_prefect.runtime.deployment.flows import (
+        document_of,
+        replan_parameters,
+        watch_parameters,
+    )
     from athena_prefect.runtime.deployment.pool import PROCESS, Pool
     from athena_prefect.runtime.deployment.project_file import prefect_yaml as text_of
 
@@ -151,7 +165,10 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
     pool = None if options.pool is None else Pool(name=options.pool, type=PROCESS)
     # The file is for every machine: folders that are set on this one are no part of it.
     target = replace(_target(options, pool, _root(plans), settings), environment={})
-    state = desired_state([_planned(p)[0] for p in plans], target, watch=watch_parameters())
+    state = desired_state(
+        [_planned(p)[0] for p in plans], target,
+        watch=watch_parameters(), replan=replan_parameters(),
+    )  # fmt: skip
     return text_of(state, [document_of(p) for p in plans], settings.namespace)
 
 
@@ -303,21 +320,34 @@ def _desired(
     target: Target,
     remote: Remote,
     extras: Iterable[ExtraDeployment],
+    *,
+    replans: bool,
 ) -> ServerState:
     from athena_prefect.runtime.deployment.checks import check_deployments, check_file
     from athena_prefect.runtime.deployment.desired import desired_state
-    from athena_prefect.runtime.deployment.flows import watch_file, watch_parameters
+    from athena_prefect.runtime.deployment.flows import (
+        replan_files,
+        replan_parameters,
+        watch_file,
+        watch_parameters,
+    )
 
     checks = tuple(check_deployments(flows))
-
+    more = [*([check_file()] if checks else []), *(replan_files() if replans else ())]
     return desired_state(
         flows,
         target,
         watch=watch_parameters(),
+        replan=replan_parameters() if replans else None,
         extras=[*extras, *checks],
         limits=remote.limits(),
-        files=[*files, watch_file(), *([check_file()] if checks else [])],
+        files=[*files, watch_file(), *more],
     )
+
+
+def _room_for_steps(root: Path) -> bool:
+    """Whether the project's `tasks` is, or can be, a folder."""
+    return not (root / "tasks.py").exists()
 
 
 def _without_foreign(desired: ServerState, remote: Remote) -> tuple[ServerState, tuple[str, ...]]:

@@ -21,6 +21,7 @@ from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.monitor.breaches import AT_RISK, Finding, changes, not_started
 from athena_prefect.monitor.deadlines import start_outlook
 from athena_prefect.plan.model import Criticality
+from athena_prefect.service.changing_over import claim_of
 from athena_prefect.service.following import Clock, utc_now
 from athena_prefect.service.results import _Answer
 
@@ -43,6 +44,11 @@ GRACE = timedelta(seconds=60)
 """How long a flow run may read as running before its dispatcher holds the lease."""
 
 
+MISSED = timedelta(seconds=15)
+"""How long a run waits for the replanning flow before a watcher has it started: the automation
+takes a second, and the flow some seven to begin."""
+REPLAN_AGAIN = timedelta(seconds=60)
+"""How often a watcher starts the replanning flow of a run at most: it takes some ten seconds."""
 TOLD_LATE = timedelta(days=1)
 """How long after its end a run is still told of; later nobody is helped."""
 
@@ -54,7 +60,8 @@ class WatchedRun(_Answer):
     plan_run: UUID
     plan: str
     status: str
-    """running, starting, paused, interrupted, resumed, ended; not started, missed."""
+    """running, starting, paused, interrupted, resumed, continued, replanning, ended;
+    not started, missed."""
     breaches: tuple[str, ...] = ()
     """What is late or about to be."""
     raised: tuple[str, ...] = ()
@@ -179,6 +186,11 @@ class _Watch:
             )
             self._tell(Telling, row, plan)
             return WatchedRun(plan_run=row.plan_run, plan=row.plan, status="ended")
+        from athena_prefect.runtime.continuing import roll_forward
+
+        if roll_forward(self.store, self.journal, row.plan_run, state.revision, now=self.clock()):
+            entries = self.journal.read(row.plan_run)
+            state, plan = fold_entries(entries), self.store.revision(row.plan_run)
         found = WatchedRun(plan_run=row.plan_run, plan=row.plan, status="running")
         if state.paused:
             found = replace(found, status="paused")
@@ -186,6 +198,7 @@ class _Watch:
             found = self._attached(row, plan, entries, state, found)
         elif state.run_data.get("flow_run_id") and self.leases.ever_held(row.plan_run):
             found = self._process(row, plan, entries, state, found)
+            found = self._replanned(row, entries, state, found)
         self._tell(Telling, row, plan, assess=found.status != "ended")
         after = fold_entries(self.journal.read(row.plan_run))
         raised = tuple(
@@ -239,6 +252,11 @@ class _Watch:
         if flow_run.type == "CANCELLED" and not flow_run.refused:
             self._ended(row, "cancelled", "cancelled in Prefect")
             return replace(found, status="ended")
+        from athena_prefect.runtime.continuing import waiting_revision
+
+        waiting = waiting_revision(entries)
+        if waiting is not None and not state.paused and flow_run.deployed:
+            return self._continue(row, entries, state, waiting, found)
         if flow_run.type in ("SCHEDULED", "PENDING"):
             return replace(found, status="starting")
         if flow_run.type in ("PAUSED", "CANCELLING") or state.paused:
@@ -254,6 +272,67 @@ class _Watch:
             self._raise(row.plan_run, state, f"its process is gone; go on with `{remedy}`")
             return replace(found, status="interrupted", remedy=remedy)
         return self._resume(row, entries, state, flow_run, found)
+
+    # -- another plan for the rest ------------------------------------------------------------
+
+    def _continue(
+        self,
+        row: RunRow,
+        entries: Sequence[Entry],
+        state: ExecutionState,
+        revision: int,
+        found: WatchedRun,
+    ) -> WatchedRun:
+        """Nobody runs the plan, and a revision waits: have its continuation started."""
+        from prefect.exceptions import ObjectNotFound
+
+        from athena_prefect.runtime.continuing import continuation_of, redeploy, start
+
+        assert self.api is not None
+        wanted = continuation_of(
+            self.store, row.plan_run, revision, namespace=self.settings.namespace
+        )
+        try:
+            redeploy(self.api.client, wanted)
+            started = self.api.flow_run(start(self.api.client, wanted).id)
+        except ObjectNotFound:
+            why = f"revision {revision} has no deployment {wanted.deployment} to go on in"
+            self._raise(row.plan_run, state, f"{why}; go on with `{_by_hand(row)}`")
+            return replace(found, status="interrupted", remedy=_by_hand(row))
+        assert started is not None
+        if started.type == "CRASHED":
+            return self._resume(row, entries, state, started, found)
+        if started.type in ("FAILED", "CANCELLED"):
+            # It never got as far as the journal: its own word is the last one.
+            remedy = _in_the_ui(started)
+            why = f"the continuation {started.name.lower()}: {started.message}; {remedy}"
+            self._raise(row.plan_run, state, why)
+            return replace(found, status="interrupted", remedy=remedy)
+        return replace(found, status="continued")
+
+    def _replanned(
+        self, row: RunRow, entries: Sequence[Entry], state: ExecutionState, found: WatchedRun
+    ) -> WatchedRun:
+        """Have the replanning flow started where the run waits for it and no automation did."""
+        from prefect.exceptions import ObjectNotFound
+
+        from athena_prefect.runtime.continuing import start_replanning, unanswered
+
+        asked = unanswered(entries)
+        if asked is None or self.api is None or found.status not in ("running", "resumed"):
+            return found
+        now = self.clock()
+        if now - asked[1].at < MISSED or self.leases.current(claim_of(row.plan_run)) is not None:
+            return found
+        turn = int(now.timestamp() // REPLAN_AGAIN.total_seconds())
+        try:
+            start_replanning(
+                self.api.client, row.plan_run, self.settings.namespace,
+                trigger="watch-plan", key=f"athena:replan:{row.plan_run}:{state.revision}:{turn}",
+            )  # fmt: skip
+        except ObjectNotFound:
+            return found  # undeployed since: the run's own process adopts
+        return replace(found, status="replanning")
 
     def _attached(
         self,

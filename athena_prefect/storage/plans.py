@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, desc, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from athena_prefect.errors import StorageError, UnknownNameError, UnknownRunError
+from athena_prefect.errors import RevisionTakenError, UnknownNameError, UnknownRunError
 from athena_prefect.journal.events import utc
 from athena_prefect.plan.document import as_dict as document_of
 from athena_prefect.plan.model import Plan
@@ -32,6 +32,7 @@ from athena_prefect.storage.decisions import (
     to_decision,
     to_run,
 )
+from athena_prefect.storage.replans import insert_replanning_event
 from athena_prefect.storage.tables import (
     DecisionRow,
     PlanRow,
@@ -272,11 +273,13 @@ class PlanStore:
         author: str = "",
         reason: str = "",
         figures: Mapping[str, Any] | None = None,
+        strategy: str | None = None,
     ) -> Decision:
         """Store revision `number` of a run; `figures` is what was promised with it.
 
-        Raises StorageError where that number is taken (two replans raced) or is not
-        the next, UnknownRunError.
+        With a `strategy`, that it was adopted is a row of `replanning_events`, in the same
+        transaction. Raises RevisionTakenError where that number is taken (two replans
+        raced) or is not the next, UnknownRunError.
         """
         document = document_of(plan)
         try:
@@ -287,9 +290,15 @@ class PlanStore:
                 newest = run.revision
                 if number != newest + 1:
                     raise _taken(plan_run, number, newest)
-                return _add_revision(
+                made = _add_revision(
                     connection, run.plan_id, plan_run, number, document, author, reason, figures
                 )
+                if strategy is not None:
+                    insert_replanning_event(
+                        connection, original_plan_id=run.decision_id, new_plan_id=made.id,
+                        trigger_reason=reason, strategy=strategy, outcome="adopted",
+                    )  # fmt: skip
+                return made
         except IntegrityError as error:
             raise _taken(plan_run, number, number) from error
 
@@ -431,8 +440,8 @@ def _unknown(connection: Connection, ref: str) -> UnknownRunError:
     return UnknownRunError(f"no plan run {ref!r}{hint}", run=ref, nearest=nearest)
 
 
-def _taken(plan_run: UUID, number: int, newest: int) -> StorageError:
-    return StorageError(
+def _taken(plan_run: UUID, number: int, newest: int) -> RevisionTakenError:
+    return RevisionTakenError(
         f"plan run {plan_run} has revision {newest} already, so {number} cannot be stored; "
         "another replan was faster: evaluate again from the revision in force",
         plan_run=plan_run,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import desc, insert, select
+from sqlalchemy import Connection, desc, insert, select
 
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.tables import ReplanningEventRow
@@ -39,6 +39,27 @@ def add_replanning_event(
     outcome: str,
 ) -> int:
     """Write a decision down; its id. Raises StorageError."""
+    with database.writing() as connection:
+        return insert_replanning_event(
+            connection,
+            original_plan_id=original_plan_id,
+            new_plan_id=new_plan_id,
+            trigger_reason=trigger_reason,
+            strategy=strategy,
+            outcome=outcome,
+        )
+
+
+def insert_replanning_event(
+    connection: Connection,
+    *,
+    original_plan_id: int,
+    new_plan_id: int | None,
+    trigger_reason: str,
+    strategy: str,
+    outcome: str,
+) -> int:
+    """Write a decision down in a transaction that is open; its id."""
     row = {
         "original_plan_id": original_plan_id,
         "new_plan_id": new_plan_id,
@@ -46,9 +67,8 @@ def add_replanning_event(
         "strategy": strategy,
         "outcome": outcome,
     }
-    with database.writing() as connection:
-        statement = insert(ReplanningEventRow).values(**row).returning(ReplanningEventRow.id)
-        return int(connection.execute(statement).scalar_one())
+    statement = insert(ReplanningEventRow).values(**row).returning(ReplanningEventRow.id)
+    return int(connection.execute(statement).scalar_one())
 
 
 def replanning_events(

@@ -156,6 +156,11 @@ class Installation:
         with self.here():
             return get_client(sync_client=True)
 
+    def pools(self) -> bool:
+        """Whether the worker has made its pool."""
+        with self.client() as client:
+            return bool(client.read_work_pools())
+
     def flow_processes(self, flow_run_id: str) -> list[psutil.Process]:
         """The processes below the worker that run the flow run, the engine's own last."""
         assert self.worker is not None

@@ -33,15 +33,10 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     try:
         made.start_server()
         made.start_worker()
-        wait_for("the work pool", lambda: _pools(made))
+        wait_for("the work pool", made.pools)
         yield made
     finally:
         made.close()
-
-
-def _pools(installation: Installation) -> bool:
-    with installation.client() as client:
-        return bool(client.read_work_pools())
 
 
 class Thirty:

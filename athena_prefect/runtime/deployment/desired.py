@@ -103,13 +103,15 @@ def desired_state(
     target: Target,
     *,
     watch: Mapping[str, Any],
+    replan: Mapping[str, Any] | None = None,
     extras: Iterable[ExtraDeployment] = (),
     limits: Sequence[Limit] = (),
     files: Sequence[FlowFile] = (),
 ) -> ServerState:
     """All that should be there for `flows`, with what the namespace has once.
 
-    `watch` is the parameter schema of the watching flow. `limits` are those that we
+    `watch` is the parameter schema of the watching flow, `replan` that of the replanning
+    flow; None where the project has no room for it. `limits` are those that we
     made already: other plans may need them. Raises InputError for plans that cannot
     be there together.
     """
@@ -118,6 +120,10 @@ def desired_state(
     deployments = [d for f in flows for d in _of_plan(f, target)]
     deployments += [_extra(e, target, plans) for e in extras]
     deployments.append(_watching(target, watch))
+    automations = [heartbeat_automation(target.namespace)]
+    if replan is not None:
+        deployments.append(_replanning(target, replan))
+        automations.append(replanning_automation(target.namespace))
     _check_distinct(deployments)
     block = DatabaseBlock(name=target.block, url=target.database, durable=target.durable)
     return ServerState(
@@ -126,17 +132,18 @@ def desired_state(
         blocks=(block,) if target.own_block else (),
         limits=wanted_limits(plans, target.namespace, limits),
         deployments=tuple(deployments),
-        automations=(heartbeat_automation(target.namespace),),
+        automations=tuple(automations),
     )
 
 
 def _check_names(plans: Sequence[Plan]) -> None:
     seen: dict[str, Plan] = {}
     for plan in plans:
-        if plan.name == names.WATCH_FLOW:
-            raise InputError(
-                f"plan {plan.name!r}: that is the watching flow's name; rename the plan"
-            )
+        for taken, whose in ((names.WATCH_FLOW, "watching"), (names.REPLAN_FLOW, "replanning")):
+            if plan.name == taken:
+                raise InputError(
+                    f"plan {plan.name!r}: that is the {whose} flow's name; rename the plan"
+                )
         if plan.name in seen:
             where = " and ".join(
                 str(p.source or "a plan in Python") for p in (seen[plan.name], plan)
@@ -221,6 +228,19 @@ def _watching(target: Target, schema: Mapping[str, Any]) -> Deployment:
         parameter_schema=schema,
         description="Looks at every live run: what is late, what has to be started again",
         kept=("version",),  # `prefect deploy` writes the hash of its file there
+        **_placed(target),
+    )
+
+
+def _replanning(target: Target, schema: Mapping[str, Any]) -> Deployment:
+    return Deployment(
+        flow=names.REPLAN_FLOW,
+        deployment=names.deployment_name(names.REPLAN_FLOW, target.namespace),
+        entrypoint=names.REPLAN_ENTRYPOINT,
+        tags=tuple(sorted((names.OURS, names.namespace_tag(target.namespace)))),
+        parameter_schema=schema,
+        description="Gives what is left of a run another plan, where it deviates",
+        kept=("version",),
         **_placed(target),
     )
 
@@ -360,3 +380,47 @@ def heartbeat_automation(namespace: str) -> Automation:
             },
         ),
     )
+
+
+CALLS_FOR_ANOTHER_PLAN = (
+    "athena.assumption.violated", "athena.plan.deviated", "athena.replan.proposed",
+)  # fmt: skip
+"""Events after which the rest of a run is evaluated. The last is told where the run itself finds
+that another plan is called for, which a failed task is a reason for, too."""
+
+
+def replanning_automation(namespace: str) -> Automation:
+    """The automation that starts the replanning flow for a run that deviates."""
+    deployment = names.deployment_name(names.REPLAN_FLOW, namespace)
+    return Automation(
+        name=names.replanning_name(namespace),
+        description="A run that deviates, or whose assumption is violated, gets another plan "
+        "for its rest, where one is called for",
+        tags=(names.OURS, names.namespace_tag(namespace)),
+        trigger={
+            "type": "event",
+            "posture": "Reactive",
+            "after": [],
+            "expect": list(CALLS_FOR_ANOTHER_PLAN),
+            "for_each": [],
+            "threshold": 1,
+            "within": 0.0,
+            "match": {"prefect.resource.id": "athena.plan.*", "athena.namespace": namespace},
+            "match_related": {},
+        },
+        actions=(
+            {
+                "type": "run-deployment",
+                "source": "selected",
+                "deployment": f"{names.REPLAN_FLOW}/{deployment}",
+                "parameters": {
+                    "plan_run": _from_event("{{ event.payload.plan_run }}"),
+                    "trigger": _from_event("{{ event.event }}"),
+                },
+            },
+        ),
+    )
+
+
+def _from_event(template: str) -> dict[str, str]:
+    return {"__prefect_kind": "jinja", "template": template}

@@ -99,6 +99,34 @@ def watch_parameters() -> dict[str, Any]:
     }
 
 
+def replan_files() -> tuple[FlowFile, ...]:
+    """The replanning flow's file and that of its steps, as a new project has them."""
+    return tuple(
+        FlowFile(path=path, text=(shipped() / path).read_text(encoding="utf-8"))
+        for path in (names.REPLAN_FILE, names.REPLAN_STEPS)
+    )
+
+
+def shipped() -> Path:
+    """Where the example project is: in the wheel, or the root of a source checkout."""
+    package = Path(__file__).resolve().parents[2]
+    inside = package / "_project"
+    return inside if inside.is_dir() else package.parent
+
+
+def replan_parameters() -> dict[str, Any]:
+    """The parameter schema of the replanning flow."""
+    return {
+        "title": "Parameters",
+        "type": "object",
+        "properties": {
+            "plan_run": {"type": "string", "position": 0, "title": "plan_run"},
+            "trigger": {"type": "string", "default": "", "position": 1, "title": "trigger"},
+        },
+        "required": ["plan_run"],
+    }
+
+
 def write(file: FlowFile, root: Path) -> None:
     """Write the file where there is none. Raises InputError where that cannot be."""
     path = root / file.path

@@ -20,6 +20,11 @@ WATCH_FLOW = "watch-plan"
 """The watching flow's name, and its deployment's."""
 WATCH_FILE = "flows/watch_plan.py"
 WATCH_ENTRYPOINT = f"{WATCH_FILE}:watch_plan"
+REPLAN_FLOW = "replan"
+"""The replanning flow's name, and its deployment's."""
+REPLAN_FILE = "flows/replan.py"
+REPLAN_STEPS = "tasks/replanning.py"
+REPLAN_ENTRYPOINT = f"{REPLAN_FILE}:replan"
 
 _TAKEN = {"athena_prefect", "prefect", "flows", "tasks", "deployments"}
 """Modules beside those of the standard library that a flow file must not hide: its
@@ -66,6 +71,11 @@ def block_name(namespace: str) -> str:
 def automation_name(namespace: str) -> str:
     """The name of the automation that ends runs whose heartbeat stopped."""
     return deployment_name("athena: runs without a heartbeat", namespace)
+
+
+def replanning_name(namespace: str) -> str:
+    """The name of the automation that starts the replanning flow."""
+    return deployment_name("athena: replan what deviates", namespace)
 
 
 def flow_variable(plan: str) -> str:

@@ -111,8 +111,8 @@ class Remote:
         )
 
     def automations(self, namespace: str) -> tuple[Automation, ...]:
-        """The automation of ours of the namespace, where it is there."""
-        name = names.automation_name(namespace)
+        """The automations of ours of the namespace, those that are there."""
+        wanted = (names.automation_name(namespace), names.replanning_name(namespace))
         return tuple(
             Automation(
                 name=a.name,
@@ -120,13 +120,34 @@ class Remote:
                 tags=tuple(sorted(a.tags)),
                 trigger=_trigger(a.trigger.model_dump(mode="json")),
                 actions=tuple(
-                    {k: v for k, v in action.model_dump(mode="json").items() if v}
+                    self._named({k: v for k, v in action.model_dump(mode="json").items() if v})
                     for action in a.actions
                 ),
             )
+            for name in wanted
             for a in self.client.read_automations_by_name(name)
             if names.OURS in a.tags
         )
+
+    def _named(self, action: dict[str, Any]) -> dict[str, Any]:
+        """The action with its deployment by name: ids are the server's."""
+        if "deployment_id" not in action:
+            return action
+        id = UUID(str(action.pop("deployment_id")))
+        try:
+            found = self.client.read_deployment(id)
+        except ObjectNotFound:
+            return {**action, "deployment": f"gone: {id}"}
+        flow = self.client.read_flow(found.flow_id)
+        return {**action, "deployment": f"{flow.name}/{found.name}"}
+
+    def _by_id(self, action: Mapping[str, Any]) -> dict[str, Any]:
+        """The action as the server takes it."""
+        made = dict(action)
+        if "deployment" in made:
+            name = str(made.pop("deployment"))
+            made["deployment_id"] = str(self.client.read_deployment_by_name(name).id)
+        return made
 
     def limits(self) -> tuple[Limit, ...]:
         """The global limits that we made, of every namespace."""
@@ -233,7 +254,7 @@ class Remote:
                 "description": item.description,
                 "tags": list(item.tags),
                 "trigger": dict(item.trigger),
-                "actions": [dict(a) for a in item.actions],
+                "actions": [self._by_id(a) for a in item.actions],
                 "enabled": all(a.enabled for a in there),
             }
         )

@@ -110,8 +110,8 @@ def leak(password: str) -> None:
     raise ValueError(f"cannot log in with {password}")
 
 
-def wait_for_file(path: str) -> str:
-    end = time.monotonic() + 60
+def wait_for_file(path: str, seconds: float = 60) -> str:
+    end = time.monotonic() + seconds
     while not Path(path).exists():
         if time.monotonic() > end:
             raise TimeoutError(path)

@@ -1,0 +1,53 @@
+"""Gives what is left of a deployed run another plan: started where a run deviates."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.states import Completed
+
+from athena_prefect.runtime.blocks import current_settings
+from athena_prefect.runtime.seams import reached
+from athena_prefect.service.changing_over import ALREADY, NOTHING_TO_DO, rest_of
+from tasks.replanning import choose, evaluate, find_options, redeploy, store, verify
+
+TRIES = 3
+"""How often the rest is solved anew because the run has gone past what was found."""
+
+
+@flow(name="replan", validate_parameters=False)
+def replan(plan_run: str, trigger: str = "") -> Any:
+    """Evaluate, find the options, choose one, verify it, store it, redeploy the continuation."""
+    with rest_of(plan_run, settings=current_settings()) as rest:
+        if isinstance(rest, str):
+            return Completed(name=ALREADY, message=rest)
+        why = ""
+        for _ in range(TRIES):
+            called = evaluate(rest)
+            reached("evaluated")
+            if called.waiting:
+                redeploy(rest, called.revision)
+            if not called.replans:
+                return Completed(name=called.state, message=called.reason)
+            options = find_options(rest)
+            reached("options")
+            option = choose(rest, options)
+            reached("chosen")
+            if option is None:
+                why = "no option can be carried out"
+                break
+            result = verify(rest, option)
+            reached("verified")
+            if not result.verification_passed:
+                why = result.why_not
+                break
+            stored = store(rest, option, result)
+            reached("in force")
+            if stored.stored:
+                found = redeploy(rest, stored.revision)
+                done = f"revision {stored.revision}: {option.title}; {found.deployment}"
+                return Completed(name="Replanned", message=done)
+            why = stored.reason
+            if not stored.again:
+                return Completed(name=ALREADY, message=why)
+        rest.decline(why, called.strategy)
+        return Completed(name=NOTHING_TO_DO, message=why)
