@@ -119,11 +119,12 @@ def desired_state(
     _check_names(plans)
     deployments = [d for f in flows for d in _of_plan(f, target)]
     deployments += [_extra(e, target, plans) for e in extras]
-    deployments.append(_watching(target, watch))
     automations = [heartbeat_automation(target.namespace)]
     if replan is not None:
         deployments.append(_replanning(target, replan))
         automations.append(replanning_automation(target.namespace))
+    # Last: in a `prefect.yaml` it makes the automations, which need the others.
+    deployments.append(_watching(target, watch))
     _check_distinct(deployments)
     block = DatabaseBlock(name=target.block, url=target.database, durable=target.durable)
     return ServerState(

@@ -29,9 +29,11 @@ from tests.runtime.deployment.support import DOCKER, KUBERNETES, URL, flow, plan
 def desired(*plans: Plan, **more: Any) -> ServerState:
     extras = more.pop("extras", ())
     limits = more.pop("limits", ())
+    replan = more.pop("replan", None)
     return desired_state(
-        [flow(p) for p in plans], target(**more), watch={}, extras=extras, limits=limits
-    )
+        [flow(p) for p in plans], target(**more),
+        watch={}, replan=replan, extras=extras, limits=limits,
+    )  # fmt: skip
 
 
 def named(state: ServerState, name: str) -> Deployment:
@@ -188,7 +190,24 @@ def test_a_run_is_dead_after_three_heartbeats_and_any_event_is_a_sign_of_life() 
     }
 
 
-@pytest.mark.parametrize("name", ["watch-plan"])
+def test_what_deviates_starts_the_replanning_flow_of_its_namespace() -> None:
+    state = desired(plan(), namespace="stage", replan={"type": "object"})
+    assert [d.name for d in state.deployments][-2:] == [
+        "replan/replan@stage", "watch-plan/watch-plan@stage",
+    ]  # fmt: skip
+    (automation,) = [a for a in state.automations if a.trigger["posture"] == "Reactive"]
+    assert automation.trigger["match"] == {
+        "prefect.resource.id": "athena.plan.*", "athena.namespace": "stage",
+    }  # fmt: skip
+    assert {"athena.plan.deviated", "athena.assumption.violated"} <= set(
+        automation.trigger["expect"]
+    )
+    (action,) = automation.actions
+    assert action["deployment"] == "replan/replan@stage"
+    assert len(desired(plan()).automations) == 1, "a project without room for it has none"
+
+
+@pytest.mark.parametrize("name", ["watch-plan", "replan"])
 def test_names_that_are_taken_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="rename"):
         desired(plan(name))
