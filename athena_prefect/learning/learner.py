@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from athena_prefect.learning.accuracy import estimation_accuracy
 from athena_prefect.learning.frame import History, HistorySource
+from athena_prefect.learning.past import with_tasks
 from athena_prefect.learning.policy import LearningPolicy
-from athena_prefect.learning.results import EstimationMetrics
+from athena_prefect.learning.records import RunRecord, into_runs
+from athena_prefect.learning.results import Bottleneck, EstimationMetrics, Recommendation
 from athena_prefect.monitor.records import TaskExecutionRecord
 from athena_prefect.plan.model import Plan
 
@@ -40,6 +42,7 @@ class ExecutionLearner:
         self._source = source
         self._plan = plan
         self._seen: History | None = None
+        self._runs: tuple[RunRecord, ...] | None = None
 
     def history(self, execution_history: Records | None = None) -> History:
         """What is learned from: as given, else as given last, else from the source."""
@@ -64,3 +67,43 @@ class ExecutionLearner:
         source's.
         """
         return estimation_accuracy(self.history(execution_history), policy=self.policy)
+
+    def identify_bottlenecks(self, execution_history: Records | None = None) -> list[Bottleneck]:
+        """Identify what slowed the plan, the most of it first.
+
+        The shares of the runs' delay add up to 1. Over `execution_history`, else over
+        what was given last, else over the source's newest runs.
+        """
+        from athena_prefect.learning.bottlenecks import bottlenecks
+
+        return list(bottlenecks(self.runs(execution_history)))
+
+    def generate_recommendations(
+        self,
+        execution_history: Records | None = None,
+        project_context: Mapping[str, Any] | None = None,
+    ) -> list[Recommendation]:
+        """Generate recommendations for future plans, what gains most first.
+
+        `project_context`: `fixed`, resources whose capacity cannot be changed; `areas`,
+        those that are asked for.
+        """
+        from athena_prefect.learning.recommendations import recommendations
+
+        found = recommendations(self.runs(execution_history), project_context, policy=self.policy)
+        return list(found)
+
+    def runs(self, execution_history: Records | None = None) -> tuple[RunRecord, ...]:
+        """The runs with their attempts, as replays need them: given, else given last, else kept."""
+        if execution_history is not None:
+            self.history(execution_history)
+            self._runs = (
+                with_tasks(execution_history)
+                if isinstance(execution_history, History)
+                else into_runs(execution_history, plan=self._plan)
+            )
+        if self._runs is None:
+            name = None if self._plan is None else self._plan.name
+            recent = getattr(self._source, "recent", None)
+            self._runs = with_tasks(self.history()) if recent is None else tuple(recent(name))
+        return self._runs

@@ -15,18 +15,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from athena_prefect.errors import InfeasibleError
+from athena_prefect.learning.frame import OUTCOMES, History
 from athena_prefect.learning.records import RunRecord, TaskRecord
 from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 from athena_prefect.plan.model import Plan
+from athena_prefect.schedule.baseline import feasible_schedule
 from athena_prefect.schedule.passes import forward
-from athena_prefect.schedule.problem import RUNNER
+from athena_prefect.schedule.problem import RUNNER, Problem
 
 SAME = 1.0
 """Seconds within which two moments are one: the dispatcher looks at least every second."""
@@ -152,6 +155,74 @@ class Past:
     def delay(self) -> float:
         """Actual less planned finish."""
         return self.makespan - self.planned_makespan
+
+
+def with_tasks(history: History) -> tuple[RunRecord, ...]:
+    """The runs of columns with their attempts, which are rows there.
+
+    Columns do not have the planned starts; where a plan's durations are known, they
+    are those of its baseline.
+    """
+    planned: dict[str, Mapping[str, float]] = {}
+    rows: dict[int, list[int]] = defaultdict(list)
+    for row, run in enumerate(history.run.tolist()):
+        rows[run].append(row)
+    result = []
+    for number, run in enumerate(history.runs):
+        if run.tasks or not rows[number]:
+            result.append(run)
+            continue
+        if run.plan_name not in planned:
+            planned[run.plan_name] = _baseline_starts(run.plan)
+        starts = planned[run.plan_name]
+        records = [_record(history, row, run, starts) for row in rows[number]]
+        result.append(replace(run, tasks=tuple(records)))
+    return tuple(result)
+
+
+def _baseline_starts(plan: Plan | None) -> Mapping[str, float]:
+    """Seconds from a run's start at which the baseline has each task start; empty if unknown."""
+    if plan is None:
+        return {}
+    problem = Problem.of(plan)
+    if problem.unknown:
+        return {}
+    try:
+        return {t: s.start for t, s in feasible_schedule(problem).tasks.items()}
+    except InfeasibleError:
+        return {}
+
+
+def _record(history: History, row: int, run: RunRecord, starts: Mapping[str, float]) -> TaskRecord:
+    def span(value: float) -> timedelta | None:
+        return None if np.isnan(value) else timedelta(seconds=float(value))
+
+    task, item = history.tasks[history.task[row]], int(history.item[row])
+    began, outcome = float(history.started[row]), int(history.outcome[row])
+    start = starts.get(task)
+    return TaskRecord(
+        task_id=task,
+        run=run.run,
+        plan=run.plan_name,
+        category=history.categories[history.category[row]],
+        map_index=None if item < 0 else item,
+        attempt=int(history.attempt[row]),
+        outcome=None if outcome < 0 else OUTCOMES[outcome],
+        planned_start=(
+            None if start is None or run.started is None else run.started + start * _SECOND
+        ),
+        actual_start=None if np.isnan(began) else datetime.fromtimestamp(began, UTC),
+        planned_duration=span(history.planned[row]),
+        actual_duration=span(history.duration[row]),
+        queue_time=span(history.queued[row]),
+        abandoned=not history.kept[row],
+        resources_planned=_of_row(history.resources_planned, row),
+        resources_used=_of_row(history.resources_used, row),
+    )
+
+
+def _of_row(columns: Mapping[str, Floats], row: int) -> dict[str, float]:
+    return {k: float(v[row]) for k, v in columns.items() if not np.isnan(v[row])}
 
 
 def past(run: RunRecord) -> Past | None:

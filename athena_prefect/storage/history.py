@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -24,9 +25,10 @@ from sqlalchemy import (
     type_coerce,
 )
 
+from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.learning.frame import OUTCOMES, Floats, History, amounts, encode, zones_of
-from athena_prefect.learning.records import CheckRecord, ForecastRecord, RunRecord
-from athena_prefect.plan.model import Plan
+from athena_prefect.learning.records import CheckRecord, ForecastRecord, RunRecord, TaskRecord
+from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import LIVE
 from athena_prefect.storage.tables import (
@@ -40,6 +42,13 @@ from athena_prefect.storage.tables import (
     RevisionRow,
 )
 
+RECENT = 20
+"""Runs that are replayed: what was longer ago says less of how the plan runs now."""
+_ATTEMPT = (
+    "task_id", "map_index", "attempt", "outcome", "planned_start", "actual_start",
+    "planned_duration", "actual_duration", "queue_time", "cached", "abandoned", "mode",
+    "resources_planned", "resources_allocated", "resources_used",
+)  # fmt: skip
 BASELINE = "run||baselined"
 """Key of the event that holds a run's first forecast."""
 
@@ -66,6 +75,28 @@ class StoredHistory:
             found = self._runs(connection, wanted)
             rows = connection.execute(_records(wanted, self._database.sqlite)).all()
         return _history(found, rows, sqlite=self._database.sqlite)
+
+    def recent(self, plan: str | None = None, *, runs: int = RECENT) -> tuple[RunRecord, ...]:
+        """The newest `runs` runs with their attempts, planned starts too, the oldest first."""
+        with self._database.reading() as connection:
+            wanted = self._wanted(plan, runs)
+            found = self._runs(connection, wanted)
+            query = (
+                select(*(getattr(ExecutionRecordRow, name) for name in ("plan_run", *_ATTEMPT)))
+                .where(ExecutionRecordRow.plan_run.in_(wanted))
+                .order_by(ExecutionRecordRow.id)
+            )
+            rows = connection.execute(query).all()
+        groups = {(r.run, t.id): t.group for r in found if r.plan is not None for t in r.plan.tasks}
+        tasks: dict[str, list[TaskRecord]] = {}
+        for row in rows:
+            values = {name: getattr(row, name) for name in _ATTEMPT}
+            run = str(row.plan_run)
+            tasks.setdefault(run, []).append(_attempt(values, run, groups))
+        return tuple(
+            replace(r, tasks=tuple(replace(t, plan=r.plan_name) for t in tasks.get(r.run, ())))
+            for r in found
+        )
 
     def _wanted(self, plan: str | None, runs: int | None) -> Select[Any]:
         query = (
@@ -137,6 +168,21 @@ class StoredHistory:
         query = select(DocumentRow.hash, DocumentRow.content).where(DocumentRow.hash.in_(missing))
         for key, content in connection.execute(query):
             self._documents[key] = Plan.model_validate(content)
+
+
+def _attempt(values: dict[str, Any], run: str, groups: Mapping[tuple[str, str], str]) -> TaskRecord:
+    """A row of `execution_records` as an attempt."""
+    task = values["task_id"]
+    amounts_ = ("resources_planned", "resources_allocated", "resources_used")
+    read: dict[str, Any] = {
+        **values,
+        **{name: values[name] or {} for name in amounts_},
+        "outcome": None if values["outcome"] is None else TaskOutcome(values["outcome"]),
+        "mode": values["mode"] or DEFAULT_MODE,
+        "cached": bool(values["cached"]),
+        "abandoned": bool(values["abandoned"]),
+    }
+    return TaskRecord(**read, run=run, category=groups.get((run, task), ""))
 
 
 def _checks(connection: Connection, wanted: Select[Any]) -> dict[UUID, list[CheckRecord]]:

@@ -160,3 +160,19 @@ def test_a_database_without_runs_has_no_history(database: Database) -> None:
     history = StoredHistory(database).history()
     assert len(history) == 0 and history.plans == ()
     assert ExecutionLearner().compute_estimation_accuracy(history).tasks_analyzed == 0
+
+
+def test_the_newest_runs_come_with_their_attempts_for_replays(database: Database) -> None:
+    runs = [stored(database, "p", day) for day in range(3)]
+    stored(database, "other", 1)
+    found = StoredHistory(database).recent("p", runs=2)
+    assert [r.run for r in found] == [str(r) for r in runs[1:]]
+    first = found[0].tasks[0]
+    assert first.actual_start == START + timedelta(days=1)
+    assert first.actual_duration == timedelta(seconds=67.5)
+    assert (first.category, first.plan, first.run) == ("load", "p", str(runs[1]))
+    assert first.resources_used == {"cpu": 1.5, "rows": 1001.0}
+    assert found[0].tasks[1].cached and found[0].tasks[1].map_index == 0
+    learner = ExecutionLearner(source=StoredHistory(database), plan=plan_of("p"))
+    (slow,) = [b for b in learner.identify_bottlenecks() if b.affected_tasks == ("a",)]
+    assert slow.type == "estimation" and slow.samples == 3
