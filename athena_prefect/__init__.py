@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from athena_prefect.monitor.context import ExecutionContext, VirtualClock
     from athena_prefect.monitor.deviation import PlanDeviation
     from athena_prefect.monitor.forecast import Forecast
+    from athena_prefect.monitor.history import History, PastRun, PastTask
+    from athena_prefect.monitor.learned import forecast
     from athena_prefect.monitor.monitor import ExecutionMonitor
     from athena_prefect.monitor.records import TaskExecutionRecord
     from athena_prefect.orchestrator import Phase6Orchestrator, PlanOrchestrator
@@ -68,11 +70,14 @@ __all__ = [
     "ExecutionMonitor",
     "ExecutionPattern",
     "Forecast",
+    "History",
     "LearningPolicy",
     "MemoryJournal",
     "Mode",
     "Observation",
     "Partial",
+    "PastRun",
+    "PastTask",
     "Phase6Orchestrator",
     "Plan",
     "PlanDeviation",
@@ -89,6 +94,7 @@ __all__ = [
     "attach",
     "check",
     "compile_plan",
+    "forecast",
     "idempotency_token",
     "report_usage",
     "run_plan",
@@ -116,12 +122,16 @@ _MODULES = {
     "ExecutionMonitor": "monitor.monitor",
     "ExecutionPattern": "learning.results",
     "Forecast": "monitor.forecast",
+    "forecast": "monitor.learned",
+    "History": "monitor.history",
     "idempotency_token": "runtime.context",
     "LearningPolicy": "learning.policy",
     "MemoryJournal": "journal.journal",
     "Mode": "plan.task",
     "Observation": "assumptions.checks.base",
     "Partial": "runtime.context",
+    "PastRun": "monitor.history",
+    "PastTask": "monitor.history",
     "Phase6Orchestrator": "orchestrator",
     "Plan": "plan.model",
     "PlanDeviation": "monitor.deviation",

@@ -1,0 +1,248 @@
+"""What finished runs took, in columns: what a forecast from history rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from athena_prefect.errors import PlanError
+from athena_prefect.plan.graph import Floats, Ints, Network
+
+SHORTEST = 1e-3
+"""Seconds that a duration counts with at least: what clocks resolve, and zero has no logarithm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastTask:
+    """One task, or item of a mapped task, that ended well; seconds."""
+
+    id: str
+    category: str
+    """What it is grouped by: `PlanTask.group`."""
+    planned: float | None
+    """What the plan said when the run began; None where it said nothing."""
+    actual: float
+    """What its successful attempt took, without queueing."""
+    started: float | None = None
+    """From the start of the run; None where it was not recorded."""
+    after: tuple[str, ...] = ()
+    """Ids of the tasks that it waited for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRun:
+    """One finished run, told task by task."""
+
+    key: str
+    plan: str
+    tasks: Sequence[PastTask]
+    slots: float | None = None
+    """Tasks that could run at once (inf: any number); None: as many as did."""
+    started_at: datetime | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Parameters and tags."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class History:
+    """Records of finished runs in columns, one row a task; immutable.
+
+    Rows of one run stand together: run r has ``rows[r]:rows[r + 1]``. Seconds.
+    """
+
+    keys: tuple[str, ...] = ()
+    plans: tuple[str, ...] = ()
+    slots: Floats = field(default_factory=lambda: np.zeros(0))
+    """Tasks of each run that could run at once."""
+    rows: Ints = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    categories: tuple[str, ...] = ()
+    category: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Of each row, an index into `categories`."""
+    tasks: tuple[str, ...] = ()
+    planned: Floats = field(default_factory=lambda: np.zeros(0))
+    actual: Floats = field(default_factory=lambda: np.zeros(0))
+    started: Floats = field(default_factory=lambda: np.zeros(0))
+    """From the start of the run; NaN where it was not recorded."""
+    tail: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    head: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Row ``tail[k]`` ended before row ``head[k]`` could begin."""
+    memo: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False)
+    """What was worked out from these records, by what and plan: they never change."""
+
+    @classmethod
+    def of(cls, runs: Iterable[PastRun]) -> Self:
+        """The history of these runs, in their order. Raises PlanError.
+
+        A record without a planned duration, or one of 0, is held against the median of
+        its category in all runs of the plan.
+        """
+        return cls._of([run for run in runs if run.tasks])
+
+    @classmethod
+    def _of(cls, runs: Sequence[PastRun]) -> Self:
+        keys = tuple(run.key for run in runs)
+        if len(set(keys)) < len(keys):
+            twice = next(k for k in keys if keys.count(k) > 1)
+            raise PlanError(f"run {twice!r} is in the history twice; each run is told of once")
+        kept = [list(run.tasks) for run in runs]
+        flat = [task for tasks in kept for task in tasks]
+        names = tuple(dict.fromkeys(t.category for t in flat))
+        code = {name: i for i, name in enumerate(names)}
+        rows = np.concatenate(([0], np.cumsum([len(tasks) for tasks in kept]))).astype(np.int64)
+        started = [np.nan if t.started is None else t.started for t in flat]
+        history = cls(
+            keys=keys,
+            plans=tuple(run.plan for run in runs),
+            slots=np.zeros(0),
+            rows=rows,
+            categories=names,
+            category=np.array([code[t.category] for t in flat], dtype=np.int64),
+            tasks=tuple(t.id for t in flat),
+            planned=_planned(runs),
+            actual=np.array([max(t.actual, SHORTEST) for t in flat], dtype=np.float64),
+            started=np.array(started, dtype=np.float64),
+            **_arcs(kept, rows),
+        )
+        slots = [
+            history.peak(r) if run.slots is None else float(run.slots) for r, run in enumerate(runs)
+        ]
+        object.__setattr__(history, "slots", np.array(slots, dtype=np.float64))
+        return history
+
+    def __len__(self) -> int:
+        """Number of records."""
+        return len(self.planned)
+
+    def __str__(self) -> str:
+        runs, records = len(self.keys), len(self)
+        return (
+            f"{runs:,} run{'' if runs == 1 else 's'}, "
+            f"{records:,} record{'' if records == 1 else 's'}"
+        )
+
+    @cached_property
+    def run(self) -> Ints:
+        """Of each row the index of its run."""
+        return np.repeat(np.arange(len(self.keys)), np.diff(self.rows))
+
+    @cached_property
+    def ratios(self) -> Floats:
+        """Of each row log(actual / planned)."""
+        ratios: Floats = np.log(self.actual / np.maximum(self.planned, SHORTEST))
+        return ratios
+
+    def of_plan(self, plan: str) -> Ints:
+        """Indices of the runs of a plan."""
+        return np.flatnonzero(np.array([name == plan for name in self.plans], dtype=np.bool_))
+
+    def typical(self, category: str, plan: str) -> float | None:
+        """Median duration of a category (s), in the plan's runs or else in all; None: none."""
+        if category not in self.categories:
+            return None
+        rows = self.category == self.categories.index(category)
+        own = rows & np.isin(self.run, self.of_plan(plan))
+        actual = self.actual[own if own.any() else rows]
+        return float(np.median(actual)) if len(actual) else None
+
+    def span(self, run: int) -> slice:
+        """The rows of a run."""
+        return slice(int(self.rows[run]), int(self.rows[run + 1]))
+
+    def timed(self, run: int) -> bool:
+        """Whether it is recorded when each task of the run started: it can be replayed then."""
+        span = self.span(run)
+        return span.stop > span.start and not np.isnan(self.started[span]).any()
+
+    def peak(self, run: int) -> float:
+        """Most tasks of a run that ran at once; inf where it is not recorded when they started."""
+        if not self.timed(run):
+            return np.inf
+        span = self.span(run)
+        start, end = self.started[span], (self.started + self.actual)[span]
+        # Who ends when another begins makes room for it, within what clocks resolve.
+        moments = np.concatenate((start, end - SHORTEST))
+        change = np.concatenate((np.ones(len(start)), -np.ones(len(end))))
+        order = np.lexsort((change, moments))
+        return float(np.cumsum(change[order]).max(initial=1.0))
+
+    def network(self, run: int) -> Network:
+        """The network of a run's records."""
+        span = self.span(run)
+        inside = (self.head >= span.start) & (self.head < span.stop)
+        return Network.build(
+            self.tasks[span], self.tail[inside] - span.start, self.head[inside] - span.start
+        )
+
+    def where(self, keep: Callable[[int], bool]) -> History:
+        """The history of some of the runs: those whose index `keep` says yes to."""
+        runs = [r for r in range(len(self.keys)) if keep(r)]
+        mask = np.isin(self.run, runs)
+        place = np.cumsum(mask) - 1
+        arcs = mask[self.head] & mask[self.tail]
+        sizes = np.diff(self.rows)[runs]
+        return History(
+            keys=tuple(self.keys[r] for r in runs),
+            plans=tuple(self.plans[r] for r in runs),
+            slots=self.slots[runs],
+            rows=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+            categories=self.categories,
+            category=self.category[mask],
+            tasks=tuple(t for t, kept in zip(self.tasks, mask.tolist(), strict=True) if kept),
+            planned=self.planned[mask],
+            actual=self.actual[mask],
+            started=self.started[mask],
+            tail=place[self.tail[arcs]],
+            head=place[self.head[arcs]],
+        )
+
+    def without(self, keys: Collection[str]) -> History:
+        """The history without the runs of these keys."""
+        return self.where(lambda r: self.keys[r] not in keys)
+
+
+def _planned(runs: Sequence[PastRun]) -> Floats:
+    """Planned durations of all records, those that are not known filled in."""
+    typical: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        for task in run.tasks:
+            if not task.planned or task.planned <= 0:
+                typical.setdefault((run.plan, task.category), [])
+    if typical:
+        for run in runs:
+            for task in run.tasks:
+                if (run.plan, task.category) in typical:
+                    typical[run.plan, task.category].append(max(task.actual, SHORTEST))
+    medians = {key: float(np.median(values)) for key, values in typical.items()}
+    return np.array(
+        [
+            t.planned if t.planned and t.planned > 0 else medians[run.plan, t.category]
+            for run in runs
+            for t in run.tasks
+        ],
+        dtype=np.float64,
+    )
+
+
+def _arcs(kept: Sequence[Sequence[PastTask]], rows: Ints) -> dict[str, Ints]:
+    """Arcs between records."""
+    tails: list[int] = []
+    heads: list[int] = []
+    for tasks, first in zip(kept, rows.tolist(), strict=False):
+        place: dict[str, list[int]] = {}
+        for k, task in enumerate(tasks, first):
+            place.setdefault(task.id, []).append(k)
+        for k, task in enumerate(tasks, first):
+            for before in task.after:
+                found = place.get(before, ())
+                tails += found
+                heads += [k] * len(found)
+    return {"tail": np.array(tails, dtype=np.int64), "head": np.array(heads, dtype=np.int64)}
+
+
+NO_HISTORY = History()
+"""Of a plan that was never run."""

@@ -1,0 +1,247 @@
+"""The forecast of a run from finished ones: `forecast`, and what it is made of.
+
+```python
+from datetime import timedelta
+import numpy as np
+
+history = History.of([
+    PastRun(key="monday", plan="audit", tasks=[
+        PastTask(id="extract", category="extract", planned=60, actual=75, started=0),
+        PastTask(id="load", category="load", planned=30, actual=33, started=75,
+                 after=("extract",)),
+    ]),
+])
+finish = forecast(plan, history, state, now, (0.1, 0.5, 0.9), np.random.default_rng(0))
+finish[0.5]    # the moment by which the run is over with probability one half
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+
+import numpy as np
+
+from athena_prefect.errors import PlanError
+from athena_prefect.journal.events import utc
+from athena_prefect.journal.state import ExecutionState
+from athena_prefect.monitor.chain import Chain
+from athena_prefect.monitor.conformal import Calibration, calibration_of, stretched
+from athena_prefect.monitor.course import Course, Stage
+from athena_prefect.monitor.history import SHORTEST, History
+from athena_prefect.monitor.knowledge import Knowledge
+from athena_prefect.monitor.progress import Progress
+from athena_prefect.monitor.rest import Scenarios, Work, scenarios
+from athena_prefect.plan.graph import Bools, Floats, Network
+from athena_prefect.plan.model import Plan
+from athena_prefect.schedule.partial_order import ResourceArcs
+from athena_prefect.schedule.problem import Problem, unknown_reason
+
+SAMPLES = 400
+"""Scenarios of a forecast from history: the median is off by a sixteenth of the spread."""
+
+
+def forecast(
+    plan: Plan,
+    history: History,
+    state: ExecutionState,
+    now: datetime,
+    quantiles: Sequence[float],
+    rng: np.random.Generator,
+) -> Mapping[float, datetime]:
+    """The moments by which the run in `state` is over with the probabilities `quantiles`.
+
+    `history` may hold runs of this plan and of others; without any records durations are
+    drawn from the plan's own estimates. Never before `now` while something is open. Pure:
+    equal arguments, and a generator in the same state, give equal answers. Raises
+    NaiveDatetimeError, and PlanError where a duration is neither estimated nor learnt,
+    or for a quantile that is not in (0, 1).
+    """
+    odd = [q for q in quantiles if not 0 < q < 1]
+    if odd:
+        raise PlanError(f"quantile {odd[0]:g}: probabilities between 0 and 1 are asked for")
+    moment = utc(now, "now")
+    started = state.started or moment
+    progress = _progress(plan, state, started, moment)
+    if len(history):
+        finishes = (
+            Learned.of(history, plan.name)
+            .simulated(progress.chain, progress.course, samples=SAMPLES, rng=rng)
+            .makespans
+        )
+    else:
+        if progress.unknown_open:
+            raise PlanError(unknown_reason(progress.unknown_open))
+        finishes = progress.chain.simulated(
+            progress.course, None, samples=10 * SAMPLES, seed=int(rng.integers(2**31))
+        ).makespans
+    return {q: started + timedelta(seconds=float(np.quantile(finishes, q))) for q in quantiles}
+
+
+def _progress(plan: Plan, state: ExecutionState, started: datetime, now: datetime) -> Progress:
+    """Where a run in `state` stands at `now`."""
+    bare = Chain(
+        plan=plan,
+        problem=Problem.of(plan),
+        resource_arcs=ResourceArcs.none(),
+    )
+    progress = Progress(plan, started, bare)
+    progress.state = state
+    for item in state.tasks:
+        progress.tally.update(state, item)
+    progress.rechain(now)
+    return progress
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LearnedSimulation:
+    """Scenarios of a run from history; seconds from its start. Like `Simulation`."""
+
+    makespans: Floats
+    """Finish of the run in each scenario, ascending."""
+    late: Floats | None
+    """P(finish > limit) of each activity, where limits were given."""
+    start_p50: Floats
+    """P50 start of each activity."""
+    finish_p50: Floats
+    """P50 finish of each activity."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learned:
+    """What a history teaches of the runs of a plan; made once, used for many forecasts."""
+
+    history: History
+    plan: str
+
+    @classmethod
+    def of(cls, history: History, plan: str) -> Learned:
+        """What `history` teaches of `plan`; kept with the history."""
+        found: Learned = history.memo.setdefault(("learned", plan), cls(history=history, plan=plan))
+        return found
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """Slowness, shapes and spreads."""
+        return Knowledge(self.history, self.plan)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What forecasts of the finished runs would have been off by."""
+        return calibration_of(self.history, self.plan)
+
+    def drawn(self, work: Work, samples: int, rng: np.random.Generator) -> Scenarios:
+        """Scenarios of the rest, made right by the calibration; the same ranks, other times."""
+        raw = scenarios(self.knowledge, work, samples, rng)
+        if not len(raw.nodes):
+            return raw
+        ends = stretched(raw.ends, work, self.calibration)
+        factor = (ends - work.now) / np.maximum(raw.ends - work.now, SHORTEST)
+        return Scenarios(
+            ends=ends,
+            nodes=raw.nodes,
+            finishes=work.now + (raw.finishes - work.now) * factor,
+            lengths=raw.lengths * factor,
+        )
+
+    def simulated(
+        self,
+        chain: Chain,
+        course: Course,
+        *,
+        samples: int,
+        rng: np.random.Generator,
+        latest: Floats | None = None,
+    ) -> LearnedSimulation:
+        """Scenarios of what is left, from where `course` stands; see `Chain.simulated`."""
+        kept, work = work_of(chain, course, self.history, self.plan)
+        drawn = self.drawn(work, samples, rng)
+        nodes = kept[drawn.nodes]
+        start, finish = course.start.astype(np.float64), course.finish.astype(np.float64)
+        ended = np.median(drawn.finishes, axis=1) if len(nodes) else np.zeros(0)
+        finish[nodes] = ended
+        waiting = course.stage[nodes] == Stage.WAITING
+        begun = np.median(drawn.finishes - drawn.lengths, axis=1) if len(nodes) else ended
+        start[nodes[waiting]] = np.maximum(begun, work.now)[waiting]
+        late = None
+        if latest is not None:
+            late = np.where(course.finish > latest, 1.0, 0.0)
+            late[nodes] = (drawn.finishes > latest[nodes, None]).mean(axis=1)
+        return LearnedSimulation(
+            makespans=np.sort(drawn.ends), late=late, start_p50=start, finish_p50=finish
+        )
+
+
+def work_of(
+    chain: Chain, course: Course, history: History, plan: str
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Work]:
+    """The open and the ended work of a run, and the nodes of the chain that it is."""
+    problem = chain.problem
+    dead = course.stage == Stage.DEAD
+    kept = np.flatnonzero(~dead)
+    done = (course.stage == Stage.DONE)[kept]
+    running = (course.stage == Stage.RUNNING)[kept]
+    joins = chain.joins[kept]
+    for k in np.flatnonzero(joins).tolist():
+        done[k] |= course.is_past(int(kept[k]))
+    slots, network = _capacity(chain)
+    network = _without(network, dead)
+    names = [chain.plan.get_task(task_id).group for task_id, _ in chain.items]
+    named = [names[n] for n in kept.tolist()]
+    categories = tuple(dict.fromkeys(named))
+    code = {name: i for i, name in enumerate(categories)}
+    planned = problem.durations[kept]
+    for n in np.flatnonzero(np.isnan(planned)).tolist():
+        learnt = history.typical(named[n], plan)
+        if learnt is None:
+            if not done[n]:
+                raise PlanError(unknown_reason((chain.items[kept[n]][0],)))
+            learnt = float(course.finish[kept[n]] - course.start[kept[n]])
+        planned[n] = learnt
+    instant = joins | (planned <= 0)
+    return kept, Work(
+        plan=plan,
+        network=network,
+        categories=categories,
+        category=np.array([code[name] for name in named], dtype=np.int64),
+        planned=np.where(instant, 0.0, np.maximum(planned, SHORTEST)),
+        start=np.where(done | running, course.start[kept], np.nan),
+        finish=np.where(done, course.finish[kept], np.nan),
+        now=course.now,
+        slots=slots,
+        instant=instant,
+    )
+
+
+def _capacity(chain: Chain) -> tuple[float, Network]:
+    """Slots and the network: without resource arcs where all work takes equally much.
+
+    Where demands differ, the order of the schedule in force keeps every resource within
+    its capacity, whatever the durations.
+    """
+    problem = chain.problem
+    work = problem.durations != 0
+    slots = np.inf
+    for demand, capacity in zip(problem.demands[work].T, problem.capacities.tolist(), strict=True):
+        if not demand.any():
+            continue
+        if demand.min() < demand.max():
+            if len(demand) and demand.sum() > capacity:
+                return np.inf, chain.network
+            continue
+        slots = min(slots, float(np.floor(capacity / demand[0] + 1e-9)))
+    return max(slots, 1.0), problem.network
+
+
+def _without(network: Network, dead: Bools) -> Network:
+    """The network without some nodes; nothing waits for them."""
+    if not dead.any():
+        return network
+    place = np.cumsum(~dead) - 1
+    tail, head, lag, hard = network.arcs
+    keep = ~dead[tail] & ~dead[head]
+    ids = tuple(i for i, gone in zip(network.ids, dead.tolist(), strict=True) if not gone)
+    return Network.build(ids, place[tail[keep]], place[head[keep]], lag=lag[keep], hard=hard[keep])

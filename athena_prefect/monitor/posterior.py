@@ -1,0 +1,145 @@
+"""What finished runs and the run so far say of how long the rest of its tasks takes.
+
+Of each category the slowness θ = log(actual / planned) of this run is unknown. Its
+prior is a mixture: the slowness that the category had in each past run of the plan,
+those that are built alike weighing more, and one broad component. A factor of the run
+is common to all categories. The likelihood has the shape that residuals had in the
+past, on a grid of θ; what runs counts with the probability to run longer than it has
+(censored). Everything is drawn from the posterior; nothing is its mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from athena_prefect.monitor.history import SHORTEST
+from athena_prefect.monitor.knowledge import ENOUGH, Knowledge, Tasks
+from athena_prefect.monitor.prior import prior_of
+from athena_prefect.monitor.residuals import (
+    GRID,
+    REACH,
+    STEP,
+    WIDE,
+    Seen,
+    draw,
+    likelihood,
+    smooth,
+    spread_of,
+)
+from athena_prefect.plan.graph import Floats
+
+
+class Posterior:
+    """Slowness of each category of one run, drawn together."""
+
+    def __init__(self, knowledge: Knowledge, tasks: Tasks) -> None:
+        self.knowledge = knowledge
+        self.tasks = tasks
+        self.prior = prior_of(knowledge, tasks)
+        counts, shares = tasks.counts.tolist(), tasks.shares.tolist()
+        self.shapes = [
+            knowledge.shapes(name, number, share, self.prior.runs)
+            for name, number, share in zip(tasks.categories, counts, shares, strict=True)
+        ]
+        planned = np.maximum(tasks.planned, SHORTEST)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.ratios = np.clip(
+                np.log(np.maximum(tasks.actual, SHORTEST) / planned), -REACH, REACH
+            )
+            self.least = np.clip(
+                np.log(np.maximum(tasks.elapsed, SHORTEST) / planned), -REACH, REACH
+            )
+        self.done = ~np.isnan(tasks.actual)
+        self.running = ~np.isnan(tasks.elapsed)
+        self.seen: dict[int, Seen] = {}
+        for c in range(len(tasks.categories)):
+            mine = tasks.category == c
+            ratios, least = self.ratios[mine & self.done], self.least[mine & self.running]
+            if len(ratios) or len(least):
+                self.seen[c] = likelihood(self.shapes[c], ratios, least)
+
+    def slowness(self, samples: int, rng: np.random.Generator) -> Floats:
+        """θ of each category, shape (categories, samples)."""
+        prior = self.prior
+        factors = np.linspace(-3, 3, 25)
+        # log p(observed | component, factor), shape (components, factors).
+        log = np.log(prior.weight + 1e-12)[:, None] - 0.5 * factors**2
+        for c, seen in self.seen.items():
+            log = log + self._evidence(seen, c, factors)
+        joint = np.exp(log - log.max())
+        luck = (rng.permutation(samples) + rng.random(samples)) / samples
+        cell = draw(np.cumsum(joint.reshape(-1)), luck)
+        component, step = np.divmod(cell, len(factors))
+        factor = factors[step] + (rng.random(samples) - 0.5) * (factors[1] - factors[0])
+        common = prior.common[component] * factor
+        theta = np.empty((len(self.tasks.categories), samples))
+        for c in range(len(theta)):
+            centre, own = prior.centre[component, c] + common, prior.own[component, c]
+            if c in self.seen:
+                theta[c] = self._given(self.seen[c], centre, own, rng)
+            else:
+                theta[c] = centre + own * rng.standard_normal(samples)
+        return np.clip(theta, -REACH, REACH)
+
+    def _evidence(self, seen: Seen, c: int, factors: Floats) -> Floats:
+        prior = self.prior
+        use = np.flatnonzero(seen.log > seen.log.max() - 30)
+        grid, weight = GRID[use], np.exp(seen.log[use] - seen.log.max())
+        centre = prior.centre[:, c, None] + prior.common[:, None] * factors
+        own = np.maximum(prior.own[:, c], STEP)[:, None, None]
+        away = np.exp(-0.5 * np.square((grid - centre[:, :, None]) / own)) / own
+        result: Floats = np.log(away @ weight + 1e-300)
+        return result
+
+    def _given(self, seen: Seen, centre: Floats, own: Floats, rng: np.random.Generator) -> Floats:
+        use = np.flatnonzero(seen.log > seen.log.max() - 30)
+        grid, log = GRID[use], seen.log[use] - seen.log.max()
+        away = (grid - centre[:, None]) / np.maximum(own, STEP)[:, None]
+        joint = log - 0.5 * np.square(away)
+        mass = np.cumsum(np.exp(joint - joint.max(axis=1, keepdims=True)), axis=1)
+        luck = rng.random(len(centre)) * mass[:, -1]
+        place = np.minimum((mass < luck[:, None]).sum(axis=1), len(grid) - 1)
+        result: Floats = grid[place] + (rng.random(len(centre)) - 0.5) * STEP
+        return result
+
+    def residuals(self, c: int) -> tuple[Floats, Floats]:
+        """Values and cumulative weights from which residuals of category `c` are drawn.
+
+        The shapes' posterior, and what this run has shown itself (Kaplan, Meier 1958):
+        the more tasks have ended, the more.
+        """
+        candidates = self.shapes[c]
+        shares = self.seen[c].shapes if c in self.seen else np.array([w for w, _ in candidates])
+        mass = np.zeros(len(WIDE))
+        for share, (_, shape) in zip(shares.tolist(), candidates, strict=True):
+            mass += share * shape.mass
+        if c in self.seen:
+            mass = self._with_own(c, mass)
+        return WIDE, np.cumsum(mass)
+
+    def _with_own(self, c: int, mass: Floats) -> Floats:
+        mine = self.tasks.category == c
+        done, running = self.ratios[mine & self.done], self.least[mine & self.running]
+        number = len(done) + len(running)
+        if len(done) < 3:
+            return mass
+        best = GRID[int(np.argmax(self.seen[c].log))]
+        values = np.concatenate((done, running)) - best
+        ended = np.concatenate((np.ones(len(done)), np.zeros(len(running))))
+        order = np.lexsort((-ended, values))
+        values, ended = values[order], ended[order]
+        at_risk = number - np.arange(number)
+        stay = np.cumprod(1 - ended / at_risk)
+        weights = np.concatenate(([1.0], stay[:-1])) * ended / at_risk
+        spread = max(spread_of(values[ended > 0]), STEP)
+        own = smooth(
+            values[ended > 0], weights[ended > 0], max(0.3 * spread * number**-0.2, STEP / 2)
+        )
+        left = float(stay[-1])
+        beyond = np.where(values[-1] <= WIDE, mass, 0.0)
+        total = beyond.sum()
+        beyond = beyond / total if total > 1e-9 else mass
+        observed = (1 - left) * own + left * beyond
+        share = number / (number + ENOUGH)
+        mixed: Floats = share * observed + (1 - share) * mass
+        return mixed

@@ -1,0 +1,182 @@
+"""The open work of a run as arrays, and when it is over in many scenarios."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from athena_prefect.monitor.capacity import finishes_of, first_come
+from athena_prefect.monitor.knowledge import Knowledge, Tasks
+from athena_prefect.monitor.posterior import Posterior
+from athena_prefect.monitor.residuals import REACH, draw
+from athena_prefect.plan.graph import Bools, Floats, Ints, Network
+
+OVERTIME = 0.25
+"""Mean of the log factor by which a task that outran every known one takes longer still."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Work:
+    """Where a run stands: its activities and how many of them may run at once; seconds.
+
+    What has been left out is no activity of it any more.
+    """
+
+    plan: str
+    network: Network
+    categories: tuple[str, ...]
+    category: Ints
+    planned: Floats
+    """As planned, shape (n,)."""
+    start: Floats
+    """NaN: not yet."""
+    finish: Floats
+    """NaN: not yet."""
+    now: float
+    slots: float
+    instant: Bools
+    """What is no work, like the end of a mapped task as a whole."""
+
+    @cached_property
+    def done(self) -> Bools:
+        """What has ended well."""
+        mask: Bools = ~np.isnan(self.finish)
+        return mask
+
+    @cached_property
+    def running(self) -> Bools:
+        """What runs."""
+        mask: Bools = ~np.isnan(self.start) & ~self.done
+        return mask
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """The tasks as the posterior sees them; what is no work is none of them."""
+        real = ~self.instant
+        return Tasks(
+            categories=self.categories,
+            category=self.category[real],
+            planned=self.planned[real],
+            actual=np.where(self.done, self.finish - self.start, np.nan)[real],
+            elapsed=np.where(self.running, self.now - self.start, np.nan)[real],
+        )
+
+    @property
+    def share_done(self) -> float:
+        """Share of the tasks that have ended."""
+        real = ~self.instant
+        return float(self.done[real].mean()) if real.any() else 1.0
+
+    @cached_property
+    def pace(self) -> float:
+        """What ended tasks took over what was planned for them; 1 where none has."""
+        planned = float(self.planned[self.done].sum())
+        actual = float((self.finish - self.start)[self.done].sum())
+        return actual / planned if planned > 0 and actual > 0 else 1.0
+
+    def list_schedule(self, durations: Floats) -> tuple[Floats, Floats]:
+        """Starts and finishes where the rest takes `durations`."""
+        return first_come(
+            self.network,
+            durations,
+            self.slots,
+            now=self.now,
+            start=self.start,
+            finish=self.finish,
+            instant=self.instant,
+        )
+
+    @cached_property
+    def velocity(self) -> float:
+        """Finish where everything open takes as much longer as what has ended did."""
+        return float(self.list_schedule(self.planned * self.pace)[1].max(initial=self.now))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scenarios:
+    """Drawn ways in which the rest of a run may go; seconds from its start."""
+
+    ends: Floats
+    """Finish of the run in each, in the order of their drawing."""
+    nodes: Ints
+    """The open activities, by which the rows of `finishes` and `lengths` go."""
+    finishes: Floats
+    lengths: Floats
+
+
+def scenarios(
+    knowledge: Knowledge, work: Work, samples: int, rng: np.random.Generator
+) -> Scenarios:
+    """`samples` ways in which the rest of the run may go, durations from the posterior."""
+    over = float(work.finish[work.done].max(initial=0.0))
+    if work.done.all():
+        none = np.zeros((0, samples))
+        return Scenarios(
+            ends=np.full(samples, over),
+            nodes=np.zeros(0, dtype=np.int64),
+            finishes=none,
+            lengths=none,
+        )
+    lengths = _lengths(knowledge, work, samples, rng)
+    active = np.flatnonzero(work.running)
+    ends = np.maximum(work.start[active, None] + lengths[active], work.now)
+    middle = np.median(lengths, axis=1)
+    middle[active] = np.median(ends, axis=1) - work.start[active]
+    begun, _ = work.list_schedule(middle)
+    waiting = np.flatnonzero(~work.done & ~work.running)
+    order = waiting[np.lexsort((work.network.rank[waiting], begun[waiting]))]
+    finishes = finishes_of(
+        work.network,
+        lengths[order],
+        work.slots,
+        now=work.now,
+        order=order,
+        running=active,
+        ends=ends,
+        instant=work.instant,
+    )
+    nodes = np.concatenate((active, order))
+    return Scenarios(
+        ends=finishes.max(axis=0, initial=max(over, work.now)),
+        nodes=nodes,
+        finishes=finishes,
+        lengths=lengths[nodes],
+    )
+
+
+def _lengths(knowledge: Knowledge, work: Work, samples: int, rng: np.random.Generator) -> Floats:
+    """Durations of all open activities, shape (n, samples)."""
+    posterior = Posterior(knowledge, work.tasks)
+    theta = posterior.slowness(samples, rng)
+    lengths = np.zeros((len(work.planned), samples))
+    least = np.full(len(work.planned), np.nan)
+    least[~work.instant] = posterior.least
+    for c in range(len(work.categories)):
+        mine = (work.category == c) & ~work.done & ~work.instant
+        waiting, running = np.flatnonzero(mine & ~work.running), np.flatnonzero(mine & work.running)
+        if not len(waiting) and not len(running):
+            continue
+        values, cumulative = posterior.residuals(c)
+        luck = rng.random((len(waiting), samples))
+        drawn = theta[c] + values[draw(cumulative, luck)]
+        lengths[waiting] = np.exp(np.clip(drawn, -REACH, REACH))
+        for node in running.tolist():
+            lengths[node] = np.exp(_beyond(least[node], theta[c], values, cumulative, rng))
+    lengths *= work.planned[:, None]
+    return lengths
+
+
+def _beyond(
+    least: float, theta: Floats, values: Floats, cumulative: Floats, rng: np.random.Generator
+) -> Floats:
+    """Log ratios of a task that has run to `least`, given that it is not over."""
+    below = np.interp(least - theta, values, cumulative, left=0.0, right=cumulative[-1])
+    left = cumulative[-1] - below
+    luck = below + rng.random(len(theta)) * left
+    drawn = theta + values[draw(cumulative / cumulative[-1], luck / cumulative[-1])]
+    # Where none took so long the rest is a share of what it has taken.
+    late = least + OVERTIME * rng.exponential(size=len(theta)).clip(max=4.0)
+    result: Floats = np.where(left < 1e-3, late, np.maximum(drawn, least))
+    return np.minimum(result, max(least, REACH) + 1.0)
