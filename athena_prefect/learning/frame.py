@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
-Codes = NDArray[np.int32]
+Codes = NDArray[Any]
 Flags = NDArray[np.bool_]
 Label = TypeVar("Label")
 

@@ -8,9 +8,15 @@ from typing import Any
 from athena_prefect.learning.accuracy import estimation_accuracy
 from athena_prefect.learning.frame import History, HistorySource
 from athena_prefect.learning.past import with_tasks
+from athena_prefect.learning.patterns import execution_patterns
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.records import RunRecord, into_runs
-from athena_prefect.learning.results import Bottleneck, EstimationMetrics, Recommendation
+from athena_prefect.learning.results import (
+    Bottleneck,
+    EstimationMetrics,
+    ExecutionPattern,
+    Recommendation,
+)
 from athena_prefect.monitor.records import TaskExecutionRecord
 from athena_prefect.plan.model import Plan
 
@@ -57,6 +63,16 @@ class ExecutionLearner:
             found = None if self._source is None else self._source.history(name)
             self._seen = History.of(()) if found is None else found
         return self._seen
+
+    def extract_execution_patterns(
+        self, execution_history: Records | None = None
+    ) -> list[ExecutionPattern]:
+        """Extract patterns from execution history.
+
+        Over `execution_history`, else over the one that was given last, else over the
+        source's.
+        """
+        return execution_patterns(self.history(execution_history), self.policy)
 
     def compute_estimation_accuracy(
         self, execution_history: Records | None = None

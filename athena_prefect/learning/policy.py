@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = float
 """A fraction: 0.15, never 15."""
+KINDS = 9
+"""Kinds of tests in an analysis: scaling, drift, conditions, bias, failures, retries, queues,
+uses and assumptions."""
 
 
 class LearningPolicy(BaseModel):
@@ -31,9 +34,44 @@ class LearningPolicy(BaseModel):
     least_bias: Share = Field(default=0.10, gt=0)
     """Of a duration or a use, as a share of what was planned, that is worth telling: the slip
     that replanning tolerates by default."""
+    least_drift: Share = Field(default=0.10, gt=0)
+    """Change of a duration from the first run to the last that is worth telling."""
+    least_risk: Share = Field(default=0.10, gt=0)
+    """Added chance of failure beside something that is worth telling: one run in ten."""
+    least_failures: int = Field(default=4, ge=1)
+    """Failures from which they are set against what ran beside them: of three, no table of ten
+    runs is significant once it is corrected."""
+    least_queue: Share = Field(default=0.20, gt=0)
+    """Queue time, as a share of the run time, that is worth telling: a plan whose tasks
+    wait so long is longer by a sixth for it."""
+    useful_retry: Share = Field(default=0.25, gt=0, lt=1)
+    """Chance of success from which a retry is worth its time: one in four."""
+    least_violation: Share = Field(default=0.10, gt=0, lt=1)
+    """Share of runs in which an assumption may fail before it counts as unreliable."""
+    least_scaling: Share = Field(default=0.30, gt=0, le=1)
+    """Share of a duration's variance (of logarithms) that a quantity explains before the
+    duration counts as scaling with it: less would not improve an estimate by much."""
+    deviating_share: Share = Field(default=0.10, ge=0, lt=1)
+    """Tasks of a group that may differ from it before the group's figure says nothing of them."""
+    outlier_sigmas: float = Field(default=5.0, gt=0)
+    """Robust standard deviations from a task's median at which a duration is cut off, so that
+    one attempt that hung does not make a pattern."""
+    beside_share: Share = Field(default=0.5, gt=0, le=1)
+    """Share of a task's typical duration from its start within which another counts as beside
+    it. All of it would not do: what takes longer meets more."""
+    most_cells: int = Field(default=2_000_000, ge=10_000)
+    """Attempts × contrasts (hours, weekdays, categories beside) that are looked at; of more
+    attempts whole runs are taken, evenly. So many tell a tenth from its noise by far."""
     least_trend_runs: int = Field(default=8, ge=4)
     """Runs from which a trend is tested: of seven, even a perfect order is hardly significant
     once it is corrected for other tests."""
     usable_error: Share = Field(default=1.0, gt=0)
     """Error of a run's estimates above which it counts as this large in the trend, so that one
     broken run does not decide it."""
+
+    @property
+    def family_level(self) -> float:
+        """`level` within one kind of test, so that what is taken off for the next also stands
+        when all kinds are corrected together.
+        """
+        return self.level / KINDS

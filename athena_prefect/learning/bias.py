@@ -1,0 +1,175 @@
+"""Groups whose figures are off in one direction: durations against plans, use against demand.
+
+Of the groups that a task belongs to (all, category, resource, itself) the one that
+explains most is told, its mean taken off, and what is left looked at again, until
+nothing is left that is more than chance: a category is told once and not once a
+task, and one slow task does not make its category slow.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from athena_prefect.learning.cells import Cells, by_run, layers_of
+from athena_prefect.learning.findings import Family, Finding, Group, incidence, per_group
+from athena_prefect.learning.policy import LearningPolicy
+from athena_prefect.learning.results import PatternKind
+from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
+
+JITTER = 1e-3
+"""Standard deviation of a share that is never undercut: clocks and the dispatcher are no more
+exact, so equal figures do not make an effect certain."""
+MOST = 200
+"""Findings of a family: who has more to read reads none."""
+DEVIANT = 0.01
+"""p-value from which a task counts as different from its group."""
+
+
+def biases(
+    cells: Cells,
+    groups: list[Group],
+    policy: LearningPolicy,
+    *,
+    logarithmic: bool,
+    kind: PatternKind,
+    least: float,
+    beside: str = "",
+    mean: Floats | None = None,
+    doubt: Floats | None = None,
+    drifted: Floats | None = None,
+) -> Family:
+    """Groups whose mean `y` is off from 0 by `least` and more, and by more than chance.
+
+    `mean`: by cell what the arithmetic mean is taken of, where `y` is a logarithm; a
+    bias must show in both, so that skewed noise is none. `doubt`: by task the standard
+    error of what was taken off its mean before. `drifted`: by task what it drifted, from
+    the first run, of which `y` tells, to the last; a bias must show in both.
+    """
+    n = cells.counts()
+    safe = np.maximum(n, 1)
+    m = group_sums(cells.task, cells.tasks, cells.y) / safe
+    e = cells.y - m[cells.task]
+    variance = group_sums(cells.task, cells.tasks, e * e) / np.maximum(n - 1, 1)
+    variance = np.maximum(variance, JITTER**2)
+    pairs = incidence(groups, cells.tasks)
+    k = np.array([len(g.tasks) for g in groups], dtype=np.float64)
+    total = per_group(pairs, len(groups), n)
+    within, runs = _clustered(cells, groups, e, variance, n, total)
+    if doubt is not None:
+        within = within + (per_group(pairs, len(groups), n * doubt) / np.maximum(total, 1)) ** 2
+    arithmetic = None if mean is None else group_sums(cells.task, cells.tasks, mean) / safe
+    tested = (runs >= policy.least_runs) & (total > 0)
+    family = Family()
+    done = np.zeros(len(groups), dtype=np.bool_)
+    while len(family.findings) < MOST:
+        centre = per_group(pairs, len(groups), n * m) / np.maximum(total, 1)
+        spread = _between(pairs, centre, m, variance / safe, k)
+        error = np.sqrt(within + spread / k)
+        freedom = (within + spread / k) ** 2 / (
+            within**2 / np.maximum(runs - 1, 1) + (spread / k) ** 2 / np.maximum(k - 1, 1)
+        )
+        p = student_two_sided(centre / error, np.maximum(freedom, 1))
+        count = int(tested.sum())
+        good = tested & ~done & (p * count <= policy.family_level) & (np.abs(centre) >= least)
+        if arithmetic is not None:
+            factor = per_group(pairs, len(groups), n * arithmetic) / np.maximum(total, 1) - 1
+            shown = factor * np.sign(centre)
+            good &= shown >= math.expm1(least) / 2
+        if drifted is not None:
+            last = centre + per_group(pairs, len(groups), n * drifted) / np.maximum(total, 1)
+            good &= last * np.sign(centre) >= least
+        if good.any():
+            good &= _agree(pairs, centre, m, variance / safe, n, k, least, policy)
+        if not good.any():
+            family.others += p[tested & ~done].tolist()
+            return family
+        best = int(np.argmax(np.where(good, total * centre**2, -1.0)))
+        group = groups[best]
+        family.findings.append(
+            Finding(
+                kind=kind,
+                subject=group.name,
+                subject_kind=group.kind,
+                tasks=group.tasks,
+                beside=beside,
+                effect=float(centre[best]),
+                error=float(error[best]),
+                freedom=float(max(freedom[best], 1)),
+                p=float(p[best]),
+                samples=int(total[best]),
+                runs=int(runs[best]),
+                least=least,
+                logarithmic=logarithmic,
+            )
+        )
+        done[best] = True
+        m[group.tasks] -= centre[best]
+        if arithmetic is not None:
+            arithmetic[group.tasks] /= math.exp(centre[best])
+    return family
+
+
+def _clustered(
+    cells: Cells, groups: list[Group], e: Floats, variance: Floats, n: Floats, total: Floats
+) -> tuple[Floats, Floats]:
+    """Variance of each group's mean with runs as clusters, and the group's runs.
+
+    A run that is slow as a whole is one witness, however many tasks it has.
+    """
+    found = np.zeros(len(groups))
+    runs = np.zeros(len(groups))
+    for number, group in enumerate(groups):
+        if len(group.tasks) == 1:
+            code = group.tasks[0]
+            found[number] = variance[code] / max(n[code], 1)
+            runs[number] = n[code]
+    for code, members in layers_of(groups, cells.tasks, cells.runs):
+        at = code[cells.task]
+        sums = by_run(at, len(members), cells.run, cells.runs, e)
+        there = by_run(at, len(members), cells.run, cells.runs, None) > 0
+        many = there.sum(axis=1)
+        squares = (sums**2).sum(axis=1) * many / np.maximum(many - 1, 1)
+        size = total[members]
+        found[members] = np.maximum(squares / np.maximum(size, 1), JITTER**2) / np.maximum(size, 1)
+        runs[members] = many
+    return found, runs
+
+
+def _between(
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    centre: Floats,
+    m: Floats,
+    sampling: Floats,
+    k: Floats,
+) -> Floats:
+    """Variance of tasks' true means about their group's, beyond what sampling gives them."""
+    group, task = pairs
+    off = (m[task] - centre[group]) ** 2
+    seen = np.bincount(group, weights=off, minlength=len(k)) / np.maximum(k - 1, 1)
+    chance = np.bincount(group, weights=sampling[task], minlength=len(k)) / k
+    return np.where(k > 1, np.maximum(seen - chance, 0.0), 0.0)
+
+
+def _agree(
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    centre: Floats,
+    m: Floats,
+    sampling: Floats,
+    n: Floats,
+    k: Floats,
+    least: float,
+    policy: LearningPolicy,
+) -> NDArray[np.bool_]:
+    """Groups of which few tasks differ: by more than is worth telling, more than by chance."""
+    group, task = pairs
+    off = np.abs(m[task] - centre[group])
+    far = off >= least
+    strange = np.zeros(len(task), dtype=np.bool_)
+    t = off[far] / np.sqrt(np.maximum(sampling[task[far]], 1e-18))
+    strange[far] = student_two_sided(t, np.maximum(n[task[far]] - 1, 1)) < DEVIANT
+    share = np.bincount(group, weights=strange, minlength=len(k)) / k
+    agreed: NDArray[np.bool_] = (share <= policy.deviating_share) | (k == 1)
+    return agreed

@@ -1,0 +1,153 @@
+"""Effects of a condition (an hour, something beside) on the same tasks with and without it.
+
+Each task is its own control: a condition that comes with certain tasks only tells
+nothing. The effect is the slope of a regression with one level a task (Frisch and
+Waugh, 1933; Lovell, 1963), its error clusters by run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from athena_prefect.learning.bias import DEVIANT, JITTER
+from athena_prefect.learning.cells import Cells, by_run, layers_of
+from athena_prefect.learning.findings import Group, incidence, per_group
+from athena_prefect.learning.policy import LearningPolicy
+from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
+
+Flags = NDArray[np.bool_]
+FEWEST = 3
+"""Runs with, and runs without the condition, from which it is tested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """What one condition does to each group."""
+
+    effect: Floats
+    error: Floats
+    freedom: Floats
+    p: Floats
+    tested: Flags
+    agreed: Flags
+    """Whether few of the group's tasks differ from it."""
+    gain: Floats
+    """Sum of squares that it explains."""
+    with_it: Floats
+    """Cells with the condition."""
+    samples: Floats
+    runs: Floats
+
+
+class Contrasts:
+    """Groups of tasks, set up once for many conditions on the same cells."""
+
+    def __init__(self, cells: Cells, groups: list[Group], policy: LearningPolicy) -> None:
+        self.cells, self.groups, self.policy = cells, groups, policy
+        self.pairs = incidence(groups, cells.tasks)
+        self.layers = layers_of(groups, cells.tasks, cells.runs)
+        self.n = cells.counts()
+        self.single = np.array([g.tasks[0] if len(g.tasks) == 1 else -1 for g in groups])
+        self.size = np.array([len(g.tasks) for g in groups], dtype=np.float64)
+
+    def of(self, x: Floats, e: Floats, least: float, only: Sequence[int] | None = None) -> Contrast:
+        """The contrast of condition `x` (by cell) in `e`, which is less its tasks' means.
+
+        `only`: places of the groups that are asked for.
+        """
+        cells, count, pairs = self.cells, len(self.groups), self.pairs
+        mean = group_sums(cells.task, cells.tasks, x) / np.maximum(self.n, 1)
+        xd = x - mean[cells.task]
+        num, den = e * xd, xd * xd
+        num_t = group_sums(cells.task, cells.tasks, num)
+        den_t = group_sums(cells.task, cells.tasks, den)
+        den_t[den_t < 1e-9] = 0.0
+        den_g = per_group(pairs, count, den_t)
+        effect = per_group(pairs, count, num_t) / np.maximum(den_g, 1e-12)
+        # Cells of tasks in which the condition never changes tell nothing.
+        told = den_t > 0
+        with_t = np.where(told, group_sums(cells.task, cells.tasks, x), 0.0)
+        n_t = np.where(told, self.n, 0.0)
+        with_g, n_g = per_group(pairs, count, with_t), per_group(pairs, count, n_t)
+        variance = np.full(count, np.nan)
+        runs_with, runs_without = np.zeros(count), np.zeros(count)
+        own_t = num_t / np.maximum(den_t, 1e-12)
+        error_t = self._tasks(num, den, den_t, own_t)
+        alone = np.flatnonzero(self.single >= 0)
+        code = self.single[alone]
+        variance[alone] = error_t[code]
+        runs_with[alone], runs_without[alone] = with_t[code], n_t[code] - with_t[code]
+        for at, members in self.layers:
+            if only is not None and not set(members) & set(only):
+                continue
+            row = at[cells.task]
+            row = np.where(told[cells.task], row, -1)
+            score = num - effect[members][row] * den
+            sums = by_run(row, len(members), cells.run, cells.runs, score)
+            seen = by_run(row, len(members), cells.run, cells.runs, None)
+            having = by_run(row, len(members), cells.run, cells.runs, x)
+            many = np.maximum((seen > 0).sum(axis=1), 2)
+            squares = (sums**2).sum(axis=1) * many / (many - 1)
+            variance[members] = squares / np.maximum(den_g[members], 1e-12) ** 2
+            runs_with[members] = (having > 0).sum(axis=1)
+            runs_without[members] = (seen - having > 1e-9).sum(axis=1)
+        few = np.minimum(runs_with, runs_without)
+        tested = (den_g > 0) & (few >= FEWEST) & ~np.isnan(variance)
+        tested &= runs_with + runs_without >= self.policy.least_runs
+        if only is not None:
+            asked = np.zeros(count, dtype=np.bool_)
+            asked[list(only)] = True
+            tested &= asked
+        floor = JITTER**2 / np.maximum(den_g, 1e-12)
+        error = np.sqrt(np.maximum(np.nan_to_num(variance), floor))
+        freedom = np.maximum(few - 1, 1.0)
+        p = np.ones(count)
+        p[tested] = student_two_sided(effect[tested] / error[tested], freedom[tested])
+        return Contrast(
+            effect=effect,
+            error=error,
+            freedom=freedom,
+            p=p,
+            tested=tested,
+            agreed=self._agree(effect, own_t, error_t, told, with_t, n_t, least),
+            gain=den_g * effect**2,
+            with_it=with_g,
+            samples=n_g,
+            runs=np.maximum(runs_with, runs_without),
+        )
+
+    def _tasks(self, num: Floats, den: Floats, den_t: Floats, own_t: Floats) -> Floats:
+        """Variance of each task's own effect, from scores that vary with the condition."""
+        cells = self.cells
+        score = num - own_t[cells.task] * den
+        squares = group_sums(cells.task, cells.tasks, score**2)
+        squares *= self.n / np.maximum(self.n - 2, 1)
+        variance: Floats = np.maximum(squares, JITTER**2 * den_t) / np.maximum(den_t, 1e-12) ** 2
+        return variance
+
+    def _agree(
+        self,
+        effect: Floats,
+        own_t: Floats,
+        error_t: Floats,
+        told: Flags,
+        with_t: Floats,
+        n_t: Floats,
+        least: float,
+    ) -> Flags:
+        group, task = self.pairs
+        off = np.abs(own_t[task] - effect[group])
+        few = np.minimum(with_t, n_t - with_t)[task]
+        far = told[task] & (off >= least) & (few >= FEWEST)
+        strange = np.zeros(len(task), dtype=np.bool_)
+        t = off[far] / np.sqrt(np.maximum(error_t[task[far]], 1e-18))
+        strange[far] = student_two_sided(t, np.maximum(few[far] - 1, 1)) < DEVIANT
+        members = np.bincount(group, weights=told[task], minlength=len(self.groups))
+        share = np.bincount(group, weights=strange, minlength=len(self.groups))
+        most = self.policy.deviating_share * members
+        agreed: Flags = (share <= most) | (self.size == 1)
+        return agreed

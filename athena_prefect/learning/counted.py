@@ -1,0 +1,134 @@
+"""What is counted rather than measured: retries that do not help, assumptions that do not hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from athena_prefect.learning.findings import Family, Finding, Group
+from athena_prefect.learning.frame import PARTIAL, SUCCESS, History
+from athena_prefect.learning.policy import LearningPolicy
+from athena_prefect.learning.results import PatternKind, SubjectKind
+from athena_prefect.learning.statistics import beta_below, binomial_at_most, group_sums
+
+PRIOR = 0.5
+"""Both parameters of the Beta prior of a chance (Jeffreys): half a success, half a failure."""
+
+
+def rate_interval(k: int, n: int, level: float) -> tuple[float, float]:
+    """The interval of a chance after `k` of `n`, from its Beta posterior, by bisection."""
+    found = []
+    for p in ((1 - level) / 2, (1 + level) / 2):
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            below = float(beta_below(middle, PRIOR + k, PRIOR + n - k)) < p
+            low, high = (middle, high) if below else (low, middle)
+        found.append(low)
+    # With nothing seen on one side, the end of the scale belongs to the interval.
+    return (0.0 if k == 0 else found[0], 1.0 if k == n else found[1])
+
+
+def vain_retries(history: History, groups: list[Group], policy: LearningPolicy) -> Family:
+    """Groups whose attempts after the first succeed less often than is worth their time."""
+    family = Family()
+    tasks = len(history.tasks)
+    rows = np.flatnonzero(history.kept & (history.attempt > 1) & (history.outcome >= 0))
+    if not len(rows):
+        return family
+    # All retries of one task in one run have one cause, and count as one.
+    keys = (history.run[rows], history.task[rows], history.item[rows])
+    order = np.lexsort(keys)
+    changed = np.zeros(len(rows), dtype=np.bool_)
+    changed[0] = True
+    for key in keys:
+        changed[1:] |= np.diff(key[order]) != 0
+    first = np.flatnonzero(changed)
+    good = np.isin(history.outcome[rows], (SUCCESS, PARTIAL)).astype(np.float64)[order]
+    helped = np.maximum.reduceat(good, first)
+    task = history.task[rows][order][first]
+    run = history.run[rows][order][first]
+    n_t, k_t = group_sums(task, tasks), group_sums(task, tasks, helped)
+    time = group_sums(history.task[rows], tasks, np.nan_to_num(history.duration[rows]))
+    taken = np.zeros(tasks, dtype=np.bool_)
+    own = [g for g in groups if g.kind in (SubjectKind.CATEGORY, SubjectKind.TASK)]
+    for group in own:
+        n, k = int(n_t[group.tasks].sum()), int(k_t[group.tasks].sum())
+        runs = len(np.unique(run[np.isin(task, group.tasks)])) if n else 0
+        if runs < policy.least_runs or taken[group.tasks].any():
+            continue
+        p = float(binomial_at_most(k, n, policy.useful_retry))
+        helps = k_t[group.tasks] >= policy.useful_retry * np.maximum(n_t[group.tasks], 1)
+        if p > policy.level or (len(group.tasks) > 1 and helps.any()):
+            family.others.append(p)
+            continue
+        taken[group.tasks] = True
+        family.findings.append(
+            Finding(
+                kind=PatternKind.RETRIES,
+                subject=group.name,
+                subject_kind=group.kind,
+                tasks=group.tasks[n_t[group.tasks] > 0],
+                effect=k / n,
+                error=0.0,
+                freedom=0.0,
+                p=p,
+                samples=n,
+                runs=runs,
+                least=policy.useful_retry,
+                size=k / n,
+                interval=rate_interval(k, n, policy.interval_level),
+                confidence=float(beta_below(policy.useful_retry, PRIOR + k, PRIOR + n - k)),
+                data={"helped": k, "seconds": float(time[group.tasks].sum())},
+            )
+        )
+    return family
+
+
+def unreliable(history: History, policy: LearningPolicy) -> Family:
+    """Assumptions that did not hold in more runs than an assumption may."""
+    family = Family()
+    for (plan, name), verdicts in _verdicts(history).items():
+        n, k = len(verdicts), sum(not held for held in verdicts)
+        if n < 2:
+            continue
+        # P(at least k of n) is the upper tail.
+        p = 1.0 - float(binomial_at_most(k - 1, n, policy.least_violation)) if k else 1.0
+        if not k or p > policy.level:
+            family.others.append(p)
+            continue
+        family.findings.append(
+            Finding(
+                kind=PatternKind.ASSUMPTION,
+                subject=name,
+                subject_kind=SubjectKind.ASSUMPTION,
+                tasks=np.zeros(0, dtype=np.int64),
+                effect=k / n,
+                error=0.0,
+                freedom=0.0,
+                p=p,
+                samples=n,
+                runs=n,
+                least=policy.least_violation,
+                size=k / n,
+                interval=rate_interval(k, n, policy.interval_level),
+                confidence=1.0
+                - float(beta_below(policy.least_violation, PRIOR + k, PRIOR + n - k)),
+                data={"violated": k, "plan": plan},
+            )
+        )
+    return family
+
+
+def _verdicts(history: History) -> dict[tuple[str, str], list[bool]]:
+    """(plan, assumption) → by run whether it held all the time, of the runs that know."""
+    found: dict[tuple[str, str], list[bool]] = defaultdict(list)
+    for run in history.runs:
+        seen: dict[str, bool] = {}
+        for check in run.checks:
+            if check.holds is not None:
+                seen[check.assumption_id] = seen.get(check.assumption_id, True) and check.holds
+        for name, held in seen.items():
+            found[run.plan_name, name].append(held)
+    return found

@@ -1,0 +1,156 @@
+"""Durations that change from run to run in one direction."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from athena_prefect.learning.bias import DEVIANT, JITTER, MOST
+from athena_prefect.learning.cells import Cells, Codes, by_run, layers_of
+from athena_prefect.learning.findings import Family, Finding, Group, incidence, per_group
+from athena_prefect.learning.policy import LearningPolicy
+from athena_prefect.learning.results import PatternKind
+from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
+
+STEADIEST = 0.9
+"""Correlation of one run's rest with the next one's beyond which no series is believed to
+have any information at all."""
+
+
+def positions(run_plan: Codes, plans: int) -> Floats:
+    """By run its place among its plan's, from 0 (the first) to 1 (the last)."""
+    found = np.zeros(len(run_plan))
+    for plan in range(plans):
+        own = np.flatnonzero(run_plan == plan)
+        found[own] = np.linspace(0, 1, len(own)) if len(own) > 1 else 0.0
+    return found
+
+
+def drifts(cells: Cells, groups: list[Group], x_run: Floats, policy: LearningPolicy) -> Family:
+    """Groups with a slope over the runs; what they drifted since the first is taken off `y`.
+
+    The slope is of a regression with one level a task, its error clusters by run and
+    allows for rests that follow the one before.
+    """
+    family = Family()
+    least = math.log1p(policy.least_drift)
+    n = cells.counts()
+    x = x_run[cells.run]
+    mean_x = group_sums(cells.task, cells.tasks, x) / np.maximum(n, 1)
+    xd = x - mean_x[cells.task]
+    den_t = group_sums(cells.task, cells.tasks, xd * xd)
+    pairs = incidence(groups, cells.tasks)
+    den = per_group(pairs, len(groups), den_t)
+    total = per_group(pairs, len(groups), n)
+    done = np.zeros(len(groups), dtype=np.bool_)
+    size = np.array([len(g.tasks) for g in groups], dtype=np.float64)
+    e = cells.demeaned()
+    num_t = group_sums(cells.task, cells.tasks, e * xd)
+    ss_t = group_sums(cells.task, cells.tasks, e * e)
+    lag_t = _lag(cells, e, xd, num_t / np.maximum(den_t, 1e-12))
+    own_error = _own_error(n, num_t, ss_t, den_t, lag_t)
+    error, runs = _errors(cells, groups, e, x_run, num_t, den_t, den, own_error, n)
+    tested = (runs >= policy.least_trend_runs) & (den > 1e-9)
+    while len(family.findings) < MOST:
+        slope = per_group(pairs, len(groups), num_t) / np.maximum(den, 1e-12)
+        t = slope / np.maximum(error, 1e-12)
+        p = np.where(tested, student_two_sided(t, np.maximum(runs - 2, 1)), 1.0)
+        count = int(tested.sum())
+        good = tested & ~done & (p * count <= policy.family_level) & (np.abs(slope) >= least)
+        if good.any():
+            own = num_t / np.maximum(den_t, 1e-12)
+            off = np.abs(own[pairs[1]] - slope[pairs[0]])
+            t = off / np.maximum(own_error[pairs[1]], 1e-12)
+            strange = (off >= least) & (
+                student_two_sided(t, np.maximum(n[pairs[1]] - 2, 1)) < DEVIANT
+            )
+            share = np.bincount(pairs[0], weights=strange, minlength=len(groups)) / size
+            good &= (share <= policy.deviating_share) | (size == 1)
+        if not good.any():
+            family.others += p[tested & ~done].tolist()
+            return family
+        best = int(np.argmax(np.where(good, den * slope**2, -1.0)))
+        group = groups[best]
+        family.findings.append(
+            Finding(
+                kind=PatternKind.DRIFT,
+                subject=group.name,
+                subject_kind=group.kind,
+                tasks=group.tasks,
+                effect=float(slope[best]),
+                error=float(error[best]),
+                freedom=float(max(runs[best] - 2, 1)),
+                p=float(p[best]),
+                samples=int(total[best]),
+                runs=int(runs[best]),
+                least=least,
+                logarithmic=True,
+            )
+        )
+        done[best] = True
+        inside = np.zeros(cells.tasks, dtype=np.bool_)
+        inside[group.tasks] = True
+        row = inside[cells.task]
+        cells.y[row] -= slope[best] * x[row]
+        num_t[group.tasks] -= slope[best] * den_t[group.tasks]
+    return family
+
+
+def _own_error(n: Floats, num: Floats, ss: Floats, den: Floats, lag: Floats) -> Floats:
+    """Standard error of each task's own slope."""
+    safe = np.maximum(den, 1e-12)
+    rest = np.maximum(ss - num**2 / safe, 0.0) / np.maximum(n - 2, 1)
+    rest = np.maximum(rest, JITTER**2) * (1 + lag) / (1 - lag)
+    error: Floats = np.sqrt(rest / safe)
+    return error
+
+
+def _lag(cells: Cells, e: Floats, xd: Floats, slope: Floats) -> Floats:
+    """By task: correlation of a run's rest with the next one's, less what chance gives."""
+    rest = e - slope[cells.task] * xd
+    order = np.argsort(cells.task * np.int64(max(cells.runs, 1)) + cells.run)
+    task, u = cells.task[order], rest[order]
+    same = task[1:] == task[:-1]
+    products = group_sums(task[1:][same], cells.tasks, u[1:][same] * u[:-1][same])
+    squares = group_sums(task, cells.tasks, u * u)
+    return _beyond_chance(products / np.maximum(squares, 1e-18), cells.counts())
+
+
+def _beyond_chance(lag: Floats, n: Floats) -> Floats:
+    return np.clip(lag - 1 / np.sqrt(np.maximum(n, 1)), 0.0, STEADIEST)
+
+
+def _errors(
+    cells: Cells,
+    groups: list[Group],
+    e: Floats,
+    x_run: Floats,
+    num_t: Floats,
+    den_t: Floats,
+    den: Floats,
+    own_error: Floats,
+    n: Floats,
+) -> tuple[Floats, Floats]:
+    """Standard error of each group's slope with runs as clusters, and the group's runs."""
+    error, runs = np.full(len(groups), np.inf), np.zeros(len(groups))
+    for number, group in enumerate(groups):
+        if len(group.tasks) == 1:
+            error[number], runs[number] = own_error[group.tasks[0]], n[group.tasks[0]]
+    for code, members in layers_of(groups, cells.tasks, cells.runs):
+        at = code[cells.task]
+        sums = by_run(at, len(members), cells.run, cells.runs, e)
+        seen = by_run(at, len(members), cells.run, cells.runs, None)
+        many = (seen > 0).sum(axis=1)
+        weight = np.maximum(seen.sum(axis=1, keepdims=True), 1)
+        xd = x_run - (seen * x_run).sum(axis=1, keepdims=True) / weight
+        inside = [groups[m].tasks for m in members]
+        slope = np.array([num_t[t].sum() for t in inside]) / np.maximum(den[members], 1e-12)
+        rest = sums - slope[:, None] * xd * seen
+        lag = (rest[:, 1:] * rest[:, :-1]).sum(axis=1)
+        lag = _beyond_chance(lag / np.maximum((rest**2).sum(axis=1), 1e-18), many)
+        squares = ((rest * xd) ** 2).sum(axis=1) * many / np.maximum(many - 2, 1)
+        squares = np.maximum(squares, JITTER**2 * den[members]) * (1 + lag) / (1 - lag)
+        error[members] = np.sqrt(squares) / np.maximum(den[members], 1e-12)
+        runs[members] = many
+    return error, runs

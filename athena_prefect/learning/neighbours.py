@@ -1,0 +1,158 @@
+"""What running beside others does: tasks take longer (contention), or fail (interaction)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from athena_prefect.learning.beside import beside, sampled_runs
+from athena_prefect.learning.cells import Cells, cells_of
+from athena_prefect.learning.clock import clock_conditions
+from athena_prefect.learning.contrasts import Contrasts
+from athena_prefect.learning.findings import Family, Group
+from athena_prefect.learning.frame import FAILURE, PARTIAL, SUCCESS, Floats, History
+from athena_prefect.learning.policy import LearningPolicy
+from athena_prefect.learning.results import PatternKind
+from athena_prefect.learning.search import Condition, search
+from athena_prefect.learning.statistics import (
+    fisher_upper,
+    group_medians,
+    group_sums,
+    normal_upper,
+)
+
+ANYTHING = "anything else"
+"""What is beside where no category is named."""
+
+
+class Neighbourhood:
+    """What runs beside each attempt of the runs that are looked at."""
+
+    def __init__(self, history: History, policy: LearningPolicy) -> None:
+        self.history, self.policy = history, policy
+        width = 3 * (len(history.categories) + 1)
+        kept = sampled_runs(history, width, policy.most_cells)
+        self.whole = bool(kept.all())
+        known = ~np.isnan(history.started) & (history.outcome >= 0) & history.kept
+        self.rows = np.flatnonzero(known & kept[history.run])
+        timed = self.rows[history.duration[self.rows] > 0]
+        typical = group_medians(history.task[timed], len(history.tasks), history.duration[timed])
+        reach = np.nan_to_num(typical[history.task[self.rows]])
+        shares = (0.0, policy.beside_share, 1.0)
+        self.beside = beside(history, self.rows, [share * reach for share in shares])
+        self.place = np.full(len(history), -1, dtype=np.int64)
+        self.place[self.rows] = np.arange(len(self.rows))
+
+    def conditions(self, cells: Cells, kind: PatternKind) -> list[Condition]:
+        """Each category beside, and anything, as conditions of `cells` (all of them sampled).
+
+        Beside at the start, in the first part of a task's typical duration, or in all of
+        it: whichever explains most. What takes longer meets more, so that the last
+        counts only where the one before agrees.
+        """
+        place = self.place[cells.rows]
+        found: list[Condition] = []
+        for column, name in enumerate((*self.history.categories, ANYTHING)):
+            before: int | None = None
+            seen: list[bytes] = []
+            for number, window in enumerate(self.beside):
+                x = window[place, column]
+                if not x.any() or x.all() or (number == 2 and before is None):
+                    continue
+                if x.tobytes() not in seen:
+                    witness = before if number == 2 else None
+                    found.append(_named(kind, x.astype(np.float64), name, witness))
+                    seen.append(x.tobytes())
+                before = len(found) - 1
+        return found
+
+
+def _named(kind: PatternKind, x: Floats, name: str, witness: int | None) -> Condition:
+    return Condition(kind, x, lambda group: name, witness=witness)
+
+
+def conditional(
+    near: Neighbourhood, cells: Cells, groups: list[Group], policy: LearningPolicy
+) -> tuple[Family, Floats]:
+    """Contention and the clock's effects on durations, and what they add to each task's mean."""
+    history = near.history
+    sampled = np.flatnonzero(near.place[cells.rows] >= 0)
+    part = cells if len(sampled) == len(cells) else cells.taken(sampled)
+    contrasts = Contrasts(part, groups, policy)
+    beside_ = near.conditions(part, PatternKind.CONTENTION)
+    hour, day = (c[part.rows] for c in history.clock)
+    clock = clock_conditions(part, contrasts.layers, groups, hour, day)
+
+    def conditions(e: Floats) -> Sequence[Condition]:
+        return [*beside_, *clock(e)]
+
+    found = search(
+        contrasts, conditions, policy, least=math.log1p(policy.least_bias), logarithmic=True
+    )
+    return found.family, found.offsets
+
+
+def interactions(near: Neighbourhood, groups: list[Group], policy: LearningPolicy) -> Family:
+    """Tasks whose first attempts fail more often beside something."""
+    history = near.history
+    tasks = len(history.tasks)
+    ended = np.isin(history.outcome, (SUCCESS, PARTIAL, FAILURE)) & history.kept
+    rows = np.flatnonzero(ended & (history.attempt == 1) & (near.place >= 0))
+    failed = (history.outcome[rows] == FAILURE).astype(np.float64)
+    by_task = group_sums(history.task[rows], tasks, failed)
+    enough = [g for g in groups if by_task[g.tasks].sum() >= policy.least_failures]
+    if not enough:
+        return Family()
+    inside = np.zeros(tasks, dtype=np.bool_)
+    for group in enough:
+        inside[group.tasks] = True
+    inside &= by_task > 0
+    own = inside[history.task[rows]]
+    cells = cells_of(history, rows[own], failed[own])
+    # Of a mapped task it counts whether any item failed.
+    cells.y = np.ceil(np.minimum(cells.y, 1.0))
+    outcome = cells.y.copy()
+    left = [Group(g.kind, g.name, g.tasks[inside[g.tasks]]) for g in enough]
+    contrasts = Contrasts(cells, left, policy)
+    conditions = near.conditions(cells, PatternKind.INTERACTION)
+
+    def confirm(group: Group, condition: Condition) -> float:
+        return _stratified(cells, outcome, condition.x, group)
+
+    return search(
+        contrasts,
+        lambda e: conditions,
+        policy,
+        least=policy.least_risk,
+        logarithmic=False,
+        only_more=True,
+        confirm=confirm,
+    ).family
+
+
+def _stratified(cells: Cells, failed: Floats, x: Floats, group: Group) -> float:
+    """One-sided p of more failures with the condition, one table a task.
+
+    One task: Fisher's (1935) exact test. Several: that of Mantel and Haenszel (1959).
+    """
+    tables = []
+    for code in group.tasks.tolist():
+        own = cells.task == code
+        with_, bad = x[own] > 0, failed[own] > 0
+        tables.append(
+            tuple(int(np.sum(m)) for m in (with_ & bad, with_ & ~bad, ~with_ & bad, ~with_ & ~bad))
+        )
+    if len(tables) == 1:
+        return fisher_upper(*tables[0])
+    more = variance = 0.0
+    for a, b, c, d in tables:
+        total = a + b + c + d
+        if total < 2:
+            continue
+        more += a - (a + b) * (a + c) / total
+        variance += (a + b) * (c + d) * (a + c) * (b + d) / (total**2 * (total - 1))
+    if variance <= 0:
+        return 1.0
+    return float(normal_upper(max(more - 0.5, 0.0) / math.sqrt(variance)))

@@ -1,0 +1,164 @@
+"""The search for conditions that change a figure: strongest first, each taken off before the next.
+
+Of several names for one cause (beside anything, beside a category) the one that
+explains most is told, and only what it leaves unexplained is looked at again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from athena_prefect.learning.contrasts import Contrast, Contrasts
+from athena_prefect.learning.findings import Family, Finding, Group
+from athena_prefect.learning.policy import LearningPolicy
+from athena_prefect.learning.results import PatternKind
+from athena_prefect.learning.statistics import Floats, group_sums
+
+WITNESS = (0.05, 0.3)
+"""p-value and share of the effect with which a witness agrees."""
+PASSES = 4
+"""Conditions that are told of one task at most: more would be a model, not a finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition by cell, of all groups or of those in `only`."""
+
+    kind: PatternKind
+    x: Floats
+    name: Callable[[int], str]
+    """Its name, by the group's place."""
+    only: Sequence[int] | None = None
+    trials: int = 1
+    """Alternatives that it is the best of."""
+    data: Callable[[int], Mapping[str, Any]] = lambda group: {}
+    witness: int | None = None
+    """Place of the condition, among those offered, whose effect must agree with this one's."""
+
+
+@dataclass(slots=True)
+class Search:
+    """What was found, and what it adds to each task's mean."""
+
+    family: Family = field(default_factory=Family)
+    offsets: Floats = field(default_factory=lambda: np.zeros(0))
+
+
+Confirm = Callable[[Group, Condition], float]
+"""A second p-value, for what the first is only an approximation of."""
+
+
+def search(
+    contrasts: Contrasts,
+    conditions: Callable[[Floats], Sequence[Condition]],
+    policy: LearningPolicy,
+    *,
+    least: float,
+    logarithmic: bool,
+    only_more: bool = False,
+    confirm: Confirm | None = None,
+) -> Search:
+    """Conditions whose effect is at least `least`; their effects are taken off the cells' `y`.
+
+    `only_more`: effects below 0 are no finding.
+    """
+    cells, groups = contrasts.cells, contrasts.groups
+    found = Search(offsets=np.zeros(cells.tasks))
+    rejected: set[tuple[str, int]] = set()
+    for _ in range(PASSES):
+        e = cells.demeaned()
+        offered = conditions(e)
+        results = [contrasts.of(c.x, e, least, c.only) for c in offered]
+        p = [np.minimum(r.p * c.trials, 1.0) for r, c in zip(results, offered, strict=True)]
+        count = sum(int(r.tested.sum()) for r in results)
+        chosen = _chosen(results, p, count, policy, least, only_more)
+        taken = np.zeros(cells.tasks, dtype=np.bool_)
+        any_taken = False
+        told: set[tuple[int, int]] = set()
+        for which, place in chosen:
+            condition, result, group = offered[which], results[which], groups[place]
+            name = (condition.name(place), place)
+            if taken[group.tasks].any() or name in rejected:
+                continue
+            if condition.witness is not None and not _agrees(
+                results[condition.witness], result, place
+            ):
+                continue
+            value = float(p[which][place])
+            if confirm is not None:
+                value = max(value, confirm(group, condition))
+                if value * count > policy.family_level:
+                    rejected.add(name)
+                    continue
+            taken[group.tasks] = any_taken = True
+            told.add((which, place))
+            found.family.findings.append(
+                _finding(condition, result, group, place, value, least, logarithmic)
+            )
+            inside = np.zeros(cells.tasks, dtype=np.bool_)
+            inside[group.tasks] = True
+            row = inside[cells.task]
+            effect = float(result.effect[place])
+            mean = group_sums(cells.task, cells.tasks, condition.x) / np.maximum(contrasts.n, 1)
+            cells.y[row] -= effect * condition.x[row]
+            found.offsets[group.tasks] += effect * mean[group.tasks]
+        if not any_taken:
+            for which, result in enumerate(results):
+                found.family.others += p[which][result.tested].tolist()
+            return found
+    return found
+
+
+def _agrees(witness: Contrast, result: Contrast, place: int) -> bool:
+    level, share = WITNESS
+    told = witness.effect[place] / result.effect[place] >= share
+    return bool(told and witness.tested[place] and witness.p[place] <= level)
+
+
+def _chosen(
+    results: Sequence[Contrast],
+    p: Sequence[Floats],
+    count: int,
+    policy: LearningPolicy,
+    least: float,
+    only_more: bool,
+) -> list[tuple[int, int]]:
+    """(condition, group) of what passes, the one that explains most first."""
+    passing: list[tuple[float, int, int]] = []
+    for which, result in enumerate(results):
+        good = result.tested & result.agreed & (p[which] * count <= policy.family_level)
+        size = result.effect if only_more else np.abs(result.effect)
+        for place in np.flatnonzero(good & (size >= least)).tolist():
+            passing.append((-float(result.gain[place]), which, place))
+    return [(which, place) for _, which, place in sorted(passing)]
+
+
+def _finding(
+    condition: Condition,
+    result: Contrast,
+    group: Group,
+    place: int,
+    p: float,
+    least: float,
+    logarithmic: bool,
+) -> Finding:
+    return Finding(
+        kind=condition.kind,
+        subject=group.name,
+        subject_kind=group.kind,
+        tasks=group.tasks,
+        beside=condition.name(place),
+        effect=float(result.effect[place]),
+        error=float(result.error[place]),
+        freedom=float(result.freedom[place]),
+        p=p,
+        samples=int(result.samples[place]),
+        runs=int(result.runs[place]),
+        least=least,
+        logarithmic=logarithmic,
+        data={"with": int(result.with_it[place]), **condition.data(place)},
+    )
