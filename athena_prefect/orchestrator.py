@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from athena_prefect.errors import InfeasibleError, PlanError
+from athena_prefect.learning.memory import MemoryPolicy, Recalled, estimates_with
+from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.graph import Network
 from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.schedule.exact import Outcome
@@ -43,6 +45,28 @@ class PlanOrchestrator:
     policy: ReplanningPolicy = ReplanningPolicy()  # noqa: RUF009 - frozen
     workers: int = 2
     """Threads of the constraint solver."""
+    lessons: tuple[Recalled, ...] = ()
+    """What earlier runs taught (`learning.memory.recall`): the sure ones change estimates."""
+    memory: MemoryPolicy = MemoryPolicy()  # noqa: RUF009 - frozen
+
+    def informed(self, standing: Standing) -> Standing:
+        """`standing` with the estimates that lessons give for what has not begun.
+
+        An estimate that it has already, from the history itself, stays.
+        """
+        learned, _ = self._learned(standing)
+        if all(t in standing.estimates for t in learned):
+            return standing
+        return replace(standing, estimates={**learned, **standing.estimates})
+
+    def _learned(self, standing: Standing) -> tuple[dict[str, Estimate], tuple[str, ...]]:
+        if not self.lessons:
+            return {}, ()
+        found, used = estimates_with(standing.plan, self.lessons, self.memory)
+        given = standing.estimates
+        open_ = {t: e for t, e in found.items() if not standing.begun(t) and given.get(t, e) == e}
+        told = (str(r) for r in used if any(t in open_ for t in r.tasks))
+        return open_, tuple(told)
 
     def generate(
         self,
@@ -53,15 +77,19 @@ class PlanOrchestrator:
         budget_s: float | None = None,
         seed: int = 0,
     ) -> Answer:
-        """A schedule of what is left; where there is none, the answer says why."""
+        """A schedule of what is left; where there is none, the answer says why.
+
+        The answer says which `lessons` its estimates rest on.
+        """
+        _, told = self._learned(standing)
         try:
-            rest = rest_of(standing, levers)
+            rest = rest_of(self.informed(standing), levers)
         except (PlanError, InfeasibleError) as error:
             return Answer(rest=_nothing(), status=Outcome.INFEASIBLE, conflict=str(error))
         if objective is Objective.TARDINESS and rest.deadline is None and not rest.due:
             objective = Objective.MAKESPAN
         budget = self.policy.budget_s if budget_s is None else budget_s
-        return generate(
+        answer = generate(
             rest,
             objective,
             budget_s=budget,
@@ -69,11 +97,13 @@ class PlanOrchestrator:
             clock=self.clock,
             workers=self.workers,
         )
+        return replace(answer, lessons=told) if told else answer
 
     def verify(
         self, standing: Standing, answer: Answer, levers: Levers = NO_LEVERS
     ) -> Verification:
         """What speaks against an answer, found by code that the solver does not share."""
+        standing = self.informed(standing)
         shape = Proposal(
             standing=standing, levers=levers, answer=answer, verification=Verification()
         )
@@ -83,6 +113,7 @@ class PlanOrchestrator:
         self, standing: Standing, answer: Answer, *, seed: int = 0, criticality: bool = False
     ) -> Robustness:
         """How an answer fares when durations vary. Raises PlanError where it has no schedule."""
+        standing = self.informed(standing)
         if answer.schedule is None:
             raise PlanError(f"there is no schedule to simulate: {answer.conflict}")
         return assess(
@@ -112,6 +143,7 @@ class PlanOrchestrator:
         enough, then likeliest.
         """
         budget = self.policy.budget_s if budget_s is None else budget_s
+        standing = self.informed(standing)
         until = self.clock() + budget
         best = self._once(standing, levers, objective, budget, seed)
         aimed = standing

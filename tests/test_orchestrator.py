@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from athena_prefect.learning.memory import Consolidation, Evidence, LessonKind, Memory, recall
 from athena_prefect.orchestrator import Phase6Orchestrator, PlanOrchestrator
 from athena_prefect.plan.model import Plan
 from athena_prefect.schedule.generate import Objective
@@ -113,3 +115,29 @@ def test_stability_is_one_where_nothing_changes() -> None:
     assert moved.mean_shift == pytest.approx(10.0) and moved.moved == 1.0
     expected = 1 - 10.0 / proposal.answer.makespan / 1.5
     assert moved.value == pytest.approx(expected)
+
+
+def test_lessons_that_are_sure_change_the_schedule_and_are_told() -> None:
+    plan = _plan()
+    at = datetime(2026, 1, 5, tzinfo=UTC)
+    memory = Memory()
+    given = [
+        Evidence(kind=LessonKind.DURATION, subject="a", statement="a needs a buffer of 50 %", at=at,
+                run=run, plan=plan.name, value=0.5)
+        for run in ("r1", "r2")
+    ]  # fmt: skip
+    memory.learn(given, Consolidation())
+    before = _planner().generate(Standing(plan=plan))
+    planner = PlanOrchestrator(
+        clock=ticking(0.005), workers=1, lessons=recall(memory.lessons(), plan, now=at)
+    )
+    answer = planner.generate(Standing(plan=plan))
+    assert answer.lessons == ("a needs a buffer of 50 % (the same task; 2 runs, P 0.83)",)
+    assert before.lessons == ()
+    assert answer.makespan is not None and before.makespan is not None
+    assert answer.makespan > before.makespan
+    assert planner.verify(Standing(plan=plan), answer).passed
+    proposal = planner.propose(Standing(plan=plan, deadline=100.0))
+    assert proposal.feasible and set(proposal.standing.estimates) == {"a"}
+    begun = Standing(plan=plan, spans={("a", None): (0.0, 10.0)}, now=1.0)
+    assert planner.generate(begun).lessons == (), "what has begun takes what it takes"

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from athena_prefect.errors import InputError
 from athena_prefect.learning.accuracy import estimation_accuracy
 from athena_prefect.learning.frame import History, HistorySource
+from athena_prefect.learning.memory import (
+    Consolidation,
+    ConsolidationEngine,
+    Evidence,
+    MemoryLayer,
+)
 from athena_prefect.learning.past import with_tasks
 from athena_prefect.learning.patterns import execution_patterns
 from athena_prefect.learning.policy import LearningPolicy
@@ -35,8 +42,8 @@ class ExecutionLearner:
 
     def __init__(
         self,
-        memory_layer: Any = None,
-        consolidation_engine: Any = None,
+        memory_layer: MemoryLayer | None = None,
+        consolidation_engine: ConsolidationEngine | None = None,
         *,
         source: HistorySource | None = None,
         plan: Plan | None = None,
@@ -123,3 +130,36 @@ class ExecutionLearner:
             recent = getattr(self._source, "recent", None)
             self._runs = with_tasks(self.history()) if recent is None else tuple(recent(name))
         return self._runs
+
+    def store_execution_outcome(
+        self,
+        plan_id: int,
+        execution_history: Records,
+        patterns: Sequence[ExecutionPattern] = (),
+        lessons: Sequence[str | Evidence] = (),
+        *,
+        held: bool | None = None,
+    ) -> int:
+        """Store execution outcome in the memory layer; the outcome's id.
+
+        `plan_id` is the planning decision that was carried out, `held` whether it kept
+        its promise. What the runs themselves say is learned beside `lessons`, each
+        run once, however often it is stored. Raises InputError without a memory.
+        """
+        from athena_prefect.learning.remembering import remember
+
+        if self.memory_layer is None:
+            raise InputError(
+                "there is no memory: give ExecutionLearner a memory_layer, e.g. Memory() or "
+                "StoredLessons(database)"
+            )
+        return remember(
+            self.memory_layer,
+            self.consolidation_engine or Consolidation(),
+            plan_id=plan_id,
+            runs=self.runs(execution_history),
+            patterns=patterns,
+            lessons=lessons,
+            held=held,
+            policy=self.policy,
+        )

@@ -89,6 +89,8 @@ class Answer:
     history: tuple[Progressed, ...] = ()
     conflict: str = ""
     """Why there is no schedule."""
+    lessons: tuple[str, ...] = ()
+    """What was learned from earlier runs and changed the estimates it rests on."""
 
     @property
     def makespan(self) -> float | None:
