@@ -7,7 +7,7 @@ modes, fewer dependencies, fewer tasks, another order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ from athena_prefect.errors import AthenaError
 from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.plan.model import Plan
 from athena_prefect.plan.revision import Change, ChangeKind
-from athena_prefect.runtime.frontier import Frontier
+from athena_prefect.runtime.executor import Executor
+from athena_prefect.runtime.frontier import Frontier, Verdict
 from athena_prefect.runtime.limits import Capacity
-from athena_prefect.runtime.submission import Submitter
 
 if TYPE_CHECKING:
     from athena_prefect.runtime.dispatcher import Dispatcher
@@ -93,7 +93,7 @@ def adopt(dispatcher: Dispatcher, revision: Revision) -> str | None:
     facts.forget_resolved()
     try:
         # First what may fail: a call that cannot be imported, a number that is taken.
-        submitter = Submitter(facts)
+        submitter = dispatcher.submitter.renewed()
         if facts.keep_revision is not None:
             facts.keep_revision(revision.number, revision.author, _why(revision), revision.figures)
     except AthenaError as error:
@@ -134,7 +134,7 @@ def _revised(dispatcher: Dispatcher, revision: Revision) -> RunEvent:
     )
 
 
-def _follow(dispatcher: Dispatcher, revision: Revision, submitter: Submitter) -> None:
+def _follow(dispatcher: Dispatcher, revision: Revision, submitter: Executor) -> None:
     """Put the dispatcher's own books in the order of the new revision."""
     waiting = dict(dispatcher.ready)
     for item in waiting:
@@ -151,12 +151,22 @@ def _follow(dispatcher: Dispatcher, revision: Revision, submitter: Submitter) ->
     dispatcher.revisions = {}
     dispatcher.timers.clear()
     held, dispatcher.held = set(dispatcher.held), set()
+    open_ = dispatcher.open | set(revision.again)
     for item, since in waiting.items():
-        if item[0] not in dropped:
+        if item[0] not in dropped and _may_still_start(dispatcher, item[0], open_):
             dispatcher.line_up(item, since)
     # What failed and was waited with stays open only where it is done again.
     dispatcher.let_go_of(held - set(revision.again))
     dispatcher.reopen(revision.again, revision.touched - dropped)
+
+
+def _may_still_start(dispatcher: Dispatcher, task_id: str, open_: Collection[str]) -> bool:
+    """Whether a task that could start still can: what it waits for may be done again now."""
+    if dispatcher.under_way[task_id]:
+        return True  # some of its items run
+    task = dispatcher.facts.plan.get_task(task_id)
+    answer = dispatcher.frontier.readiness(task, dispatcher.state, open_, dispatcher.clock())
+    return answer.verdict is Verdict.START
 
 
 def priority_of(starts: Mapping[str, float], plan: Plan) -> dict[str, float]:

@@ -39,12 +39,13 @@ from athena_prefect.plan.model import PlanTask, RunnerKind
 from athena_prefect.runtime.attempt import abandon
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.ending import RunEnd, aborted, how_it_ended, settled
+from athena_prefect.runtime.executor import Executor
 from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.runtime.frontier import Frontier, Verdict, input_revisions
 from athena_prefect.runtime.handles import Handles
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
 from athena_prefect.runtime.orders import Orders
-from athena_prefect.runtime.submission import Submitter, withdrawn
+from athena_prefect.runtime.submission import withdrawn
 from athena_prefect.runtime.time_outs import watch
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Dispatcher:
     frontier: Frontier
     capacity: Capacity
     limits: GlobalLimits | None
-    submitter: Submitter
+    submitter: Executor
     handles: Handles
     clock: Callable[[], datetime] = field(default=lambda: datetime.now(UTC))
     news: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)

@@ -81,6 +81,10 @@ class Submitter:
             check_arguments(target, {**mode.with_, **task.inputs}, task.id)
             self._targets[task.id] = target
 
+    def renewed(self) -> Submitter:
+        """A submitter of the plan in force. Raises AthenaError where it cannot be called."""
+        return Submitter(self._facts)
+
     def modes_changed(self) -> None:
         """Look again at what each task calls: it may be another mode's by now."""
         self._all_said.clear()

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from athena_prefect.plan.estimate import Estimate
-from athena_prefect.plan.graph import Floats
+from athena_prefect.plan.graph import Floats, Network
 from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask, ResolvedMode
 from athena_prefect.schedule.problem import RUNNER, Problem
 from athena_prefect.schedule.rest import Rest, Way
@@ -201,7 +201,7 @@ class _Reading:
                 previous[i] = start
         droppable, goes_with = self._droppable()
         rest = Rest(
-            problem=replace(problem, durations=self.durations),
+            problem=replace(problem, durations=self.durations, network=self._network()),
             now=standing.now,
             starts=self.starts,
             ways=self._ways(),
@@ -220,6 +220,19 @@ class _Reading:
         )
         rest.problem.require_durations()
         return rest
+
+    def _network(self) -> Network:
+        """Without arcs into what has begun from what has not, or is done again: it waits no more.
+
+        Units that it holds may go to just those, which would look like a circle.
+        """
+        network, begun = self.problem.network, ~np.isnan(self.starts)
+        tail, head, lag, hard = network.arcs
+        stale = begun[head] & ~begun[tail]
+        if not stale.any():
+            return network
+        keep = ~stale
+        return Network.build(network.ids, tail[keep], head[keep], lag=lag[keep], hard=hard[keep])
 
     def _rates(self) -> tuple[float, ...]:
         resources = self.standing.plan.resources

@@ -11,9 +11,9 @@ from athena_prefect.schedule.standing import Item, Levers, Span, Standing
 
 
 @st.composite
-def plans(draw: st.DrawFn, *, most: int = 7, uncertain: bool = False) -> Plan:
+def plans(draw: st.DrawFn, *, least: int = 1, most: int = 7, uncertain: bool = False) -> Plan:
     """Plans with whole seconds, one resource, modes, soft dependencies, optional tasks."""
-    size = draw(st.integers(1, most))
+    size = draw(st.integers(least, most))
     capacity = draw(st.integers(1, 4))
     tasks: list[dict[str, Any]] = []
     for k in range(size):
