@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -27,6 +29,10 @@ MOST_PEERS = 1_024
 """Addresses that are remembered; the one that was quiet longest is forgotten."""
 MOST_BYTES = 256 * 1024
 """Bytes of a request: the largest call that a tool takes is a tenth of it."""
+
+DRAIN_SECONDS = 1.0
+DRAIN_BYTES = 1024 * 1024
+"""What is still taken, and dropped, of a request that is refused."""
 
 
 @dataclass(slots=True)
@@ -77,10 +83,12 @@ class Guard:
             return  # no web sockets here: the server closes what is not answered
         refused = self._refused(scope)
         if refused is not None:
+            await _drained(receive)
             await _answer(send, *refused)
             return
         body = await self._body(receive)
         if body is None:
+            await _drained(receive)
             await _answer(send, 413, f"a request has at most {self.most_bytes} bytes")
             return
         await self.app(scope, _replayed(body, receive), send)
@@ -132,6 +140,17 @@ def _replayed(messages: list[Message], receive: Receive) -> Receive:
         return left.pop(0) if left else await receive()
 
     return again
+
+
+async def _drained(receive: Receive) -> None:
+    """Read on for a moment: who is cut off in the middle of sending never reads the answer."""
+    dropped = 0
+    with anyio.move_on_after(DRAIN_SECONDS):
+        while dropped <= DRAIN_BYTES:
+            message = await receive()
+            dropped += len(message.get("body") or b"")
+            if message["type"] != "http.request" or not message.get("more_body"):
+                return
 
 
 async def _answer(send: Send, status: int, text: str) -> None:

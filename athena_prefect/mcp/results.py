@@ -214,6 +214,85 @@ class Replanned(OfRun):
     status: str
 
 
+class OfHistory(Answer):
+    """What finished runs say."""
+
+    plan: str | None = Field(description="Null: every plan.")
+    runs: int = Field(description="Finished runs behind it.")
+    attempts: int
+    reason: str = Field(description="Why figures are null, or nothing is found.")
+
+
+class Accuracy(OfHistory):
+    """How accurate estimates were. An error is (actual − planned) / planned."""
+
+    tasks_analyzed: int
+    avg_duration_error: float | None
+    duration_error_std: float | None
+    resource_usage_accuracy: dict[str, float]
+    assumption_validity_rate: float | None
+    trend: str | None = Field(description="improving, stable or degrading.")
+    dependency_accuracy: float | None
+    worst_tasks: list[TaskError]
+    reasons: dict[str, str] = Field(description="Field: why it is null.")
+
+
+class TaskError(BaseModel):
+    """How far estimates of one task were off."""
+
+    name: str
+    samples: int
+    runs: int
+    bias: float | None
+    typical: float | None
+    mape: float | None
+    spread: float | None
+
+
+class Pattern(BaseModel):
+    """A pattern observed in runs; with null confidence an observation, seen and not tested."""
+
+    pattern_id: str
+    description: str
+    confidence: float | None
+    frequency: int
+    affected_tasks: list[str]
+    impact: float | None
+    actionable: bool
+    kind: str
+    samples: int
+    runs: int
+    interval: list[float] | None
+    p_corrected: float | None
+
+
+class Patterns(OfHistory):
+    """What recurs from run to run."""
+
+    patterns: list[Pattern]
+
+
+class Recommendation(BaseModel):
+    """What to change in the next plan, and what that would have gained."""
+
+    recommendation_id: str
+    area: str
+    suggestion: str
+    rationale: str
+    potential_benefit: str
+    implementation_effort: str
+    confidence: float | None
+    benefit: float | None = Field(description="Mean seconds gained over replayed runs.")
+    samples: int
+    affected_tasks: list[str]
+
+
+class Recommendations(OfHistory):
+    """What to change in the next plan, what gains most first."""
+
+    recommendations: list[Recommendation]
+
+
 def cut(items: Iterable[Any]) -> tuple[list[Any], bool]:
     """The first of `items`, and whether there are more."""
     found = list(items)

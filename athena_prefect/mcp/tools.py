@@ -281,6 +281,37 @@ class Tools:
 
         return await self.desk.answered(context, "carrying the option out", work)
 
+    async def get_estimation_accuracy(
+        self, context: Context, plan_id: given.PlanId | None = None
+    ) -> results.Accuracy:
+        """Say how accurate estimates were, over the finished runs of a plan or of all plans.
+
+        Durations, resources, dependencies, assumptions, and whether they get better.
+        Where there is too little history figures are null and say why: tell the person
+        so instead of guessing.
+        """
+
+        def work() -> results.Accuracy:
+            return wording.accuracy(service.accuracy_of(plan_id, settings=self.settings))
+
+        return await self.desk.answered(context, "measuring estimates", work)
+
+    async def get_execution_recommendations(
+        self, context: Context, plan_id: given.PlanId | None = None
+    ) -> results.Recommendations:
+        """Say what to change in the next plan, over the finished runs of a plan or of all plans.
+
+        Each benefit was measured by replaying past runs with the change; null confidence
+        means that it rests on one sample. Nothing is changed: ask the person which of it
+        to put into the plan document.
+        """
+
+        def work() -> results.Recommendations:
+            found = service.recommendations_of(plan_id, settings=self.settings)
+            return wording.recommendations(found)
+
+        return await self.desk.answered(context, "replaying past runs", work)
+
 
 def _client(context: Context) -> str:
     """The client's own name for itself."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from athena_prefect.mcp import results
 from athena_prefect.service.by_plan_id import Executed, Options, Standing, Validated
+from athena_prefect.service.learned import Accuracy, Advice, Basis
 from athena_prefect.service.outside import Begun, RecordedEvent
 
 if TYPE_CHECKING:
@@ -206,6 +207,75 @@ def replanned(done: Executed, standing: Standing) -> results.Replanned:
         strategy=done.strategy,
         author=done.author,
         changes=changes,
+    )
+
+
+def _basis(basis: Basis) -> dict[str, Any]:
+    return {"plan": basis.plan, "runs": basis.runs, "attempts": basis.attempts}
+
+
+def _nothing(basis: Basis) -> str:
+    """Why nothing can be said at all; empty where there are finished runs."""
+    if basis.runs:
+        return ""
+    of = "" if basis.plan is None else f" of {basis.plan}"
+    return f"there is no finished run{of} yet, so that nothing is known"
+
+
+def _over(basis: Basis) -> str:
+    return f"{basis.runs} finished run{'' if basis.runs == 1 else 's'}"
+
+
+def accuracy(found: Accuracy) -> results.Accuracy:
+    """How accurate estimates were; the worst tasks first."""
+    metrics, data = found.metrics, found.metrics.as_dict()
+    worst = sorted(metrics.by_task.values(), key=lambda e: -abs(e.bias or 0.0))
+    first, more = results.cut(worst)
+    error = metrics.avg_duration_error
+    if error is None:
+        words = _nothing(found.basis) or metrics.reasons.get("avg_duration_error", "no figure")
+    else:
+        side = "longer" if error > 0 else "shorter"
+        words = (
+            f"tasks took {abs(error):.1%} {side} than planned over {_over(found.basis)} "
+            f"({metrics.tasks_analyzed} tasks)"
+        )
+    own = results.kept(results.Accuracy, data) | _basis(found.basis)
+    return results.Accuracy(
+        **own
+        | {
+            "summary": f"{words[0].upper()}{words[1:]}.",
+            "truncated": more,
+            "reason": _nothing(found.basis) or "; ".join(metrics.reasons.values()),
+            "worst_tasks": [
+                results.TaskError(**{n: getattr(e, n) for n in results.TaskError.model_fields})
+                for e in first
+            ],
+        }
+    )
+
+
+def recommendations(found: Advice) -> results.Recommendations:
+    """What to change in the next plan."""
+    there, more = results.cut(found.recommendations)
+    reason = _nothing(found.basis)
+    if not reason and found.basis.runs < found.least_runs:
+        reason = (
+            f"{_over(found.basis)}: from {found.least_runs} on an effect is told from chance; "
+            "what rests on fewer is an observation, its confidence is null"
+        )
+    if not reason and not there:
+        reason = f"nothing in {_over(found.basis)} calls for another plan"
+    head = f"First: {there[0].suggestion}." if there else f"{reason[0].upper()}{reason[1:]}."
+    return results.Recommendations(
+        **_basis(found.basis),
+        summary=f"{len(found.recommendations)} recommendations from {_over(found.basis)}. {head}",
+        truncated=more,
+        reason=reason,
+        recommendations=[
+            results.Recommendation(**results.kept(results.Recommendation, r.as_dict()))
+            for r in there
+        ],
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.database import db_current, db_upgrade
     from athena_prefect.service.deploying import deploy, serve, undeploy
     from athena_prefect.service.inferring import infer
+    from athena_prefect.service.learned import accuracy_of, recommendations_of
     from athena_prefect.service.outside import begin, record
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.watching import watch_every, watch_live
 
 __all__ = [
+    "accuracy_of",
     "begin",
     "check",
     "checks",
@@ -49,6 +51,7 @@ __all__ = [
     "open_run",
     "preview",
     "read_parameters",
+    "recommendations_of",
     "record",
     "register",
     "replanning_options",
@@ -74,6 +77,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "recommendations_of": "learned",
+    "accuracy_of": "learned",
     "report_of": "by_plan_id",
     "numbered_runs": "by_plan_id",
     "document_of": "by_plan_id",

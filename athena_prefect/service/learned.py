@@ -1,0 +1,81 @@
+"""What finished runs teach, by `plan_id`: of its plan, or of all that the namespace has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from athena_prefect.learning.learner import ExecutionLearner
+from athena_prefect.learning.policy import LearningPolicy
+from athena_prefect.learning.results import EstimationMetrics, Recommendation
+from athena_prefect.service.addressing import decision_of
+
+if TYPE_CHECKING:
+    from athena_prefect.settings import AthenaSettings
+
+MOST_RUNS = 200
+"""The newest runs that are looked at: older ones say less about the next, and a reply is waited
+for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """The history that an answer rests on."""
+
+    plan: str | None
+    """None: every plan of the namespace."""
+    runs: int
+    """Finished ones."""
+    attempts: int
+    learner: ExecutionLearner
+
+
+def history_of(plan_id: int | None, *, settings: AthenaSettings) -> Basis:
+    """The finished runs of the plan that a `plan_id` means, or of all plans.
+
+    Raises UnknownNameError, StorageError.
+    """
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.history import StoredHistory
+
+    plan = None if plan_id is None else decision_of(plan_id, settings).plan
+    source = StoredHistory(Database.open(settings), namespace=settings.namespace)
+    history = source.history(plan, runs=MOST_RUNS)
+    learner = ExecutionLearner()
+    learner.history(history)
+    return Basis(plan=plan, runs=len(history.runs), attempts=len(history), learner=learner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """How accurate estimates were, and over what."""
+
+    basis: Basis
+    metrics: EstimationMetrics
+
+
+def accuracy_of(plan_id: int | None = None, *, settings: AthenaSettings) -> Accuracy:
+    """How accurate estimates were. Raises UnknownNameError, StorageError."""
+    basis = history_of(plan_id, settings=settings)
+    return Accuracy(basis=basis, metrics=basis.learner.compute_estimation_accuracy())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What to change in the next plan, and over what that is known."""
+
+    basis: Basis
+    recommendations: tuple[Recommendation, ...]
+    least_runs: int
+    """From which an effect is told from chance."""
+
+
+def recommendations_of(plan_id: int | None = None, *, settings: AthenaSettings) -> Advice:
+    """What to change in the next plan. Raises UnknownNameError, StorageError."""
+    basis = history_of(plan_id, settings=settings)
+    history = basis.learner.history()
+    return Advice(
+        basis=basis,
+        recommendations=tuple(basis.learner.generate_recommendations(history, {})),
+        least_runs=LearningPolicy().least_runs,
+    )

@@ -1,0 +1,86 @@
+"""What tools say of finished runs: nothing where there are none, else what recurs."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from athena_prefect import service
+from athena_prefect.mcp.server import make_server
+from athena_prefect.service.plans import register
+from athena_prefect.settings import AthenaSettings
+from tests.mcp.support import Refused, fastmcp_client
+
+TWO = """
+name: two
+tasks:
+  - {id: a, duration: 60s}
+  - {id: b, duration: 60s, depends_on: [a]}
+"""
+
+
+@pytest.fixture
+def two(settings: AthenaSettings, tmp_path: Path) -> int:
+    """A plan of two tasks."""
+    file = tmp_path / "two.yaml"
+    file.write_text(TWO)
+    return register(file, settings=settings).plan_id
+
+
+def finished(plan_id: int, number: int, settings: AthenaSettings) -> int:
+    """A run that is over: `a` as planned, `b` half as long again."""
+    start = datetime(2025, 3, 3, tzinfo=UTC) + number * timedelta(hours=1)
+    run = service.begin(plan_id, started_at=start, settings=settings).plan_id
+    at = start
+    for task, seconds in (("a", 60), ("b", 90 + number % 2)):
+        service.record(run, task, "start", at=at, settings=settings)
+        at += timedelta(seconds=seconds)
+        told = service.record(run, task, "complete", outcome="success", at=at, settings=settings)
+    assert told.ended == "completed"
+    return run
+
+
+def asked(settings: AthenaSettings, *names: str, **arguments: Any) -> list[dict[str, Any]]:
+    async def go() -> list[dict[str, Any]]:
+        async with fastmcp_client(make_server(settings)) as call:
+            return [await call(name, **arguments) for name in names]
+
+    return asyncio.run(go())
+
+
+TOOLS = ("get_estimation_accuracy", "get_execution_recommendations")
+
+
+def test_nothing_is_invented(two: int, settings: AthenaSettings) -> None:
+    for found in asked(settings, *TOOLS, plan_id=two):
+        assert (found["plan"], found["runs"]) == ("two", 0)
+        assert "no finished run of two" in found["reason"] and "no finished run" in found["summary"]
+    accuracy, advice = asked(settings, *TOOLS)
+    assert accuracy["plan"] is None and accuracy["avg_duration_error"] is None
+    assert accuracy["trend"] is None and accuracy["worst_tasks"] == []
+    assert advice["recommendations"] == []
+    with pytest.raises(Refused):
+        asked(settings, *TOOLS, plan_id=999)
+
+
+def test_one_run_is_an_observation(two: int, settings: AthenaSettings) -> None:
+    run = finished(two, 0, settings)
+    accuracy, advice = asked(settings, *TOOLS, plan_id=run)
+    assert accuracy["runs"] == 1 and accuracy["avg_duration_error"] == pytest.approx(0.25)
+    assert advice["runs"] == 1 and "observation" in advice["reason"]
+    assert all(r["confidence"] is None for r in advice["recommendations"])
+
+
+def test_what_recurs_is_told_with_what_it_rests_on(two: int, settings: AthenaSettings) -> None:
+    for number in range(8):
+        finished(two, number, settings)
+    accuracy, advice = asked(settings, *TOOLS, plan_id=two)
+    assert accuracy["runs"] == 8 and accuracy["attempts"] == 16
+    worst = accuracy["worst_tasks"][0]
+    assert worst["name"] == "b" and worst["bias"] == pytest.approx(0.508, abs=0.01)
+    assert "25.4% longer" in accuracy["summary"]
+    assert any("b" in r["affected_tasks"] for r in advice["recommendations"])
