@@ -37,6 +37,7 @@ KINDS = (
     ToolKind("check_replanning_need", "Is another plan needed"),
     ToolKind("generate_replanning_options", "What could be done"),
     ToolKind("execute_replan", "Change the run", reads=False, destructive=True),
+    ToolKind("get_execution_patterns", "What recurs from run to run"),
     ToolKind("get_estimation_accuracy", "How good were the estimates"),
     ToolKind("get_execution_recommendations", "What to change in the next plan"),
 )

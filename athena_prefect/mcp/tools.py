@@ -281,6 +281,21 @@ class Tools:
 
         return await self.desk.answered(context, "carrying the option out", work)
 
+    async def get_execution_patterns(
+        self, context: Context, plan_id: given.PlanId
+    ) -> results.Patterns:
+        """Say what recurs from run to run of a plan: durations, waits, failures, resources.
+
+        Each is tested, corrected for all that were tested, and has its size with an
+        interval; null confidence is an observation, seen and not tested. Where there is
+        too little history, the reply says so: tell the person, and do not generalise.
+        """
+
+        def work() -> results.Patterns:
+            return wording.patterns(service.patterns_of(plan_id, settings=self.settings))
+
+        return await self.desk.answered(context, "looking for patterns", work)
+
     async def get_estimation_accuracy(
         self, context: Context, plan_id: given.PlanId | None = None
     ) -> results.Accuracy:

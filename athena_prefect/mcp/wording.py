@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from athena_prefect.mcp import results
 from athena_prefect.service.by_plan_id import Executed, Options, Standing, Validated
-from athena_prefect.service.learned import Accuracy, Advice, Basis
+from athena_prefect.service.learned import Accuracy, Advice, Basis, Recurring
 from athena_prefect.service.outside import Begun, RecordedEvent
 
 if TYPE_CHECKING:
@@ -255,15 +255,36 @@ def accuracy(found: Accuracy) -> results.Accuracy:
     )
 
 
+def patterns(found: Recurring) -> results.Patterns:
+    """What recurs from run to run."""
+    there, more = results.cut(found.patterns)
+    reason = _nothing(found.basis) or _few(found.basis, found.least_runs)
+    if not reason and not there:
+        reason = f"nothing in {_over(found.basis)} is told from chance"
+    head = there[0].description if there else reason
+    return results.Patterns(
+        **_basis(found.basis),
+        summary=f"{len(found.patterns)} patterns in {_over(found.basis)}: {head}.",
+        truncated=more,
+        reason=reason,
+        patterns=[results.Pattern(**results.kept(results.Pattern, p.as_dict())) for p in there],
+    )
+
+
+def _few(basis: Basis, least: int) -> str:
+    """What is said where there are runs, but too few to test anything."""
+    if basis.runs >= least:
+        return ""
+    return (
+        f"{_over(basis)}: from {least} on an effect is told from chance; what rests on fewer is "
+        "an observation, its confidence is null"
+    )
+
+
 def recommendations(found: Advice) -> results.Recommendations:
     """What to change in the next plan."""
     there, more = results.cut(found.recommendations)
-    reason = _nothing(found.basis)
-    if not reason and found.basis.runs < found.least_runs:
-        reason = (
-            f"{_over(found.basis)}: from {found.least_runs} on an effect is told from chance; "
-            "what rests on fewer is an observation, its confidence is null"
-        )
+    reason = _nothing(found.basis) or _few(found.basis, found.least_runs)
     if not reason and not there:
         reason = f"nothing in {_over(found.basis)} calls for another plan"
     head = f"First: {there[0].suggestion}." if there else f"{reason[0].upper()}{reason[1:]}."

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.database import db_current, db_upgrade
     from athena_prefect.service.deploying import deploy, serve, undeploy
     from athena_prefect.service.inferring import infer
-    from athena_prefect.service.learned import accuracy_of, recommendations_of
+    from athena_prefect.service.learned import accuracy_of, patterns_of, recommendations_of
     from athena_prefect.service.outside import begin, record
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
@@ -49,6 +49,7 @@ __all__ = [
     "infer",
     "numbered_runs",
     "open_run",
+    "patterns_of",
     "preview",
     "read_parameters",
     "recommendations_of",
@@ -77,6 +78,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "patterns_of": "learned",
     "recommendations_of": "learned",
     "accuracy_of": "learned",
     "report_of": "by_plan_id",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from athena_prefect.learning.learner import ExecutionLearner
 from athena_prefect.learning.policy import LearningPolicy
-from athena_prefect.learning.results import EstimationMetrics, Recommendation
+from athena_prefect.learning.results import EstimationMetrics, ExecutionPattern, Recommendation
 from athena_prefect.service.addressing import decision_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,26 @@ def accuracy_of(plan_id: int | None = None, *, settings: AthenaSettings) -> Accu
     """How accurate estimates were. Raises UnknownNameError, StorageError."""
     basis = history_of(plan_id, settings=settings)
     return Accuracy(basis=basis, metrics=basis.learner.compute_estimation_accuracy())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recurring:
+    """What recurs from run to run, and over what."""
+
+    basis: Basis
+    patterns: tuple[ExecutionPattern, ...]
+    least_runs: int
+    """From which an effect is told from chance."""
+
+
+def patterns_of(plan_id: int, *, settings: AthenaSettings) -> Recurring:
+    """What recurs in the runs of a plan. Raises UnknownNameError, StorageError."""
+    basis = history_of(plan_id, settings=settings)
+    return Recurring(
+        basis=basis,
+        patterns=tuple(basis.learner.extract_execution_patterns()),
+        least_runs=LearningPolicy().least_runs,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,8 @@ def test_nothing_is_invented(two: int, settings: AthenaSettings) -> None:
     for found in asked(settings, *TOOLS, plan_id=two):
         assert (found["plan"], found["runs"]) == ("two", 0)
         assert "no finished run of two" in found["reason"] and "no finished run" in found["summary"]
+    (patterns,) = asked(settings, "get_execution_patterns", plan_id=two)
+    assert patterns["patterns"] == [] and "no finished run of two" in patterns["reason"]
     accuracy, advice = asked(settings, *TOOLS)
     assert accuracy["plan"] is None and accuracy["avg_duration_error"] is None
     assert accuracy["trend"] is None and accuracy["worst_tasks"] == []
@@ -70,6 +72,9 @@ def test_nothing_is_invented(two: int, settings: AthenaSettings) -> None:
 def test_one_run_is_an_observation(two: int, settings: AthenaSettings) -> None:
     run = finished(two, 0, settings)
     accuracy, advice = asked(settings, *TOOLS, plan_id=run)
+    (patterns,) = asked(settings, "get_execution_patterns", plan_id=run)
+    assert "observation" in patterns["reason"]
+    assert all(p["confidence"] is None for p in patterns["patterns"])
     assert accuracy["runs"] == 1 and accuracy["avg_duration_error"] == pytest.approx(0.25)
     assert advice["runs"] == 1 and "observation" in advice["reason"]
     assert all(r["confidence"] is None for r in advice["recommendations"])
@@ -79,6 +84,9 @@ def test_what_recurs_is_told_with_what_it_rests_on(two: int, settings: AthenaSet
     for number in range(8):
         finished(two, number, settings)
     accuracy, advice = asked(settings, *TOOLS, plan_id=two)
+    (patterns,) = asked(settings, "get_execution_patterns", plan_id=two)
+    slow = next(p for p in patterns["patterns"] if "b" in p["affected_tasks"])
+    assert slow["confidence"] > 0.9 and slow["runs"] == 8 and slow["p_corrected"] < 0.05
     assert accuracy["runs"] == 8 and accuracy["attempts"] == 16
     worst = accuracy["worst_tasks"][0]
     assert worst["name"] == "b" and worst["bias"] == pytest.approx(0.508, abs=0.01)
