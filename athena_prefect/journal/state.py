@@ -328,6 +328,14 @@ class _Folding:
         return self._state
 
 
+_SESSION = ("scheduled_checks",)
+"""What a resumed run says of itself anew; the rest of its start's data stays."""
+
+
+def _of_the_session(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: data[key] for key in _SESSION if key in data}
+
+
 def evolve(state: ExecutionState, event: Event) -> ExecutionState:
     """`state` after one event; the same event again changes nothing."""
     now = event.at if state.now is None else max(state.now, event.at)
@@ -393,6 +401,7 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
                 end_reason="",
                 paused=False,
                 resumed=(*state.resumed, event.source),
+                run_data={**state.run_data, **_of_the_session(event.data)},
             )
         case RunEventKind.BASELINED:
             return state if state.baseline else replace(state, baseline=dict(event.data))

@@ -65,6 +65,8 @@ long as most checks, and the run waits for it."""
 LATEST_SECONDS = 5.0
 """How long a check in this process, which cannot be ended, is waited for after that."""
 ENDED_FIRST = "the run ended before it was checked"
+SCHEDULE_GRACE = timedelta(seconds=60)
+"""How late a scheduled check may be beside a whole frequency: a worker polls, and starts Python."""
 AGAIN_SECONDS = 30.0
 """How often a violated assumption without a frequency is checked again while it holds a task
 back: else it would never be let go."""
@@ -76,8 +78,15 @@ TAG = "athena-check"
 class Checking:
     """Makes the checks of one run, from its start to its end."""
 
-    def __init__(self, facts: RunFacts, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        facts: RunFacts,
+        clock: Callable[[], datetime],
+        elsewhere: frozenset[str] = frozenset(),
+    ) -> None:
+        """`elsewhere`: the assumptions that schedules check by the clock, after the first time."""
         self.facts = facts
+        self._elsewhere = elsewhere
         self.gate = Gate(facts, Milestones.of(facts.plan))
         self.gate.wake = lambda: self._news.set()
         self._clock = clock
@@ -189,6 +198,9 @@ class Checking:
         for name in (*self._schedule.due(now), *self._in_the_way(state, self._schedule, now)):
             if self._over.is_set() or not self._read_back(state, name):
                 continue
+            if name in self._elsewhere and name in state.checks:
+                self._missed(state, self._schedule, name, now)
+                continue
             if len(self._in_flight) >= MOST_AT_ONCE:
                 return LOOK_SECONDS  # the end of one is news
             pause = self._not_before - time.monotonic()
@@ -256,6 +268,18 @@ class Checking:
                 len(left), ", ".join(due.assumption.id for due in left[:10]),
             )  # fmt: skip
             dispatcher.take_in(fresh=True)
+
+    def _missed(
+        self, state: ExecutionState, schedule: ScheduledChecks, name: str, now: datetime
+    ) -> None:
+        """What its schedule does not check, as without a worker, is unknown, and said to be."""
+        due = schedule.next(name)
+        if due is not None and now - due > schedule[name] + SCHEDULE_GRACE:
+            newest = max(c.at for c in state.checks[name])
+            why = f"its schedule has made no check since {newest:%Y-%m-%d %H:%M:%S} UTC"
+            here = Due(assumption=self.facts.plan.get_assumption(name))
+            self._write(here, self._unmade(here, now, why))
+            self._wake()
 
     def _read_back(self, state: ExecutionState, name: str) -> bool:
         """Whether the state knows of the check that was made last."""

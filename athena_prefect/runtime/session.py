@@ -399,6 +399,7 @@ class Session:
         # Before anything is written: a call that cannot be imported fails the run at once.
         submitter = Submitter(facts)
         self._register(facts)
+        self._hand_over(facts.plan, state)
         self._say_started(facts, state)
         dispatcher = Dispatcher(
             facts=facts,
@@ -427,6 +428,19 @@ class Session:
                 if starts:
                     return priority_of(starts, facts.plan)
         return latest_starts(facts.plan)
+
+    def _hand_over(self, plan: Plan, state: ExecutionState) -> None:
+        """Leave checks to their schedules, where the plan is deployed with them.
+
+        After the run is in the list of runs: who pauses the schedules looks there.
+        """
+        from athena_prefect.runtime.deployment.check_schedules import HANDED_OVER, hand_over
+
+        if self.flow_run.deployment_id is None and HANDED_OVER not in state.run_data:
+            return
+        found = hand_over(self.client, plan, self.settings.namespace)
+        if found or state.run_data.get(HANDED_OVER):
+            self.more = {**self.more, HANDED_OVER: list(found)}
 
     def _limits(self, plan: Plan) -> GlobalLimits | None:
         named = {n: r.concurrency_limit for n, r in plan.resources.items() if r.concurrency_limit}
@@ -536,7 +550,7 @@ class Session:
             run=facts, journal=facts.recorder.journal, client=self.client,
             namespace=self.settings.namespace, clock=self.clock,
         )  # fmt: skip
-        checking = Checking(facts, self.clock)
+        checking = Checking(facts, self.clock, frozenset(self.more.get("scheduled_checks", ())))
         questions = Questions(
             facts=facts, client=self.client, clock=self.clock,
             state=lambda: dispatcher.state, wake=lambda: dispatcher.news.put(lambda: None),
@@ -602,6 +616,15 @@ class Session:
             if questions is not None:
                 questions.client = client
                 questions.end()
+            if self.more.get("scheduled_checks"):
+                self._give_back(client)
+
+    def _give_back(self, client: SyncPrefectClient) -> None:
+        """Pause the schedules of checks that no other run needs."""
+        from athena_prefect.runtime.deployment.check_schedules import needed, settle
+
+        plan, namespace = self.compiled.plan.name, self.settings.namespace
+        settle(client, namespace, lambda: needed(self._database(), plan, namespace), plan)
 
     def _keeping(self, checking: Checking) -> tuple[Chore, ...]:
         if not checking.facts.plan.assumptions:

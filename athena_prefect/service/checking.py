@@ -24,7 +24,7 @@ from athena_prefect.assumptions.validator import (
 )
 from athena_prefect.errors import AthenaError, CheckError, InputError, UnknownRunError
 from athena_prefect.journal.events import CheckEvent
-from athena_prefect.journal.state import fold_entries
+from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.monitor.effects import in_order, violation_of
 from athena_prefect.plan.document import load
 from athena_prefect.plan.model import Assumption, Plan
@@ -89,6 +89,8 @@ class CheckedNow(_Answer):
     plan_run: UUID | None
     """The run in whose journal it stands; None where it was not written."""
     details: str = ""
+    needed: bool = True
+    """False where a schedule asked for it and no run wants it."""
 
     @property
     def exit_code(self) -> int:
@@ -215,17 +217,20 @@ def check(
 
 OVERDUE = 0.5
 """Share of a frequency by which a live run may be late with a check before a schedule makes it."""
+TWICE = 0.5
+"""Share of a frequency within which a check is not made again: a worker that was away starts what
+it missed at once."""
 
 
 def check_scheduled(
     file: Path, assumption_id: str, *, settings: AthenaSettings, clock: Clock = utc_now
 ) -> CheckedNow:
-    """What a schedule asks for: a check where no live run of the plan has made it.
+    """What a schedule asks for: the check of each live run that leaves it to the schedule.
 
-    A run makes its own; where it is overdue, or its process is gone, the check is
-    made here and written to its journal. While no run lives the check is a row of
-    its own, and Prefect is told: violated and recovered once each. Raises
-    PlanDocumentError, UnknownNameError, InputError, StorageError.
+    A run that makes its own (not deployed, or begun before there was a schedule) is
+    only helped where it is overdue. While no run lives, what is checked always is a
+    row of its own, and Prefect is told: violated and recovered once each; the rest is
+    not needed. Raises PlanDocumentError, UnknownNameError, InputError, StorageError.
     """
     from athena_prefect.storage.db import Database
     from athena_prefect.storage.plans import PlanStore
@@ -235,31 +240,75 @@ def check_scheduled(
     frequency = assumption.validation_frequency
     if assumption.check is None or frequency is None:
         raise InputError(f"assumption {assumption_id!r} is not checked by the clock")
-    database = Database.open(settings)
-    store = PlanStore(database)
-    live = store.live_runs(plan, namespace=settings.namespace)
-    for row in live:
-        followed = _followed(row.plan_run, settings, clock)
-        known = fold_entries(followed.journal.read(row.plan_run)).checks.get(assumption_id, ())
-        newest = in_order(known)[-1] if known else None
-        if newest is not None and now - newest.at < frequency * (1 + OVERDUE):
-            result = AssumptionValidationResult.of(newest)
-            return CheckedNow(plan=plan.name, result=result, plan_run=row.plan_run)
-    target = live[0] if live else None
-    made = _made(plan, assumption, target, now, settings)
-    event = check_event(
-        assumption,
-        made,
-        plan_run=target.plan_run if target is not None else UUID(int=0),
-        now=now,
-        check_id=f"scheduled|{now.isoformat()}",
-    )
+    live = PlanStore(Database.open(settings)).live_runs(plan, namespace=settings.namespace)
+    known = [(row, _state_of(row, settings, clock)) for row in live]
+    ours = [(r, s) for r, s in known if assumption_id in _handed_over(s)]
+    patience = TWICE if ours else 1 + OVERDUE
+    found: CheckedNow | None = None
+    for row, state in ours or known:
+        newest = max(state.checks.get(assumption_id, ()), key=lambda c: c.at, default=None)
+        if newest is not None and now - newest.at < frequency * patience:
+            found = _checked(plan, newest, row.plan_run)
+            continue
+        made = _made(plan, assumption, row, now, settings)
+        event = check_event(
+            assumption, made, plan_run=row.plan_run, now=now,
+            check_id=f"scheduled|{now.isoformat()}",
+        )  # fmt: skip
+        _write(event, row, settings)
+        found = _checked(plan, event, row.plan_run)
+        if not ours:
+            break
+    if found is not None:
+        return found
+    if assumption.active == "always":
+        made = _made(plan, assumption, None, now, settings)
+        event = check_event(
+            assumption, made, plan_run=UUID(int=0), now=now,
+            check_id=f"scheduled|{now.isoformat()}",
+        )  # fmt: skip
+        _write_without_run(plan, event, settings)
+        return _checked(plan, event, None)
+    made = Made(error="no run of the plan lives that leaves it to its schedule")
+    event = check_event(assumption, made, plan_run=UUID(int=0), now=now, check_id="unneeded")
+    return _checked(plan, event, None, needed=False)
+
+
+def pause_unneeded(file: Path, *, settings: AthenaSettings) -> int:
+    """Pause the plan's schedules of checks that no live run needs; how many were changed.
+
+    Raises PlanDocumentError, StorageError, and what Prefect's client raises.
+    """
+    from athena_prefect.runtime.deployment.check_schedules import needed, settle
+    from athena_prefect.runtime.watching import connected
+    from athena_prefect.storage.db import Database
+
+    plan, database = load(file), Database.open(settings)
+    with connected() as api:
+        if api is None:
+            return 0
+        return settle(
+            api.client,
+            settings.namespace,
+            lambda: needed(database, plan.name, settings.namespace),
+            plan.name,
+        )
+
+
+def _state_of(row: RunRow, settings: AthenaSettings, clock: Clock) -> ExecutionState:
+    followed = _followed(row.plan_run, settings, clock)
+    return fold_entries(followed.journal.read(row.plan_run))
+
+
+def _handed_over(state: ExecutionState) -> tuple[str, ...]:
+    from athena_prefect.runtime.deployment.check_schedules import HANDED_OVER
+
+    return tuple(state.run_data.get(HANDED_OVER) or ())
+
+
+def _checked(plan: Plan, event: CheckEvent, run: UUID | None, *, needed: bool = True) -> CheckedNow:
     result = AssumptionValidationResult.of(event)
-    if target is not None:
-        _write(event, target, settings)
-        return CheckedNow(plan=plan.name, result=result, plan_run=target.plan_run)
-    _write_without_run(plan, event, settings)
-    return CheckedNow(plan=plan.name, result=result, plan_run=None)
+    return CheckedNow(plan=plan.name, result=result, plan_run=run, needed=needed)
 
 
 def _write_without_run(plan: Plan, event: CheckEvent, settings: AthenaSettings) -> None:

@@ -323,7 +323,7 @@ def _desired(
     *,
     replans: bool,
 ) -> ServerState:
-    from athena_prefect.runtime.deployment.checks import check_deployments, check_file
+    from athena_prefect.runtime.deployment.checks import check_deployments, check_files
     from athena_prefect.runtime.deployment.desired import desired_state
     from athena_prefect.runtime.deployment.flows import (
         replan_files,
@@ -332,8 +332,8 @@ def _desired(
         watch_parameters,
     )
 
-    checks = tuple(check_deployments(flows))
-    more = [*([check_file()] if checks else []), *(replan_files() if replans else ())]
+    checks = tuple(check_deployments(flows, served=target.pool is None))
+    more = [*(check_files() if checks else ()), *(replan_files() if replans else ())]
     return desired_state(
         flows,
         target,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from athena_prefect.runtime.events import Sender
     from athena_prefect.runtime.watching import Api, FlowRunState, LateStart
     from athena_prefect.settings import AthenaSettings
+    from athena_prefect.storage.db import Database
     from athena_prefect.storage.decisions import RunRow
     from athena_prefect.storage.lease import Leases
     from athena_prefect.storage.plans import PlanStore
@@ -108,6 +109,7 @@ def watch_live(
     with connected() as api:
         watch = _Watch(
             settings=settings,
+            database=database,
             store=store,
             leases=Leases(database),
             journal=SqlJournal(database),
@@ -139,6 +141,7 @@ def watch_every(
 @dataclass(slots=True, kw_only=True)
 class _Watch:
     settings: AthenaSettings
+    database: Database
     store: PlanStore
     leases: Leases
     journal: SqlJournal
@@ -154,6 +157,7 @@ class _Watch:
         rows = self.store.runs(self.settings.namespace, plan=plan, status=LIVE, limit=MOST_RUNS)
         found = [self._guarded(row) for row in rows]
         self._untold(plan)
+        self._check_schedules(plan)
         found += self._starts(plan)
         return WatchPass(
             as_of=self.clock(),
@@ -475,6 +479,29 @@ class _Watch:
             except Exception as error:  # the boundary: one run's failure stops no other
                 logger.exception("Prefect could not be told of plan run %s", row.plan_run)
                 self.problems.append(f"{row.plan_run}: {error!r}")
+
+    def _check_schedules(self, plan: str | None) -> None:
+        """Pause schedules of checks that no live run needs any more, and set active what one does.
+
+        Where the process that should have done it vanished.
+        """
+        if self.api is None:
+            return
+        from athena_prefect.runtime.deployment.check_schedules import needed, settle
+        from athena_prefect.storage.plans import LIVE
+
+        namespace = self.settings.namespace
+
+        def wanted() -> set[tuple[str, str]]:
+            live = self.store.runs(namespace, plan=plan, status=LIVE, limit=MOST_RUNS)
+            of = {row.plan for row in live}
+            return {pair for name in of for pair in needed(self.database, name, namespace)}
+
+        try:
+            settle(self.api.client, namespace, wanted, plan)
+        except Exception as error:  # the boundary: live runs were looked at all the same
+            logger.exception("schedules of checks could not be looked at")
+            self.problems.append(f"schedules of checks could not be looked at: {error!r}")
 
     def _all_told(self, plan_run: UUID) -> bool:
         last = self.journal.last_position(plan_run)

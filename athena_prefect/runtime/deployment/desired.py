@@ -74,6 +74,11 @@ class ExtraDeployment:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     parameter_schema: Mapping[str, Any] = field(default_factory=dict)
     description: str | None = None
+    active: bool = True
+    """Whether its schedule is, when it is made; later it is changed by whom it concerns."""
+    tags: tuple[str, ...] = ()
+    limit: int | None = None
+    """Runs at once; more are cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +197,10 @@ def _extra(extra: ExtraDeployment, target: Target, plans: Sequence[Plan]) -> Dep
     plan = next(p for p in plans if p.name == extra.plan)
     return _deployment(
         target, plan, extra.flow, extra.part,
+        more_tags=extra.tags,
+        active=extra.active,
+        limit=extra.limit,
+        collision=None if extra.limit is None else "CANCEL_NEW",
         entrypoint=extra.entrypoint,
         schedules=_schedules(extra.schedule),
         parameters=extra.parameters,
@@ -200,9 +209,18 @@ def _extra(extra: ExtraDeployment, target: Target, plans: Sequence[Plan]) -> Dep
     )  # fmt: skip
 
 
-def _deployment(target: Target, plan: Plan, flow: str, part: str, **more: Any) -> Deployment:
+def _deployment(
+    target: Target,
+    plan: Plan,
+    flow: str,
+    part: str,
+    *,
+    more_tags: Sequence[str] = (),
+    **more: Any,
+) -> Deployment:
     tags = {
         *plan.tags,
+        *more_tags,
         names.OURS,
         names.namespace_tag(target.namespace),
         names.plan_tag(plan.name),

@@ -235,7 +235,7 @@ class Remote:
             s.slug: s.active for s in self.client.read_deployment_by_name(change.name).schedules
         }
         for schedule in payload["schedules"]:
-            schedule["active"] = active.get(schedule["slug"], True)
+            schedule["active"] = active.get(schedule["slug"], change.wanted.active)
         found = change.found.facets()
         for name in change.wanted.kept:
             payload[name] = found[name]
@@ -320,7 +320,7 @@ def _payload(item: Deployment, flow_id: UUID) -> dict[str, Any]:
         "tags": list(item.tags),
         "work_pool_name": item.pool,
         "schedules": [
-            {"slug": slug, "schedule": dict(s), "active": True}
+            {"slug": slug, "schedule": dict(s), "active": item.active}
             for slug, s in item.schedules.items()
         ],
         "concurrency_limit": item.limit,

@@ -55,6 +55,8 @@ class Deployment:
     """The project's root where the flow runs."""
     schedules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Slug → schedule as Prefect's API has it."""
+    active: bool = True
+    """Whether schedules are, when they are made: no facet, since later it is not ours to change."""
     limit: int | None = None
     """Runs at once, as far as Prefect sees to it."""
     collision: Collision | None = None
