@@ -18,10 +18,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from athena_prefect.journal.events import CheckEvent
-from athena_prefect.journal.state import Status
+from athena_prefect.journal.state import ExecutionState, Status
+from athena_prefect.monitor.effects import violations_in_force
+from athena_prefect.report.assumptions import assumption_table, assumptions_line
 from athena_prefect.runtime.checking import ENDED_FIRST, Checking
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.runtime.telling import Deriver
+from athena_prefect.service.reading import open_run
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import Run, plan_of, run, state_of
 from tests.runtime.test_control import beside, until
@@ -264,3 +267,48 @@ def test_a_plan_without_assumptions_has_nothing_beside_its_run() -> None:
         checking.leave(dispatcher)
     assert dispatcher.gate is None
     assert "athena-checks" not in seen
+
+
+def test_a_failure_that_is_coming_is_told_before_it_is_there(tmp_path: Path) -> None:
+    """The disk fills up: told as predicted, on the dashboard too, while it still holds."""
+    go = tmp_path / "go"
+    plan = plan_of(
+        {"id": "long", "call": "wait_for_file", "duration": "60s", "with": {"path": str(go)}},
+        {"id": "load", "call": "one", "depends_on": ["long"], "duration": "10s"},
+        name="with-a-prediction",
+        assumptions=[
+            {"id": "room", "validation_frequency": "0.5s", "affects": ["load"],
+             "check": looks("falling", ("path", str(tmp_path / "count"))),
+             "expected_value": 50, "sense": "at_least"},
+        ],
+    )  # fmt: skip
+
+    def act(plan_run: UUID) -> None:
+        def predicted(state: ExecutionState) -> bool:
+            return any(c.data.get("predicted") for c in state.checks.get("room", ()))
+
+        state = until(plan, plan_run, predicted)
+        assert "room" not in violations_in_force(plan, state)
+        status = open_run(str(plan_run), settings=AthenaSettings()).status()
+        assert "**room may fail**: " in assumptions_line(status)
+        (row,) = assumption_table(status)
+        assert row["verdict"] == "holds" and row["may fail"]
+        go.touch()
+
+    done = beside(plan, act)
+    assert done.final.is_completed(), done.final.message
+    told = [w for w in _told(done) if w.startswith("athena.assumption.")]
+    assert "athena.assumption.predicted" in told
+    with get_client(sync_client=True) as client:
+        wanted = {"event": {"name": ["athena.assumption.predicted"]},
+                  "resource": {"id": [f"athena.plan.{plan.name}"]}}  # fmt: skip
+        end = time.monotonic() + 60
+        events: list[dict[str, Any]] = []
+        while not events and time.monotonic() < end:
+            time.sleep(0.25)
+            answer = client.request("POST", "/events/filter", json={"filter": wanted})
+            events = answer.json()["events"]
+    (event,) = events
+    told_of = event["payload"]["predicted"]
+    assert told_of["probability"] > 0.5 and "falling by" in told_of["reason"]
+    assert event["payload"]["verdict"] == "holds"

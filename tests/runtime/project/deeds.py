@@ -93,6 +93,14 @@ def hang(seconds: float) -> int:
     return 1
 
 
+def falling(path: str) -> float:
+    """A number that falls by one each time."""
+    file = Path(path)
+    count = int(file.read_text()) + 1 if file.exists() else 0
+    file.write_text(str(count))
+    return 100.0 - count
+
+
 def process_id() -> int:
     report_usage(cpu=2.0)
     return os.getpid()
