@@ -399,7 +399,7 @@ class Session:
         # Before anything is written: a call that cannot be imported fails the run at once.
         submitter = Submitter(facts)
         self._register(facts)
-        self._hand_over(facts.plan, state)
+        self._leave_checks(facts.plan, state)
         self._say_started(facts, state)
         dispatcher = Dispatcher(
             facts=facts,
@@ -429,18 +429,21 @@ class Session:
                     return priority_of(starts, facts.plan)
         return latest_starts(facts.plan)
 
-    def _hand_over(self, plan: Plan, state: ExecutionState) -> None:
+    def _leave_checks(self, plan: Plan, state: ExecutionState) -> None:
         """Leave checks to their schedules, where the plan is deployed with them.
 
         After the run is in the list of runs: who pauses the schedules looks there.
         """
-        from athena_prefect.runtime.deployment.check_schedules import HANDED_OVER, hand_over
+        from athena_prefect.runtime.deployment.check_schedules import (
+            SCHEDULED_CHECKS,
+            leave_to_schedules,
+        )
 
-        if self.flow_run.deployment_id is None and HANDED_OVER not in state.run_data:
+        if self.flow_run.deployment_id is None and SCHEDULED_CHECKS not in state.run_data:
             return
-        found = hand_over(self.client, plan, self.settings.namespace)
-        if found or state.run_data.get(HANDED_OVER):
-            self.more = {**self.more, HANDED_OVER: list(found)}
+        found = leave_to_schedules(self.client, plan, self.settings.namespace)
+        if found or state.run_data.get(SCHEDULED_CHECKS):
+            self.more = {**self.more, SCHEDULED_CHECKS: list(found)}
 
     def _limits(self, plan: Plan) -> GlobalLimits | None:
         named = {n: r.concurrency_limit for n, r in plan.resources.items() if r.concurrency_limit}
@@ -564,7 +567,8 @@ class Session:
                 self._replanned(dispatcher),
             ):
                 end = dispatcher.run()
-            checking.leave(dispatcher)
+            if end.status != "superseded":  # else what is left is the next one's to check
+                checking.leave(dispatcher)
         except LeaseLostError:
             kill_children(facts.plan_run)
             raise
@@ -589,7 +593,8 @@ class Session:
             self.telling.assessing = False
         else:
             self._say_ended(facts, end)
-        afterwards("last words", lambda: self._last_words(boards, questions))
+        asked = None if end.status == "superseded" else questions
+        afterwards("last words", lambda: self._last_words(boards, asked))
         (log.info if end.status in ("completed", "superseded") else log.error)(
             "plan run %s %s%s", facts.plan_run, end.status, f": {end.reason}" if end.reason else ""
         )

@@ -301,9 +301,9 @@ def _state_of(row: RunRow, settings: AthenaSettings, clock: Clock) -> ExecutionS
 
 
 def _handed_over(state: ExecutionState) -> tuple[str, ...]:
-    from athena_prefect.runtime.deployment.check_schedules import HANDED_OVER
+    from athena_prefect.runtime.deployment.check_schedules import SCHEDULED_CHECKS
 
-    return tuple(state.run_data.get(HANDED_OVER) or ())
+    return tuple(state.run_data.get(SCHEDULED_CHECKS) or ())
 
 
 def _checked(plan: Plan, event: CheckEvent, run: UUID | None, *, needed: bool = True) -> CheckedNow:

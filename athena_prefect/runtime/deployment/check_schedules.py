@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HANDED_OVER = "scheduled_checks"
+SCHEDULED_CHECKS = "scheduled_checks"
 """What a run says when it starts or is resumed: the assumptions that schedules check for it."""
 _PAGE = 200
 
@@ -89,7 +89,7 @@ def _schedule_of(deployment: Any) -> CheckSchedule | None:
     )
 
 
-def hand_over(client: SyncPrefectClient, plan: Plan, namespace: str) -> tuple[str, ...]:
+def leave_to_schedules(client: SyncPrefectClient, plan: Plan, namespace: str) -> tuple[str, ...]:
     """Have schedules make the checks that have one; which assumptions these are.
 
     Nobody's run fails for it: where the server does not answer, the run makes them itself.
@@ -122,7 +122,7 @@ def needed(database: Database, plan: str, namespace: str) -> set[tuple[str, str]
     for row in PlanStore(database).live_runs(plan, namespace=namespace):
         state = fold_entries(journal.read(row.plan_run))
         if state.end_status is None:
-            found |= {(plan, name) for name in state.run_data.get(HANDED_OVER) or ()}
+            found |= {(plan, name) for name in state.run_data.get(SCHEDULED_CHECKS) or ()}
     return found
 
 

@@ -16,9 +16,9 @@ from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.deployment.check_schedules import (
-    HANDED_OVER,
+    SCHEDULED_CHECKS,
     CheckSchedule,
-    hand_over,
+    leave_to_schedules,
     needed,
     read_schedules,
     settle,
@@ -93,7 +93,7 @@ def started(
     PlanStore(database).open_run(plan_run, plan, started=now, namespace=settings.namespace)
     data: dict[str, Any] = {"revision": 1, "plan": plan.name}
     if handed:
-        data[HANDED_OVER] = list(handed)
+        data[SCHEDULED_CHECKS] = list(handed)
     event = RunEvent(plan_run=plan_run, kind=RunEventKind.STARTED, at=now, source="", data=data)
     SqlJournal(database).append(event)
     return plan_run
@@ -115,7 +115,7 @@ def test_a_schedule_is_active_while_a_run_needs_it(
     plan = Plan.load(file)
     found = schedules(client, settings)
     assert {n: s.active for n, s in found.items()} == {"memory": False, "always": True}
-    assert hand_over(client, plan, settings.namespace) == ("always", "memory")
+    assert leave_to_schedules(client, plan, settings.namespace) == ("always", "memory")
     first, second = (started(plan, settings, ("always", "memory")) for _ in range(2))
     # Deployed anew while it is active, it stays so.
     deploy([file], DeployOptions(pool="away"), settings=settings)
@@ -132,7 +132,7 @@ def test_a_run_that_begins_while_another_one_ends_keeps_its_schedule(
     file: Path, client: SyncPrefectClient, settings: AthenaSettings
 ) -> None:
     plan = Plan.load(file)
-    hand_over(client, plan, settings.namespace)
+    leave_to_schedules(client, plan, settings.namespace)
     answers = [set[tuple[str, str]](), {(plan.name, "memory")}]
     settle(client, settings.namespace, lambda: answers.pop(0), plan.name)
     assert schedules(client, settings)["memory"].active and not answers
@@ -142,7 +142,7 @@ def test_the_watching_flow_does_what_a_vanished_process_left(
     file: Path, client: SyncPrefectClient, settings: AthenaSettings
 ) -> None:
     plan = Plan.load(file)
-    hand_over(client, plan, settings.namespace)
+    leave_to_schedules(client, plan, settings.namespace)
     plan_run = started(plan, settings, ("memory",))
     watch_live(settings=settings)
     assert schedules(client, settings)["memory"].active
@@ -161,10 +161,10 @@ def test_a_paused_deployment_and_one_without_a_pool_are_left_alone(
 ) -> None:
     plan = Plan.load(file)
     client.pause_deployment(schedules(client, settings)["memory"].deployment)
-    assert hand_over(client, plan, settings.namespace) == ("always",)
+    assert leave_to_schedules(client, plan, settings.namespace) == ("always",)
     deploy([file], DeployOptions(pool=None), settings=settings)
     assert "memory" not in schedules(client, settings), "who is served makes checks beside the run"
-    assert hand_over(client, plan, settings.namespace) == ()
+    assert leave_to_schedules(client, plan, settings.namespace) == ()
 
 
 def test_the_schedule_makes_the_check_of_runs_that_left_it_to_it(
