@@ -150,12 +150,16 @@ def _rate(
     failed = sum(1 for a, b in pairs if a and not b)
     ahead = needed_at - history[-1].at
     checks = max(math.ceil(ahead / frequency), 1) if frequency else 1
-    probability = 1.0 - _survives(failed, held, checks)
+    # What never failed says nothing of times many times as long as it was watched: the prior
+    # alone would call anything likely to fail that is needed late enough.
+    told = checks if failed else min(checks, max(held, 1))
+    probability = 1.0 - _survives(failed, held, told)
     times = "check" if checks == 1 else f"{checks} checks"
     return probability, (
         f"it stopped holding {failed} times in {held} checks; until it is needed "
         f"{'there is' if checks == 1 else 'there are'} {'one' if checks == 1 else ''}"
         f"{' ' if checks == 1 else ''}{times}"
+        + (f", of which {told} are reckoned with: so many were seen" if told < checks else "")
     )
 
 

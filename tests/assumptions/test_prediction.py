@@ -112,6 +112,17 @@ def test_further_away_is_less_sure() -> None:
     assert near.probability < far.probability
 
 
+def test_what_never_failed_is_not_called_likely_to_fail() -> None:
+    for held in (2, 5, 50):
+        history = [Seen(at=T0 + timedelta(minutes=k), holds=True) for k in range(held)]
+        found = predict(
+            history, now=history[-1].at, needed_at=T0 + timedelta(days=9),
+            frequency=timedelta(minutes=1),
+        )  # fmt: skip
+        assert found.probability is not None and 0 < found.probability < 0.5
+        assert "so many were seen" in found.reason
+
+
 def test_nothing_observed_is_no_probability() -> None:
     found = predict([], now=T0, needed_at=T0 + MINUTE)
     assert found.probability is None and found.reason == "it was never observed"

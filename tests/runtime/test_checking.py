@@ -285,7 +285,8 @@ def test_a_failure_that_is_coming_is_told_before_it_is_there(tmp_path: Path) -> 
 
     def act(plan_run: UUID) -> None:
         def predicted(state: ExecutionState) -> bool:
-            return any(c.data.get("predicted") for c in state.checks.get("room", ()))
+            told = [c.data.get("predicted") or {} for c in state.checks.get("room", ())]
+            return any("falling by" in p.get("reason", "") for p in told)
 
         state = until(plan, plan_run, predicted)
         assert "room" not in violations_in_force(plan, state)
