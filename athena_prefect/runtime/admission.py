@@ -19,11 +19,13 @@ from uuid import UUID
 
 from athena_prefect.errors import PlanBlockedError, StorageError
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.continuing import newest_flow_run, waiting_revision
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
+    from athena_prefect.journal.journal import Entry
     from athena_prefect.settings import AthenaSettings
 
 logger = logging.getLogger(__name__)
@@ -256,30 +258,35 @@ class _Look:
         with suppress(StorageError):
             store = PlanStore(self._database())
             rows = store.runs(self.settings.namespace, plan=self.plan.name, limit=_MOST)
-            return [
-                Earlier(
-                    flow_run_id=row.flow_run_id,
-                    started=row.started_at,
-                    ended=row.ended_at,
-                    works=row.ended_at is None and self._works(row),
-                )
-                for row in rows
-                if row.plan_run != self.flow_run.id
-            ]
+            return [self._earlier(row) for row in rows if row.plan_run != self.flow_run.id]
         logger.error("whether an earlier run works cannot be seen: the database is away")
         return []
 
-    def _works(self, row: Any) -> bool:
+    def _earlier(self, row: Any) -> Earlier:
+        if row.ended_at is not None:
+            return Earlier(flow_run_id=row.flow_run_id, started=row.started_at, ended=row.ended_at)
+        from athena_prefect.storage.sql_journal import SqlJournal
+
+        entries = SqlJournal(self._database()).read(row.plan_run)
+        # After a change-over it is another that works than the one that began.
+        newest = newest_flow_run(entries) or row.flow_run_id
+        works = self._works(row.plan_run, newest, entries)
+        return Earlier(flow_run_id=newest, started=row.started_at, works=works)
+
+    def _works(self, plan_run: UUID, flow_run_id: UUID | None, entries: Sequence[Entry]) -> bool:
         from prefect.exceptions import ObjectNotFound
 
         from athena_prefect.storage.lease import Leases
 
-        if Leases(self._database()).current(row.plan_run) is not None:
+        if Leases(self._database()).current(plan_run) is not None:
             return True
-        if row.flow_run_id is None or not self._ever_held(row.plan_run):
+        if flow_run_id is None or not self._ever_held(plan_run):
             return False
+        if waiting_revision(entries) is not None:
+            # Between two flow runs nobody works on it, and one will.
+            return self.clock() - entries[-1].event.at < RESUMED_WITHIN
         try:
-            run = self.client.read_flow_run(row.flow_run_id)
+            run = self.client.read_flow_run(flow_run_id)
         except ObjectNotFound:
             return False
         if run.deployment_id is None or run.state is None:

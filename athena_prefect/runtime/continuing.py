@@ -112,6 +112,19 @@ def waiting_revision(entries: Iterable[Entry]) -> int | None:
     return asked if asked > taken and not over else None
 
 
+def newest_flow_run(entries: Iterable[Entry]) -> UUID | None:
+    """The flow run that last took the plan run up; None where none of Prefect's did."""
+    kinds = (RunEventKind.STARTED, RunEventKind.RESUMED)
+    told = [
+        str(e.event.data["flow_run_id"])
+        for e in entries
+        if isinstance(e.event, RunEvent)
+        and e.event.kind in kinds
+        and e.event.data.get("flow_run_id")
+    ]
+    return UUID(told[-1]) if told else None
+
+
 def flows_answer(entries: Iterable[Entry], position: int) -> str | None:
     """Why the replanning flow made no revision, where it has looked at all up to `position`."""
     for entry in entries:

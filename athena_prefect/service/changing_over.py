@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -209,7 +209,7 @@ class Rest:
         )  # fmt: skip
 
     def _hands_over(self) -> bool:
-        from athena_prefect.runtime.continuing import hands_over
+        from athena_prefect.runtime.continuing import hands_over, newest_flow_run
 
         newest = newest_flow_run(self.entries)
         if newest is None:
@@ -336,19 +336,23 @@ class Rest:
 
 @contextmanager
 def rest_of(
-    plan_run: UUID | str, *, settings: AthenaSettings, clock: Clock = utc_now
+    plan_run: UUID | str,
+    *,
+    settings: AthenaSettings,
+    clock: Clock = utc_now,
+    client: SyncPrefectClient | None = None,
 ) -> Iterator[Rest | str]:
     """What is left of a run, for this replanning alone; or, in words, why it is not to be had.
 
-    Raises StorageError.
+    `client` is one of Prefect's, made here where none is given. Raises StorageError.
     """
     from prefect.client.orchestration import get_client
 
     from athena_prefect.storage.lease import Leases
 
-    with get_client(sync_client=True) as client:
+    with nullcontext(client) if client else get_client(sync_client=True) as known:
         try:
-            rest = Rest(plan_run, settings=settings, client=client, clock=clock)
+            rest = Rest(plan_run, settings=settings, client=known, clock=clock)
         except UnknownRunError as error:
             yield str(error)
             return
@@ -368,19 +372,6 @@ def rest_of(
 def claim_of(plan_run: UUID) -> UUID:
     """The id of the lease of whoever replans a run."""
     return uuid5(_CLAIMS, str(plan_run))
-
-
-def newest_flow_run(entries: Sequence[Entry]) -> UUID | None:
-    """The flow run that last took the plan run up."""
-    kinds = (RunEventKind.STARTED, RunEventKind.RESUMED)
-    told = [
-        str(e.event.data["flow_run_id"])
-        for e in entries
-        if isinstance(e.event, RunEvent)
-        and e.event.kind in kinds
-        and e.event.data.get("flow_run_id")
-    ]
-    return UUID(told[-1]) if told else None
 
 
 def _figures(option: ReplanningOption, result: ReplanResult) -> dict[str, Any]:

@@ -60,12 +60,22 @@ def open_run(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_no
         plan_run = newest[0].plan_run
     else:
         plan_run = store.run(run).plan_run
+    journal = SqlJournal(database)
+
+    def dispatched() -> bool:
+        if Leases(database).current(plan_run) is not None:
+            return True
+        from athena_prefect.runtime.continuing import waiting_revision
+
+        # Between two flow runs of a change-over nobody holds the lease.
+        return waiting_revision(journal.read(plan_run)) is not None
+
     return FollowedRun(
         plan=store.revision(plan_run),
         plan_run=plan_run,
-        journal=SqlJournal(database),
+        journal=journal,
         clock=clock,
-        dispatched=lambda: Leases(database).current(plan_run) is not None,
+        dispatched=dispatched,
         revised=lambda: store.revision(plan_run),
     )
 

@@ -580,16 +580,12 @@ class _Watch:
 
 
 def _newest_flow_run(entries: Sequence[Entry]) -> UUID:
-    """The flow run that last took the plan run up."""
-    kinds = (RunEventKind.STARTED, RunEventKind.RESUMED)
-    told = [
-        str(e.event.data["flow_run_id"])
-        for e in entries
-        if isinstance(e.event, RunEvent)
-        and e.event.kind in kinds
-        and e.event.data.get("flow_run_id")
-    ]
-    return UUID(told[-1])
+    """The flow run that last took the plan run up: there is one where a dispatcher ran it."""
+    from athena_prefect.runtime.continuing import newest_flow_run
+
+    found = newest_flow_run(entries)
+    assert found is not None
+    return found
 
 
 def _resumes(entries: Sequence[Entry], *, since_success: bool = False) -> list[RunEvent]:

@@ -127,9 +127,15 @@ class Installation:
         path.write_text(json.dumps({"name": name, **document}))
         return path
 
-    def deploy(self, *files: Path, watch_every: float = 15.0) -> Deployed:
-        """Deploy plans, watched every so many seconds."""
-        options = DeployOptions(pool=POOL, watch_every=timedelta(seconds=watch_every))
+    def deploy(
+        self, *files: Path, watch_every: float = 15.0, env: Mapping[str, str] | None = None
+    ) -> Deployed:
+        """Deploy plans, watched every so many seconds; `env` is for their runs."""
+        options = DeployOptions(
+            pool=POOL,
+            watch_every=timedelta(seconds=watch_every),
+            job_variables={"env": dict(env)} if env else {},
+        )
         with self.here():
             return deploy(files, options, settings=self.settings)
 

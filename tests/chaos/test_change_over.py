@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -13,11 +16,18 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from athena_prefect.journal.events import Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.events import emit
 from athena_prefect.runtime.session import recording_of
 from tests.chaos.deployed import Installation, wait_for
 from tests.chaos.support import starts
+from tests.chaos.test_deployed import runs_of
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
+
+slow = pytest.mark.skipif(
+    not os.environ.get("ATHENA_SLOW_TESTS"), reason="takes minutes: set ATHENA_SLOW_TESTS=1"
+)
+AUTOMATION = "athena: replan what deviates"
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +49,22 @@ class Late:
     can be done faster, in another mode.
     """
 
-    def __init__(self, installation: Installation, name: str, folder: Path, **more: Any) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        name: str,
+        folder: Path,
+        env: Mapping[str, str] | None = None,
+        start: bool = True,
+        **more: Any,
+    ) -> None:
         self.installation, self.name, self.folder = installation, name, folder
         folder.mkdir()
         self.plan = Plan.load(installation.write(name, self.document(**more)))
         assert self.plan.source is not None
-        installation.deploy(self.plan.source)
-        self.start()
+        installation.deploy(self.plan.source, env=env)
+        if start:
+            self.start()
 
     def document(self, **more: Any) -> dict[str, Any]:
         def noted(name: str, after: str, **more: Any) -> dict[str, Any]:
@@ -97,6 +116,21 @@ class Late:
         with self.installation.client() as client:
             return [client.read_flow_run(UUID(i)) for i in dict.fromkeys(ids)]
 
+    def replanning(self) -> list[Any]:
+        """The replanning flows that were started for the run."""
+        with self.installation.client() as client:
+            deployment = client.read_deployment_by_name("replan/replan")
+            runs = runs_of(client, deployment)
+        return [r for r in runs if r.parameters.get("plan_run") == str(self.run)]
+
+    def replanning_over(self) -> list[str]:
+        """Names of the final states of the replanning flows, when all of them are over."""
+        found = wait_for(
+            f"the end of the replanning flows of {self.name}",
+            lambda: (r := self.replanning()) and all(x.state.is_final() for x in r) and r,
+        )
+        return [r.state.name for r in found]
+
     # -- what happens -----------------------------------------------------------------------
 
     def revised(self) -> RunEvent:
@@ -107,8 +141,11 @@ class Late:
         """The first task ends."""
         (self.folder / "go").touch()
 
-    def ends(self) -> None:
-        """The plan is finished by its continuation; what had succeeded is not repeated."""
+    def ends(self, *, cut_off: Sequence[str] = ()) -> None:
+        """The plan is finished by its continuation; what had succeeded is not repeated.
+
+        `cut_off` may have begun when their process died.
+        """
         try:
             wait_for(f"the end of {self.name}", lambda: self.state.end_status)
         except AssertionError as error:
@@ -117,7 +154,11 @@ class Late:
         assert state.end_status == "completed", (state.end_reason, self.installation.words())
         assert (state.revision, state.replans) == (2, 1)
         assert dict(starts(self.folder)) == {"one": 1, "two": 1, "last": 1}
-        assert all(len(state.task(t).attempts) == 1 for t in self.plan.task_ids)
+        once = set(self.plan.task_ids) - set(cut_off)
+        assert all(len(state.task(t).attempts) == 1 for t in once)
+        assert all(state.task(t).in_force for t in self.plan.task_ids)
+        continued = [r for r in self.flow_runs() if r.parameters.get("revision") == 2]
+        assert len(continued) == 1, "one continuation"
         assert len(self.of_kind(RunEventKind.REVISED)) == 1
         assert not state.gaps
 
@@ -158,5 +199,92 @@ def test_a_late_run_changes_over_to_its_continuation(
             },
         )
     assert shown["first"] == "Carried"
+    ends = late.replanning_over()
+    assert ends.count("Replanned") == 1
+    assert set(ends) <= {"Replanned", "AlreadyReplanned", "NothingToDo"}
     (superseded,) = late.of_kind(RunEventKind.SUPERSEDED)
     assert superseded.data == {"revision": 2, "flow_run_id": str(old.id)}
+
+
+def deviated(late: Late) -> None:
+    """The event that the automation waits for, told by somebody else once more."""
+    with late.installation.here():
+        assert emit(
+            "athena.plan.deviated", late.name, key=str(uuid4()), at=datetime.now(UTC),
+            plan_run=late.run,
+        )  # fmt: skip
+
+
+@slow
+def test_without_automations_the_watching_flow_does_it(
+    installation: Installation, tmp_path: Path
+) -> None:
+    late = Late(installation, "unwatched", tmp_path / "unwatched", start=False)
+    with installation.client() as client:
+        (automation,) = client.read_automations_by_name(AUTOMATION)
+        client.pause_automation(automation.id)
+        try:
+            late.start()
+            late.revised()
+            late.let_go()
+            late.ends()
+            triggers = {r.parameters["trigger"] for r in late.replanning()}
+        finally:
+            client.resume_automation(automation.id)
+    assert triggers == {"watch-plan"}
+
+
+@slow
+def test_a_worker_that_is_killed_in_the_middle(installation: Installation, tmp_path: Path) -> None:
+    late = Late(installation, "workerless", tmp_path / "workerless")
+    late.revised()
+    installation.stop(installation.worker, signal.SIGKILL)
+    late.let_go()
+    installation.start_worker()
+    late.ends(cut_off=["first"])
+    assert not late.of_kind(RunEventKind.SUPERSEDED), "the one that drained was killed"
+
+
+@slow
+def test_a_server_that_restarts_in_the_middle(installation: Installation, tmp_path: Path) -> None:
+    late = Late(installation, "serverless", tmp_path / "serverless")
+    late.revised()
+    installation.stop(installation.server, signal.SIGKILL)
+    late.let_go()
+    wait_for("the old run has drained", lambda: late.of_kind(RunEventKind.SUPERSEDED))
+    installation.start_server()
+    late.ends()
+
+
+@slow
+def test_two_plans_at_once_and_every_event_twice(
+    installation: Installation, tmp_path: Path
+) -> None:
+    both = [Late(installation, name, tmp_path / name) for name in ("left", "right")]
+    for late in both:
+        wait_for(f"a breach of {late.name}", lambda x=late: x.state.breaches)  # type: ignore[misc]
+        deviated(late)
+        deviated(late)
+    for late in both:
+        late.revised()
+        late.let_go()
+    for late in both:
+        late.ends()
+        ends = late.replanning_over()
+        assert len(ends) >= 3, "the event was delivered as often as it was told"
+        assert ends.count("Replanned") == 1
+        assert set(ends) <= {"Replanned", "AlreadyReplanned", "NothingToDo"}
+
+
+@slow
+@pytest.mark.parametrize("place", ["verified", "stored", "in force", "redeployed", "drained"])
+def test_a_kill_between_two_steps(installation: Installation, tmp_path: Path, place: str) -> None:
+    name = f"killed-{place.replace(' ', '-')}"
+    seam = tmp_path / "seam"
+    seam.write_text(place)
+    env = {"ATHENA_SEAM": "deeds:killed_at", "ATHENA_SEAM_FILE": str(seam)}
+    late = Late(installation, name, tmp_path / name, env=env)
+    late.revised()
+    late.let_go()
+    late.ends()
+    assert not seam.exists(), "the kill met nobody"
