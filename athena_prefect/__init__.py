@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from athena_prefect.runtime.compiler import compile_plan
     from athena_prefect.runtime.context import Partial, idempotency_token, report_usage
     from athena_prefect.service.running import run_plan
+    from athena_prefect.service.waiting import wait_for_plan_run
     from athena_prefect.settings import AthenaSettings
 
 __version__ = "0.1.0"
@@ -98,6 +99,7 @@ __all__ = [
     "idempotency_token",
     "report_usage",
     "run_plan",
+    "wait_for_plan_run",
 ]
 
 _MODULES = {
@@ -143,6 +145,7 @@ _MODULES = {
     "report_usage": "runtime.context",
     "Resource": "plan.terms",
     "run_plan": "service.running",
+    "wait_for_plan_run": "service.waiting",
     "TaskExecutionRecord": "monitor.records",
     "TaskOutcome": "journal.events",
     "VirtualClock": "monitor.context",

@@ -81,9 +81,9 @@ class Scene:
 
     def __init__(self, settings: AthenaSettings, **more: Any) -> None:
         fast = [{"name": "fast", "duration": "5s", "quality": 0.9}]
-        chain = [{"id": "first", "duration": "4s"}]
+        chain: list[dict[str, Any]] = [{"id": "first", "duration": "4s"}]
         for before, name in (("first", "one"), ("one", "two"), ("two", "last")):
-            chain.append({"id": name, "duration": "20s", "depends_on": [before], "modes": fast})  # type: ignore[dict-item]
+            chain.append({"id": name, "duration": "20s", "depends_on": [before], "modes": fast})
         self.plan = Plan.model_validate({"name": "orders", "tasks": chain, **more})
         self.settings = settings
         self.database = Database.open(settings)
@@ -147,15 +147,15 @@ class Scene:
         entries = self.journal.read(self.run)
         made = [d.revision for d in self.store.decisions(plan_run=self.run)]
         assert sorted(made) == [1, 2]
-        revised = [e.event for e in entries
-                   if isinstance(e.event, RunEvent) and e.event.kind is RunEventKind.REVISED]  # fmt: skip
+        events = [e.event for e in entries if isinstance(e.event, RunEvent)]
+        revised = [e for e in events if e.kind is RunEventKind.REVISED]
         assert [r.data["revision"] for r in revised] == [2]
         assert revised[0].data["continuation"] is True
         assert revised[0].data["modes"] and "starts" not in revised[0].data
         assert self.state.revision == 2 and self.state.replans == 1
         ids = [d.id for d in self.store.decisions(plan_run=self.run)]
-        events = replanning_events(self.database, ids)
-        assert [e.outcome for e in events if e.new_plan_id in ids] == ["adopted"]
+        decided = replanning_events(self.database, ids)
+        assert [d.outcome for d in decided if d.new_plan_id in ids] == ["adopted"]
         (run,) = self.server.runs.values()
         assert run.parameters == {"plan_run": str(self.run), "revision": 2}
         deployment = self.server.deployments["orders/orders.continuation"]
