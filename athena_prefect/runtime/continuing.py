@@ -112,6 +112,20 @@ def waiting_revision(entries: Iterable[Entry]) -> int | None:
     return asked if asked > taken and not over else None
 
 
+def newest_continued(entries: Iterable[Entry]) -> int:
+    """The newest revision that a continuation goes on by, or is to; 1 where there is none."""
+    return max(
+        (
+            int(e.event.data["revision"])
+            for e in entries
+            if isinstance(e.event, RunEvent)
+            and e.event.kind is RunEventKind.REVISED
+            and e.event.data.get("continuation")
+        ),
+        default=1,
+    )
+
+
 def newest_flow_run(entries: Iterable[Entry]) -> UUID | None:
     """The flow run that last took the plan run up; None where none of Prefect's did."""
     kinds = (RunEventKind.STARTED, RunEventKind.RESUMED)

@@ -45,6 +45,7 @@ from athena_prefect.runtime.frontier import Frontier, Verdict, input_revisions
 from athena_prefect.runtime.handles import Handles
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
 from athena_prefect.runtime.orders import Orders
+from athena_prefect.runtime.seams import reached
 from athena_prefect.runtime.submission import withdrawn
 from athena_prefect.runtime.time_outs import watch
 
@@ -131,8 +132,8 @@ class Dispatcher:
         self.orders.obey(self)  # what was asked while nobody ran it; it may open what was done
         while self.open:
             self.take_in()
-            if self.superseded:
-                return self._drained()
+            if self.superseded and not self.paused:
+                return self._drained()  # paused, it would go on in another flow run
             self.orders.obey(self)
             if self.stop_reason:
                 return self.stopped()
@@ -658,6 +659,7 @@ class Dispatcher:
         left for whoever goes on.
         """
         self.draining = True
+        reached("draining")
         self.take_back()
         self.timers.clear()
         while any(not r.overdue for r in self.running.values()):

@@ -29,6 +29,7 @@ from prefect.states import Cancelled, Completed, Failed
 from athena_prefect.errors import (
     AthenaError,
     InputError,
+    LeaseHeldError,
     LeaseLostError,
     StorageError,
     StorageUnavailableError,
@@ -51,6 +52,8 @@ from athena_prefect.runtime.continuing import (
     continuation_of,
     hands_over,
     link_to,
+    newest_continued,
+    newest_flow_run,
     redeploy,
     roll_forward,
     start,
@@ -145,7 +148,7 @@ def run_session(compiled: Compiled, asked: Asked) -> Any:
             flow_run=flow_run,
         )
         with set_aside():
-            end = session.run()
+            end = session.run_or_give_way()
             while end.status == "superseded":
                 end = session.hand_over(end)
     return _final_state(end)
@@ -203,6 +206,23 @@ class Session:
     def plan_run(self) -> UUID:
         """The id of the first flow run, unless the caller gave one."""
         return self.asked.plan_run or self.flow_run.id
+
+    def run_or_give_way(self) -> RunEnd:
+        """Run; where a continuation has the plan run already, this flow run is over.
+
+        Raises LeaseHeldError for any other that holds it.
+        """
+        try:
+            return self.run()
+        except LeaseHeldError:
+            entries = self._journal().read(self.plan_run)
+            other = newest_flow_run(entries)
+            mine = self.asked.revision or 1
+            if other in (None, self.flow_run.id) or newest_continued(entries) <= mine:
+                raise
+            assert other is not None
+            reason = f"a newer revision goes on already: {link_to(other)}"
+            return RunEnd(status=HANDED_OVER, reason=reason)
 
     def run(self) -> RunEnd:
         """Take the plan run, run what is left of it, and end it."""

@@ -172,6 +172,8 @@ class Rest:
             )  # fmt: skip
         if self.state.end_status is not None:
             return self._no(NOTHING_TO_DO, f"the run is over: {self.state.end_status}", "")
+        if self.state.paused:
+            return self._no(NOTHING_TO_DO, "the run is paused", "")
         monitor = self._monitor()
         if monitor is None:
             return self._no(NOTHING_TO_DO, "the run has no baseline yet", "")

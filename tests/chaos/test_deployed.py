@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,6 @@ pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 slow = pytest.mark.skipif(
     not os.environ.get("ATHENA_SLOW_TESTS"), reason="takes minutes: set ATHENA_SLOW_TESTS=1"
 )
-
-
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    made = Installation(tmp_path_factory.mktemp("installation"))
-    try:
-        made.start_server()
-        made.start_worker()
-        wait_for("the work pool", made.pools)
-        yield made
-    finally:
-        made.close()
 
 
 class Thirty:

@@ -310,6 +310,9 @@ def test_a_run_that_is_only_monitored_is_advised_about(settings: AthenaSettings)
 
 
 def test_a_run_that_is_served_or_over_or_unknown_is_left_alone(scene: Scene) -> None:
+    scene.write(RunEventKind.PAUSED)
+    assert "paused" in scene.replan().message
+    scene.write(RunEventKind.CONTINUED)
     scene.server.deployments["orders/orders.continuation"].work_pool_name = None
     assert "its own process" in scene.replan().message
     scene.write(RunEventKind.ENDED, status="completed")

@@ -148,6 +148,15 @@ def note(folder: str, name: str, seconds: float = 0.0) -> str:
     return name
 
 
+def note_and_fail(folder: str, name: str, seconds: float = 0.0) -> None:
+    note(folder, name, seconds)
+    raise ValueError("as it must")
+
+
+def given(value: Any) -> Any:
+    return value
+
+
 def join(names: list[str]) -> str:
     return ",".join(names)
 
