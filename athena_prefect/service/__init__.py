@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.deploying import deploy, serve, undeploy
     from athena_prefect.service.inferring import infer
     from athena_prefect.service.learned import accuracy_of, patterns_of, recommendations_of
+    from athena_prefect.service.learning import accuracy, learn, lessons, patterns
     from athena_prefect.service.outside import begin, record
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.watching import watch_every, watch_live
 
 __all__ = [
+    "accuracy",
     "accuracy_of",
     "begin",
     "check",
@@ -47,8 +49,11 @@ __all__ = [
     "done",
     "execute",
     "infer",
+    "learn",
+    "lessons",
     "numbered_runs",
     "open_run",
+    "patterns",
     "patterns_of",
     "preview",
     "read_parameters",
@@ -104,6 +109,10 @@ _MODULES = {
     "serve": "deploying",
     "undeploy": "deploying",
     "infer": "inferring",
+    "accuracy": "learning",
+    "learn": "learning",
+    "lessons": "learning",
+    "patterns": "learning",
     "open_run": "reading",
     "read_parameters": "parameters",
     "register": "plans",
