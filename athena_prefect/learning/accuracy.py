@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from athena_prefect.learning.calibration import calibration
+from athena_prefect.learning.cells import DENSE
 from athena_prefect.learning.dependencies import dependency_accuracy
 from athena_prefect.learning.frame import Codes, Floats, History
 from athena_prefect.learning.policy import LearningPolicy
@@ -86,28 +87,38 @@ def _errors(
 ) -> dict[str, Error]:
     groups = len(names)
     count = group_sums(code, groups)
-    there = count > 0
     n = np.maximum(count, 1)
     mean = group_sums(code, groups, errors) / n
     size = group_sums(code, groups, np.abs(errors)) / n
     squares = group_sums(code, groups, (errors - mean[code]) ** 2)
-    spread = np.sqrt(squares / np.maximum(n - 1, 1))
-    typical = group_medians(code, groups, errors)
-    cells = np.zeros(groups * runs, dtype=np.bool_)
-    cells[code.astype(np.int64) * runs + run] = True
-    told = cells.reshape(groups, runs).sum(axis=1) if runs else np.zeros(groups)
-    return {
-        names[g]: Error(
-            name=names[g],
-            samples=int(count[g]),
-            runs=int(told[g]),
-            bias=float(mean[g]),
-            typical=float(typical[g]),
-            mape=float(size[g]),
-            spread=float(spread[g]) if count[g] > 1 else None,
-        )
-        for g in np.flatnonzero(there).tolist()
-    }
+    spread = np.sqrt(squares / np.maximum(n - 1, 1)).tolist()
+    columns = (count, _runs(code, groups, run, runs), mean, group_medians(code, groups, errors),
+               size)  # fmt: skip
+    found = {}
+    for name, extent, own in zip(names, spread, np.stack(columns, axis=1).tolist(), strict=True):
+        samples, told, bias, typical, mape = own
+        if samples:
+            found[name] = Error(
+                name=name,
+                samples=int(samples),
+                runs=int(told),
+                bias=bias,
+                typical=typical,
+                mape=mape,
+                spread=extent if samples > 1 else None,
+            )
+    return found
+
+
+def _runs(code: Codes, groups: int, run: Codes, runs: int) -> Floats:
+    """Different runs of each group."""
+    if groups * runs <= DENSE:
+        seen = np.zeros((groups, runs), dtype=np.bool_)
+        seen[code, run] = True
+        told: Floats = seen.sum(axis=1).astype(np.float64)
+        return told
+    cells = np.sort(code.astype(np.int64) * runs + run)
+    return group_sums(cells[np.flatnonzero(np.diff(cells, prepend=-1))] // runs, groups)
 
 
 def _resources(history: History) -> dict[str, float]:

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from athena_prefect.learning.cells import Cells, by_run, layers_of
+from athena_prefect.learning.cells import Cells, Clusters
 from athena_prefect.learning.findings import Family, Finding, Group, incidence, per_group
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
@@ -126,11 +126,9 @@ def _clustered(
             code = group.tasks[0]
             found[number] = variance[code] / max(n[code], 1)
             runs[number] = n[code]
-    for code, members in layers_of(groups, cells.tasks, cells.runs):
-        at = code[cells.task]
-        sums = by_run(at, len(members), cells.run, cells.runs, e)
-        there = by_run(at, len(members), cells.run, cells.runs, None) > 0
-        many = there.sum(axis=1)
+    clusters = Clusters(groups, cells.tasks, cells.runs)
+    for members, (sums, seen) in clusters.tables(cells.task, cells.run, (e, None)):
+        many = (seen > 0).sum(axis=1)
         squares = (sums**2).sum(axis=1) * many / np.maximum(many - 1, 1)
         size = total[members]
         found[members] = np.maximum(squares / np.maximum(size, 1), JITTER**2) / np.maximum(size, 1)

@@ -7,19 +7,22 @@ Waugh, 1933; Lovell, 1963), its error clusters by run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from athena_prefect.learning.bias import DEVIANT, JITTER
-from athena_prefect.learning.cells import Cells, by_run, layers_of
+from athena_prefect.learning.cells import Cells, Clusters, layers_of
 from athena_prefect.learning.findings import Group, incidence, per_group
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
 
 Flags = NDArray[np.bool_]
+SCREEN = 2.0
+"""Standard errors below which no p-value is reckoned, but taken as 1: it is above 0.04 and
+no correction makes it less."""
 FEWEST = 3
 """Runs with, and runs without the condition, from which it is tested."""
 
@@ -33,8 +36,8 @@ class Contrast:
     freedom: Floats
     p: Floats
     tested: Flags
-    agreed: Flags
-    """Whether few of the group's tasks differ from it."""
+    agrees: Callable[[int], bool]
+    """Whether few of the tasks of the group at that place differ from it."""
     gain: Floats
     """Sum of squares that it explains."""
     with_it: Floats
@@ -49,10 +52,11 @@ class Contrasts:
     def __init__(self, cells: Cells, groups: list[Group], policy: LearningPolicy) -> None:
         self.cells, self.groups, self.policy = cells, groups, policy
         self.pairs = incidence(groups, cells.tasks)
-        self.layers = layers_of(groups, cells.tasks, cells.runs)
+        self.layers = layers_of(groups, cells.tasks)
+        self.clusters = Clusters(groups, cells.tasks, cells.runs)
+        self.wide = [n for n, g in enumerate(groups) if len(g.tasks) > 1]
         self.n = cells.counts()
         self.single = np.array([g.tasks[0] if len(g.tasks) == 1 else -1 for g in groups])
-        self.size = np.array([len(g.tasks) for g in groups], dtype=np.float64)
 
     def of(self, x: Floats, e: Floats, least: float, only: Sequence[int] | None = None) -> Contrast:
         """The contrast of condition `x` (by cell) in `e`, which is less its tasks' means.
@@ -81,20 +85,21 @@ class Contrasts:
         code = self.single[alone]
         variance[alone] = error_t[code]
         runs_with[alone], runs_without[alone] = with_t[code], n_t[code] - with_t[code]
-        for at, members in self.layers:
-            if only is not None and not set(members) & set(only):
-                continue
-            row = at[cells.task]
-            row = np.where(told[cells.task], row, -1)
-            score = num - effect[members][row] * den
-            sums = by_run(row, len(members), cells.run, cells.runs, score)
-            seen = by_run(row, len(members), cells.run, cells.runs, None)
-            having = by_run(row, len(members), cells.run, cells.runs, x)
-            many = np.maximum((seen > 0).sum(axis=1), 2)
-            squares = (sums**2).sum(axis=1) * many / (many - 1)
-            variance[members] = squares / np.maximum(den_g[members], 1e-12) ** 2
-            runs_with[members] = (having > 0).sum(axis=1)
-            runs_without[members] = (seen - having > 1e-9).sum(axis=1)
+        # Below the least effect nothing is told, so that its error need not be known.
+        wide = np.array([n for n in self.wide if only is None or n in only], dtype=np.int64)
+        variance[wide] = np.inf
+        runs_with[wide], runs_without[wide] = with_g[wide], n_g[wide] - with_g[wide]
+        if (np.abs(effect[wide]) >= least).any():
+            shown = told[cells.task].astype(np.float64)
+            columns = (num, den, shown, x * shown)
+            for members, tables in self.clusters.tables(cells.task, cells.run, columns):
+                sums, weights, seen, having = tables
+                many = np.maximum((seen > 0).sum(axis=1), 2)
+                rest = sums - effect[members][:, None] * weights
+                squares = (rest**2).sum(axis=1) * many / (many - 1)
+                variance[members] = squares / np.maximum(den_g[members], 1e-12) ** 2
+                runs_with[members] = (having > 0).sum(axis=1)
+                runs_without[members] = (seen - having > 1e-9).sum(axis=1)
         few = np.minimum(runs_with, runs_without)
         tested = (den_g > 0) & (few >= FEWEST) & ~np.isnan(variance)
         tested &= runs_with + runs_without >= self.policy.least_runs
@@ -103,17 +108,20 @@ class Contrasts:
             asked[list(only)] = True
             tested &= asked
         floor = JITTER**2 / np.maximum(den_g, 1e-12)
-        error = np.sqrt(np.maximum(np.nan_to_num(variance), floor))
+        error = np.sqrt(np.maximum(np.nan_to_num(variance, posinf=np.inf), floor))
         freedom = np.maximum(few - 1, 1.0)
         p = np.ones(count)
-        p[tested] = student_two_sided(effect[tested] / error[tested], freedom[tested])
+        clear = tested & (np.abs(effect) > SCREEN * error)
+        p[clear] = student_two_sided(effect[clear] / error[clear], freedom[clear])
         return Contrast(
             effect=effect,
             error=error,
             freedom=freedom,
             p=p,
             tested=tested,
-            agreed=self._agree(effect, own_t, error_t, told, with_t, n_t, least),
+            agrees=lambda place: self._agrees(
+                place, effect, own_t, error_t, told, with_t, n_t, least
+            ),
             gain=den_g * effect**2,
             with_it=with_g,
             samples=n_g,
@@ -129,8 +137,9 @@ class Contrasts:
         variance: Floats = np.maximum(squares, JITTER**2 * den_t) / np.maximum(den_t, 1e-12) ** 2
         return variance
 
-    def _agree(
+    def _agrees(
         self,
+        place: int,
         effect: Floats,
         own_t: Floats,
         error_t: Floats,
@@ -138,16 +147,14 @@ class Contrasts:
         with_t: Floats,
         n_t: Floats,
         least: float,
-    ) -> Flags:
-        group, task = self.pairs
-        off = np.abs(own_t[task] - effect[group])
+    ) -> bool:
+        task = self.groups[place].tasks
+        if len(task) == 1:
+            return True
+        task = task[told[task]]
+        off = np.abs(own_t[task] - effect[place])
         few = np.minimum(with_t, n_t - with_t)[task]
-        far = told[task] & (off >= least) & (few >= FEWEST)
-        strange = np.zeros(len(task), dtype=np.bool_)
+        far = (off >= least) & (few >= FEWEST)
         t = off[far] / np.sqrt(np.maximum(error_t[task[far]], 1e-18))
-        strange[far] = student_two_sided(t, np.maximum(few[far] - 1, 1)) < DEVIANT
-        members = np.bincount(group, weights=told[task], minlength=len(self.groups))
-        share = np.bincount(group, weights=strange, minlength=len(self.groups))
-        most = self.policy.deviating_share * members
-        agreed: Flags = (share <= most) | (self.size == 1)
-        return agreed
+        strange = student_two_sided(t, np.maximum(few[far] - 1, 1)) < DEVIANT
+        return bool(strange.sum() <= self.policy.deviating_share * len(task))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from athena_prefect.learning.bias import DEVIANT, JITTER, MOST
-from athena_prefect.learning.cells import Cells, Codes, by_run, layers_of
+from athena_prefect.learning.cells import Cells, Clusters, Codes
 from athena_prefect.learning.findings import Family, Finding, Group, incidence, per_group
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
@@ -137,10 +137,8 @@ def _errors(
     for number, group in enumerate(groups):
         if len(group.tasks) == 1:
             error[number], runs[number] = own_error[group.tasks[0]], n[group.tasks[0]]
-    for code, members in layers_of(groups, cells.tasks, cells.runs):
-        at = code[cells.task]
-        sums = by_run(at, len(members), cells.run, cells.runs, e)
-        seen = by_run(at, len(members), cells.run, cells.runs, None)
+    clusters = Clusters(groups, cells.tasks, cells.runs)
+    for members, (sums, seen) in clusters.tables(cells.task, cells.run, (e, None)):
         many = (seen > 0).sum(axis=1)
         weight = np.maximum(seen.sum(axis=1, keepdims=True), 1)
         xd = x_run - (seen * x_run).sum(axis=1, keepdims=True) / weight

@@ -55,9 +55,7 @@ class Finding:
         """Size and its interval, in the pattern's unit."""
         if self.size is not None and self.interval is not None:
             return self.size, self.interval
-        reach = self.error * float(
-            student_quantile(0.5 + policy.interval_level / 2, self.freedom)[0]
-        )
+        reach = self.error * student_quantile(0.5 + policy.interval_level / 2, self.freedom)
         ends = np.array([self.effect, self.effect - reach, self.effect + reach])
         if self.logarithmic:
             ends = np.expm1(ends)

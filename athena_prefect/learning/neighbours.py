@@ -111,6 +111,7 @@ def interactions(near: Neighbourhood, groups: list[Group], policy: LearningPolic
     inside &= by_task > 0
     own = inside[history.task[rows]]
     cells = cells_of(history, rows[own], failed[own])
+    cells = cells.taken(np.arange(len(cells)))
     # Of a mapped task it counts whether any item failed.
     cells.y = np.ceil(np.minimum(cells.y, 1.0))
     outcome = cells.y.copy()

@@ -50,7 +50,7 @@ def robust_line(x: Floats, y: Floats, level: float) -> Line | None:
         return None
     # Kendall's S has this variance without ties; its quantile is taken from Student's t.
     sd = (n * (n - 1) * (2 * n + 5) / 18) ** 0.5
-    reach = float(student_quantile(0.5 + level / 2, max(n - 2, 1))[0]) * sd
+    reach = student_quantile(0.5 + level / 2, max(n - 2, 1)) * sd
     low = int(np.clip((pairs - reach) / 2, 0, pairs - 1))
     high = int(np.clip((pairs + reach) / 2 + 1, 0, pairs - 1))
     slope = float(np.median(slopes))

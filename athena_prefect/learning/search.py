@@ -130,10 +130,11 @@ def _chosen(
     """(condition, group) of what passes, the one that explains most first."""
     passing: list[tuple[float, int, int]] = []
     for which, result in enumerate(results):
-        good = result.tested & result.agreed & (p[which] * count <= policy.family_level)
+        good = result.tested & (p[which] * count <= policy.family_level)
         size = result.effect if only_more else np.abs(result.effect)
         for place in np.flatnonzero(good & (size >= least)).tolist():
-            passing.append((-float(result.gain[place]), which, place))
+            if result.agrees(place):
+                passing.append((-float(result.gain[place]), which, place))
     return [(which, place) for _, which, place in sorted(passing)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,35 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Codes = NDArray[Any]
 
-MAD_TO_SIGMA = 1.4826
-"""A normal distribution's standard deviation over its median absolute deviation."""
 _TERMS = 200
 """Of the continued fraction; it converges to double precision long before."""
 _TINY = 1e-300
+HILL_FREEDOM, HILL_T = 12.0, 3.0
+"""From where, and up to where, the expansion is good to six digits."""
+_ERFC = (
+    -1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806,
+    0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277,
+)  # fmt: skip
 
 
 def student_upper(t: Any, freedom: Any) -> Floats:
-    """P(T > t) of Student's t distribution, any real degrees of freedom above 0."""
+    """P(T > t) of Student's t distribution, any real degrees of freedom above 0.
+
+    Near the middle of distributions that are nearly normal by Hill's (1970) expansion,
+    to six digits and ten times as fast; else exactly.
+    """
     t, freedom = np.broadcast_arrays(np.asarray(t, float), np.asarray(freedom, float))
+    half = np.empty(t.shape)
+    quick = (freedom >= HILL_FREEDOM) & (np.abs(t) <= HILL_T)
+    a = freedom[quick] - 0.5
+    b = 48 * a * a
+    y = a * np.log1p(t[quick] ** 2 / freedom[quick])
+    series = ((((-0.4 * y - 3.3) * y - 24.0) * y - 85.5) / (0.8 * y * y + 100.0 + b) + y + 3.0) / b
+    half[quick] = normal_upper((series + 1.0) * np.sqrt(y))
+    far = ~quick
+    n = freedom[far]
     with np.errstate(over="ignore"):
-        half = 0.5 * beta_below(freedom / (freedom + t * t), freedom / 2, np.float64(0.5))
+        half[far] = 0.5 * beta_below(n / (n + t[far] ** 2), n / 2, np.float64(0.5))
     return np.where(t >= 0, half, 1.0 - half)
 
 
@@ -31,24 +49,33 @@ def student_two_sided(t: Any, freedom: Any) -> Floats:
     return np.minimum(2.0 * student_upper(np.abs(t), freedom), 1.0)
 
 
-def student_quantile(p: float, freedom: Any) -> Floats:
+def student_quantile(p: float, freedom: float) -> float:
     """The t with P(T ≤ t) = p, 0.5 ≤ p < 1, by bisection."""
-    freedom = np.atleast_1d(np.asarray(freedom, float))
-    unique, back = np.unique(freedom, return_inverse=True)
-    low, high = np.zeros(len(unique)), np.ones(len(unique))
-    while (short := student_upper(high, unique) > 1 - p).any():
-        high[short] *= 2
-    for _ in range(50):
+    low, high = 0.0, 1.0
+    while float(student_upper(high, freedom)) > 1 - p:
+        high *= 2
+    for _ in range(30):
         middle = (low + high) / 2
-        above = student_upper(middle, unique) > 1 - p
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    found: Floats = high[back]
-    return found
+        if float(student_upper(middle, freedom)) > 1 - p:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def normal_upper(z: Any) -> Floats:
-    """P(Z > z) of the standard normal distribution."""
-    found: Floats = np.vectorize(lambda v: 0.5 * math.erfc(v / math.sqrt(2)), otypes=[float])(z)
+    """P(Z > z) of the standard normal distribution.
+
+    By the Chebyshev fit of Press et al. (Numerical Recipes, erfcc), relative error 1.2e-7.
+    """
+    z = np.asarray(z, float)
+    x = np.abs(z) / np.sqrt(2.0)
+    t = 1.0 / (1.0 + 0.5 * x)
+    power = np.full(x.shape, _ERFC[-1])
+    for coefficient in _ERFC[-2::-1]:
+        power = power * t + coefficient
+    upper = 0.5 * t * np.exp(-x * x + power)
+    found: Floats = np.where(z >= 0, upper, 1.0 - upper)
     return found
 
 
@@ -136,7 +163,8 @@ def corrected(p: Floats, method: str) -> Floats:
 def mann_kendall(series: Floats) -> tuple[float, float]:
     """S = Σ sign(later − earlier) over all pairs, and its variance with ties."""
     n = len(series)
-    s = float(sum(np.sign(series[k:] - series[:-k]).sum() for k in range(1, n)))
+    later = np.sign(series[None, :] - series[:, None])
+    s = float(np.triu(later, 1).sum())
     ties = np.unique(series, return_counts=True)[1].astype(float)
     variance = (n * (n - 1) * (2 * n + 5) - (ties * (ties - 1) * (2 * ties + 5)).sum()) / 18
     return s, float(variance)
@@ -148,20 +176,33 @@ def group_sums(codes: Codes, groups: int, values: Any = None) -> Floats:
 
 
 def group_medians(codes: Codes, groups: int, values: Floats) -> Floats:
-    """Median of `values` within each group; NaN of an empty one.
+    """Median of `values` within each group; NaN of an empty one."""
+    return group_quantiles(codes, groups, values, (0.5,))[0]
+
+
+def group_quantiles(
+    codes: Codes, groups: int, values: Floats, quantiles: Sequence[float]
+) -> tuple[Floats, ...]:
+    """Quantiles of `values` within each group; NaN of an empty one.
 
     Exact up to the span of the values times 1e-16 times the number of groups: one sort
     of a key that holds both, which is ten times faster than sorting by two.
     """
     if not len(values):
-        return np.full(groups, np.nan)
-    low_, span = values.min(), float(np.ptp(values)) or 1.0
-    order = np.argsort(codes + (values - low_) / (span * 1.0000001))
+        return tuple(np.full(groups, np.nan) for _ in quantiles)
+    least, span = values.min(), float(np.ptp(values)) or 1.0
+    # A hair less than 1 apart from the next group's.
+    ordered = values[np.argsort(codes + (values - least) / (span * 1.0000001))]
     counts = np.bincount(codes, minlength=groups)
     first = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    ordered = values[order]
-    found = np.full(groups, np.nan)
     there = counts > 0
-    low, high = (first + (counts - 1) // 2)[there], (first + counts // 2)[there]
-    found[there] = (ordered[low] + ordered[high]) / 2
-    return found
+    found = []
+    for quantile in quantiles:
+        place = quantile * (counts[there] - 1)
+        below = np.floor(place).astype(np.int64)
+        low = ordered[first[there] + below]
+        high = ordered[first[there] + np.minimum(below + 1, counts[there] - 1)]
+        column = np.full(groups, np.nan)
+        column[there] = low + (high - low) * (place - below)
+        found.append(column)
+    return tuple(found)
