@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from athena_prefect.learning.calibration import calibration
-from athena_prefect.learning.cells import DENSE
 from athena_prefect.learning.dependencies import dependency_accuracy
 from athena_prefect.learning.frame import Codes, Floats, History
+from athena_prefect.learning.groups import DENSE
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import Error, EstimationMetrics, Trend, TrendTest
 from athena_prefect.learning.statistics import (

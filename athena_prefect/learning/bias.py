@@ -13,8 +13,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from athena_prefect.learning.cells import Cells, Clusters
-from athena_prefect.learning.findings import Family, Finding, Group, incidence, per_group
+from athena_prefect.learning.cells import Cells
+from athena_prefect.learning.findings import Family, Finding
+from athena_prefect.learning.groups import Groups
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
 from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
@@ -30,7 +31,7 @@ DEVIANT = 0.01
 
 def biases(
     cells: Cells,
-    groups: list[Group],
+    groups: Groups,
     policy: LearningPolicy,
     *,
     logarithmic: bool,
@@ -54,18 +55,17 @@ def biases(
     e = cells.y - m[cells.task]
     variance = group_sums(cells.task, cells.tasks, e * e) / np.maximum(n - 1, 1)
     variance = np.maximum(variance, JITTER**2)
-    pairs = incidence(groups, cells.tasks)
-    k = np.array([len(g.tasks) for g in groups], dtype=np.float64)
-    total = per_group(pairs, len(groups), n)
+    pairs, k = groups.pairs, groups.size
+    total = groups.sums(n)
     within, runs = _clustered(cells, groups, e, variance, n, total)
     if doubt is not None:
-        within = within + (per_group(pairs, len(groups), n * doubt) / np.maximum(total, 1)) ** 2
+        within = within + (groups.sums(n * doubt) / np.maximum(total, 1)) ** 2
     arithmetic = None if mean is None else group_sums(cells.task, cells.tasks, mean) / safe
     tested = (runs >= policy.least_runs) & (total > 0)
     family = Family()
     done = np.zeros(len(groups), dtype=np.bool_)
     while len(family.findings) < MOST:
-        centre = per_group(pairs, len(groups), n * m) / np.maximum(total, 1)
+        centre = groups.sums(n * m) / np.maximum(total, 1)
         spread = _between(pairs, centre, m, variance / safe, k)
         error = np.sqrt(within + spread / k)
         freedom = (within + spread / k) ** 2 / (
@@ -75,11 +75,11 @@ def biases(
         count = int(tested.sum())
         good = tested & ~done & (p * count <= policy.family_level) & (np.abs(centre) >= least)
         if arithmetic is not None:
-            factor = per_group(pairs, len(groups), n * arithmetic) / np.maximum(total, 1) - 1
+            factor = groups.sums(n * arithmetic) / np.maximum(total, 1) - 1
             shown = factor * np.sign(centre)
             good &= shown >= math.expm1(least) / 2
         if drifted is not None:
-            last = centre + per_group(pairs, len(groups), n * drifted) / np.maximum(total, 1)
+            last = centre + groups.sums(n * drifted) / np.maximum(total, 1)
             good &= last * np.sign(centre) >= least
         if good.any():
             good &= _agree(pairs, centre, m, variance / safe, n, k, least, policy)
@@ -113,7 +113,7 @@ def biases(
 
 
 def _clustered(
-    cells: Cells, groups: list[Group], e: Floats, variance: Floats, n: Floats, total: Floats
+    cells: Cells, groups: Groups, e: Floats, variance: Floats, n: Floats, total: Floats
 ) -> tuple[Floats, Floats]:
     """Variance of each group's mean with runs as clusters, and the group's runs.
 
@@ -121,13 +121,11 @@ def _clustered(
     """
     found = np.zeros(len(groups))
     runs = np.zeros(len(groups))
-    for number, group in enumerate(groups):
-        if len(group.tasks) == 1:
-            code = group.tasks[0]
-            found[number] = variance[code] / max(n[code], 1)
-            runs[number] = n[code]
-    clusters = Clusters(groups, cells.tasks, cells.runs)
-    for members, (sums, seen) in clusters.tables(cells.task, cells.run, (e, None)):
+    places, code = groups.alone
+    found[places] = variance[code] / np.maximum(n[code], 1)
+    runs[places] = n[code]
+    tables = groups.clusters.tables(cells.task, cells.run, cells.runs, (e, None))
+    for members, (sums, seen) in tables:
         many = (seen > 0).sum(axis=1)
         squares = (sums**2).sum(axis=1) * many / np.maximum(many - 1, 1)
         size = total[members]

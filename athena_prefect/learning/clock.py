@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
 from athena_prefect.learning.cells import Cells, Codes
 from athena_prefect.learning.contrasts import FEWEST
-from athena_prefect.learning.findings import Group
+from athena_prefect.learning.groups import Groups, layers_of
 from athena_prefect.learning.results import PatternKind
 from athena_prefect.learning.search import Condition
 from athena_prefect.learning.statistics import Floats
@@ -18,17 +18,19 @@ Layer = tuple[Codes, list[int]]
 
 
 def clock_conditions(
-    cells: Cells, layers: Sequence[Layer], groups: Sequence[Group], hour: Codes, day: Codes
+    cells: Cells, groups: Groups, hour: Codes, day: Codes
 ) -> Callable[[Floats], list[Condition]]:
     """For each group its most telling span of hours, and of days.
 
     `hour` and `day` by cell. A span is at most half of the circle: what is longer is
     told by its exception.
     """
-    alone = [n for n, g in enumerate(groups) if len(g.tasks) == 1]
+    places, code = groups.alone
     singly = np.full(cells.tasks, -1, dtype=np.int64)
-    singly[[groups[n].tasks[0] for n in alone]] = np.arange(len(alone))
-    every = [*layers, (singly, alone)] if alone else list(layers)
+    singly[code] = np.arange(len(code))
+    every = layers_of(groups, cells.tasks)
+    if len(code):
+        every.append((singly, places.tolist()))
     kinds = (
         (PatternKind.HOUR, hour, 24, 12, _hours),
         (PatternKind.WEEKDAY, day, 7, 3, _days),

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from athena_prefect.learning.bias import DEVIANT, JITTER
-from athena_prefect.learning.cells import Cells, Clusters, layers_of
-from athena_prefect.learning.findings import Group, incidence, per_group
+from athena_prefect.learning.cells import Cells
+from athena_prefect.learning.groups import Groups
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
 
@@ -49,51 +49,45 @@ class Contrast:
 class Contrasts:
     """Groups of tasks, set up once for many conditions on the same cells."""
 
-    def __init__(self, cells: Cells, groups: list[Group], policy: LearningPolicy) -> None:
+    def __init__(self, cells: Cells, groups: Groups, policy: LearningPolicy) -> None:
         self.cells, self.groups, self.policy = cells, groups, policy
-        self.pairs = incidence(groups, cells.tasks)
-        self.layers = layers_of(groups, cells.tasks)
-        self.clusters = Clusters(groups, cells.tasks, cells.runs)
-        self.wide = [n for n, g in enumerate(groups) if len(g.tasks) > 1]
         self.n = cells.counts()
-        self.single = np.array([g.tasks[0] if len(g.tasks) == 1 else -1 for g in groups])
 
     def of(self, x: Floats, e: Floats, least: float, only: Sequence[int] | None = None) -> Contrast:
         """The contrast of condition `x` (by cell) in `e`, which is less its tasks' means.
 
         `only`: places of the groups that are asked for.
         """
-        cells, count, pairs = self.cells, len(self.groups), self.pairs
+        cells, groups, count = self.cells, self.groups, len(self.groups)
         mean = group_sums(cells.task, cells.tasks, x) / np.maximum(self.n, 1)
         xd = x - mean[cells.task]
         num, den = e * xd, xd * xd
         num_t = group_sums(cells.task, cells.tasks, num)
         den_t = group_sums(cells.task, cells.tasks, den)
         den_t[den_t < 1e-9] = 0.0
-        den_g = per_group(pairs, count, den_t)
-        effect = per_group(pairs, count, num_t) / np.maximum(den_g, 1e-12)
+        den_g = groups.sums(den_t)
+        effect = groups.sums(num_t) / np.maximum(den_g, 1e-12)
         # Cells of tasks in which the condition never changes tell nothing.
         told = den_t > 0
         with_t = np.where(told, group_sums(cells.task, cells.tasks, x), 0.0)
         n_t = np.where(told, self.n, 0.0)
-        with_g, n_g = per_group(pairs, count, with_t), per_group(pairs, count, n_t)
+        with_g, n_g = groups.sums(with_t), groups.sums(n_t)
         variance = np.full(count, np.nan)
         runs_with, runs_without = np.zeros(count), np.zeros(count)
         own_t = num_t / np.maximum(den_t, 1e-12)
         error_t = self._tasks(num, den, den_t, own_t)
-        alone = np.flatnonzero(self.single >= 0)
-        code = self.single[alone]
+        alone, code = groups.alone
         variance[alone] = error_t[code]
         runs_with[alone], runs_without[alone] = with_t[code], n_t[code] - with_t[code]
         # Below the least effect nothing is told, so that its error need not be known.
-        wide = np.array([n for n in self.wide if only is None or n in only], dtype=np.int64)
+        wide = groups.wide if only is None else np.intersect1d(groups.wide, only)
         variance[wide] = np.inf
         runs_with[wide], runs_without[wide] = with_g[wide], n_g[wide] - with_g[wide]
         if (np.abs(effect[wide]) >= least).any():
             shown = told[cells.task].astype(np.float64)
             columns = (num, den, shown, x * shown)
-            for members, tables in self.clusters.tables(cells.task, cells.run, columns):
-                sums, weights, seen, having = tables
+            made = groups.clusters.tables(cells.task, cells.run, cells.runs, columns)
+            for members, (sums, weights, seen, having) in made:
                 many = np.maximum((seen > 0).sum(axis=1), 2)
                 rest = sums - effect[members][:, None] * weights
                 squares = (rest**2).sum(axis=1) * many / (many - 1)

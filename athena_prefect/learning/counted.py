@@ -6,8 +6,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from athena_prefect.learning.findings import Family, Finding, Group
+from athena_prefect.learning.findings import Family, Finding
 from athena_prefect.learning.frame import PARTIAL, SUCCESS, History
+from athena_prefect.learning.groups import Groups
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind, SubjectKind
 from athena_prefect.learning.statistics import beta_below, binomial_at_most, group_sums
@@ -30,7 +31,7 @@ def rate_interval(k: int, n: int, level: float) -> tuple[float, float]:
     return (0.0 if k == 0 else found[0], 1.0 if k == n else found[1])
 
 
-def vain_retries(history: History, groups: list[Group], policy: LearningPolicy) -> Family:
+def vain_retries(history: History, groups: Groups, policy: LearningPolicy) -> Family:
     """Groups whose attempts after the first succeed less often than is worth their time."""
     family = Family()
     tasks = len(history.tasks)
@@ -52,8 +53,7 @@ def vain_retries(history: History, groups: list[Group], policy: LearningPolicy) 
     n_t, k_t = group_sums(task, tasks), group_sums(task, tasks, helped)
     time = group_sums(history.task[rows], tasks, np.nan_to_num(history.duration[rows]))
     taken = np.zeros(tasks, dtype=np.bool_)
-    own = [g for g in groups if g.kind in (SubjectKind.CATEGORY, SubjectKind.TASK)]
-    for group in own:
+    for group in groups.of(SubjectKind.CATEGORY, SubjectKind.TASK):
         n, k = int(n_t[group.tasks].sum()), int(k_t[group.tasks].sum())
         runs = len(np.unique(run[np.isin(task, group.tasks)])) if n else 0
         if runs < policy.least_runs or taken[group.tasks].any():

@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from athena_prefect.learning.bias import DEVIANT, JITTER, MOST
-from athena_prefect.learning.cells import Cells, Clusters, Codes
-from athena_prefect.learning.findings import Family, Finding, Group, incidence, per_group
+from athena_prefect.learning.cells import Cells, Codes
+from athena_prefect.learning.findings import Family, Finding
+from athena_prefect.learning.groups import Groups
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
 from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
@@ -27,7 +28,7 @@ def positions(run_plan: Codes, plans: int) -> Floats:
     return found
 
 
-def drifts(cells: Cells, groups: list[Group], x_run: Floats, policy: LearningPolicy) -> Family:
+def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) -> Family:
     """Groups with a slope over the runs; what they drifted since the first is taken off `y`.
 
     The slope is of a regression with one level a task, its error clusters by run and
@@ -40,11 +41,10 @@ def drifts(cells: Cells, groups: list[Group], x_run: Floats, policy: LearningPol
     mean_x = group_sums(cells.task, cells.tasks, x) / np.maximum(n, 1)
     xd = x - mean_x[cells.task]
     den_t = group_sums(cells.task, cells.tasks, xd * xd)
-    pairs = incidence(groups, cells.tasks)
-    den = per_group(pairs, len(groups), den_t)
-    total = per_group(pairs, len(groups), n)
+    pairs, size = groups.pairs, groups.size
+    den = groups.sums(den_t)
+    total = groups.sums(n)
     done = np.zeros(len(groups), dtype=np.bool_)
-    size = np.array([len(g.tasks) for g in groups], dtype=np.float64)
     e = cells.demeaned()
     num_t = group_sums(cells.task, cells.tasks, e * xd)
     ss_t = group_sums(cells.task, cells.tasks, e * e)
@@ -53,7 +53,7 @@ def drifts(cells: Cells, groups: list[Group], x_run: Floats, policy: LearningPol
     error, runs = _errors(cells, groups, e, x_run, num_t, den_t, den, own_error, n)
     tested = (runs >= policy.least_trend_runs) & (den > 1e-9)
     while len(family.findings) < MOST:
-        slope = per_group(pairs, len(groups), num_t) / np.maximum(den, 1e-12)
+        slope = groups.sums(num_t) / np.maximum(den, 1e-12)
         t = slope / np.maximum(error, 1e-12)
         p = np.where(tested, student_two_sided(t, np.maximum(runs - 2, 1)), 1.0)
         count = int(tested.sum())
@@ -123,7 +123,7 @@ def _beyond_chance(lag: Floats, n: Floats) -> Floats:
 
 def _errors(
     cells: Cells,
-    groups: list[Group],
+    groups: Groups,
     e: Floats,
     x_run: Floats,
     num_t: Floats,
@@ -134,11 +134,10 @@ def _errors(
 ) -> tuple[Floats, Floats]:
     """Standard error of each group's slope with runs as clusters, and the group's runs."""
     error, runs = np.full(len(groups), np.inf), np.zeros(len(groups))
-    for number, group in enumerate(groups):
-        if len(group.tasks) == 1:
-            error[number], runs[number] = own_error[group.tasks[0]], n[group.tasks[0]]
-    clusters = Clusters(groups, cells.tasks, cells.runs)
-    for members, (sums, seen) in clusters.tables(cells.task, cells.run, (e, None)):
+    places, code = groups.alone
+    error[places], runs[places] = own_error[code], n[code]
+    tables = groups.clusters.tables(cells.task, cells.run, cells.runs, (e, None))
+    for members, (sums, seen) in tables:
         many = (seen > 0).sum(axis=1)
         weight = np.maximum(seen.sum(axis=1, keepdims=True), 1)
         xd = x_run - (seen * x_run).sum(axis=1, keepdims=True) / weight

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from athena_prefect.learning.policy import KINDS, LearningPolicy
 from athena_prefect.learning.results import PatternKind, SubjectKind
-from athena_prefect.learning.statistics import Floats, corrected, student_quantile, student_upper
+from athena_prefect.learning.statistics import corrected, student_quantile, student_upper
 
 Tasks = NDArray[np.int64]
 
@@ -89,64 +89,3 @@ def significant(families: Sequence[Family], policy: LearningPolicy) -> list[tupl
         fixed = np.minimum(KINDS * corrected(p, policy.correction), 1.0).tolist()
         found += [pair for pair in zip(family.findings, fixed, strict=False)]
     return [(finding, p) for finding, p in found if p <= policy.level]
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Tasks of which one figure may hold."""
-
-    kind: SubjectKind
-    name: str
-    tasks: Tasks
-
-
-def groups_of(
-    tasks: Sequence[str],
-    task_category: NDArray[Any],
-    categories: Sequence[str],
-    there: NDArray[np.bool_],
-    *,
-    plan: str = "",
-    resources: Mapping[str, NDArray[np.bool_]] | None = None,
-) -> list[Group]:
-    """The groups over the tasks that are there: all, categories, resources, single tasks.
-
-    The wider comes first and no set of tasks comes twice, so that of two names for the
-    same tasks the better one stands; a category of one task is that task.
-    """
-    found: list[Group] = []
-    known: set[bytes] = set()
-
-    def offer(kind: SubjectKind, name: str, members: Tasks) -> None:
-        key = members.tobytes()
-        if len(members) > 1 and key not in known:
-            known.add(key)
-            found.append(Group(kind, name, members))
-
-    codes = np.flatnonzero(there)
-    own = task_category[codes]
-    order = np.argsort(own, kind="stable")
-    for members in np.split(codes[order], np.flatnonzero(np.diff(own[order])) + 1):
-        if len(members):
-            offer(SubjectKind.CATEGORY, categories[task_category[members[0]]], members)
-    offer(SubjectKind.PLAN, plan, codes)
-    for name, uses in (resources or {}).items():
-        offer(SubjectKind.RESOURCE, name, np.flatnonzero(there & uses))
-    found += [Group(SubjectKind.TASK, tasks[code], np.array([code])) for code in codes.tolist()]
-    return found
-
-
-def incidence(groups: Sequence[Group], tasks: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs (group, task) as two arrays, for sums over the tasks of each group."""
-    members = [g.tasks for g in groups]
-    counts = [len(m) for m in members]
-    if not counts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    return np.repeat(np.arange(len(groups)), counts), np.concatenate(members)
-
-
-def per_group(
-    pairs: tuple[NDArray[np.int64], NDArray[np.int64]], count: int, by_task: Floats
-) -> Floats:
-    """Sums over the tasks of each group."""
-    return np.bincount(pairs[0], weights=by_task[pairs[1]], minlength=count).astype(np.float64)

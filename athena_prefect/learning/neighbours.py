@@ -11,8 +11,9 @@ from athena_prefect.learning.beside import beside, sampled_runs
 from athena_prefect.learning.cells import Cells, cells_of
 from athena_prefect.learning.clock import clock_conditions
 from athena_prefect.learning.contrasts import Contrasts
-from athena_prefect.learning.findings import Family, Group
+from athena_prefect.learning.findings import Family
 from athena_prefect.learning.frame import FAILURE, PARTIAL, SUCCESS, Floats, History
+from athena_prefect.learning.groups import Group, Groups
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
 from athena_prefect.learning.search import Condition, search
@@ -74,7 +75,7 @@ def _named(kind: PatternKind, x: Floats, name: str, witness: int | None) -> Cond
 
 
 def conditional(
-    near: Neighbourhood, cells: Cells, groups: list[Group], policy: LearningPolicy
+    near: Neighbourhood, cells: Cells, groups: Groups, policy: LearningPolicy
 ) -> tuple[Family, Floats]:
     """Contention and the clock's effects on durations, and what they add to each task's mean."""
     history = near.history
@@ -83,7 +84,7 @@ def conditional(
     contrasts = Contrasts(part, groups, policy)
     beside_ = near.conditions(part, PatternKind.CONTENTION)
     hour, day = (c[part.rows] for c in history.clock)
-    clock = clock_conditions(part, contrasts.layers, groups, hour, day)
+    clock = clock_conditions(part, groups, hour, day)
 
     def conditions(e: Floats) -> Sequence[Condition]:
         return [*beside_, *clock(e)]
@@ -94,7 +95,7 @@ def conditional(
     return found.family, found.offsets
 
 
-def interactions(near: Neighbourhood, groups: list[Group], policy: LearningPolicy) -> Family:
+def interactions(near: Neighbourhood, groups: Groups, policy: LearningPolicy) -> Family:
     """Tasks whose first attempts fail more often beside something."""
     history = near.history
     tasks = len(history.tasks)
@@ -115,7 +116,7 @@ def interactions(near: Neighbourhood, groups: list[Group], policy: LearningPolic
     # Of a mapped task it counts whether any item failed.
     cells.y = np.ceil(np.minimum(cells.y, 1.0))
     outcome = cells.y.copy()
-    left = [Group(g.kind, g.name, g.tasks[inside[g.tasks]]) for g in enough]
+    left = groups.some(Group(g.kind, g.name, g.tasks[inside[g.tasks]]) for g in enough)
     contrasts = Contrasts(cells, left, policy)
     conditions = near.conditions(cells, PatternKind.INTERACTION)
 

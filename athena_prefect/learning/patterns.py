@@ -10,8 +10,9 @@ from athena_prefect.learning.bias import biases
 from athena_prefect.learning.cells import Cells, cells_of, cut_off
 from athena_prefect.learning.counted import unreliable, vain_retries
 from athena_prefect.learning.drift import drifts, positions
-from athena_prefect.learning.findings import Family, Group, groups_of, significant
+from athena_prefect.learning.findings import Family, significant
 from athena_prefect.learning.frame import Floats, History
+from athena_prefect.learning.groups import Groups, groups_of
 from athena_prefect.learning.neighbours import Neighbourhood, conditional, interactions
 from athena_prefect.learning.observations import observations
 from athena_prefect.learning.policy import LearningPolicy
@@ -32,8 +33,8 @@ def execution_patterns(
     policy = policy or LearningPolicy()
     groups = _groups(history)
     near = Neighbourhood(history, policy)
-    plain = [g for g in groups if g.kind in (SubjectKind.CATEGORY, SubjectKind.TASK)]
-    together = [g for g in groups if g.kind is not SubjectKind.RESOURCE]
+    plain = groups.of(SubjectKind.CATEGORY, SubjectKind.TASK)
+    together = groups.of(SubjectKind.PLAN, SubjectKind.CATEGORY, SubjectKind.TASK)
     families = [
         *_durations(history, groups, near, policy),
         interactions(near, together, policy),
@@ -50,7 +51,7 @@ def execution_patterns(
     return sorted(found, key=lambda p: (p.confidence is None, p.impact or 0.0, p.pattern_id))
 
 
-def _groups(history: History) -> list[Group]:
+def _groups(history: History) -> Groups:
     there = np.zeros(len(history.tasks), dtype=np.bool_)
     there[history.task] = True
     demand = {}
@@ -65,7 +66,7 @@ def _groups(history: History) -> list[Group]:
 
 
 def _durations(
-    history: History, groups: list[Group], near: Neighbourhood, policy: LearningPolicy
+    history: History, groups: Groups, near: Neighbourhood, policy: LearningPolicy
 ) -> list[Family]:
     """What explains durations, each explanation taken off before the next is looked for.
 
@@ -120,7 +121,7 @@ def _doubt(cells: Cells, x_run: Floats, drifted: Family, met: Family) -> Floats:
     return doubt
 
 
-def _queues(history: History, groups: list[Group], policy: LearningPolicy) -> Family:
+def _queues(history: History, groups: Groups, policy: LearningPolicy) -> Family:
     """Waiting for a slot or a resource, as a share of the time that the task typically runs."""
     rows = np.flatnonzero(
         history.succeeded & (history.attempt == 1) & (history.queued >= 0) & (history.duration > 0)
@@ -135,7 +136,7 @@ def _queues(history: History, groups: list[Group], policy: LearningPolicy) -> Fa
     )
 
 
-def _uses(history: History, groups: list[Group], policy: LearningPolicy) -> Family:
+def _uses(history: History, groups: Groups, policy: LearningPolicy) -> Family:
     """Measured use of each resource against what was planned."""
     family = Family()
     for name, planned in history.resources_planned.items():

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from athena_prefect.learning.findings import Family, Finding, Group, incidence, per_group
+from athena_prefect.learning.findings import Family, Finding
 from athena_prefect.learning.frame import Codes, Floats, History
+from athena_prefect.learning.groups import Groups
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind, SubjectKind
 from athena_prefect.learning.statistics import (
@@ -58,7 +59,7 @@ def robust_line(x: Floats, y: Floats, level: float) -> Line | None:
 
 
 def scalings(
-    history: History, rows: Codes, y: Floats, groups: list[Group], policy: LearningPolicy
+    history: History, rows: Codes, y: Floats, groups: Groups, policy: LearningPolicy
 ) -> Family:
     """Groups whose durations a quantity explains; `y` (by row) becomes what it does not.
 
@@ -66,7 +67,7 @@ def scalings(
     robust line of seconds over the quantity.
     """
     family = Family()
-    own = [g for g in groups if g.kind in (SubjectKind.CATEGORY, SubjectKind.TASK)]
+    own = groups.of(SubjectKind.CATEGORY, SubjectKind.TASK)
     for name in history.quantities:
         amount = history.resources_used[name][rows]
         some = np.flatnonzero(amount > 0)
@@ -82,7 +83,7 @@ def _one(
     some: Codes,
     amount: Floats,
     name: str,
-    groups: list[Group],
+    groups: Groups,
     policy: LearningPolicy,
 ) -> Family:
     family, tasks = Family(), len(history.tasks)
@@ -93,12 +94,12 @@ def _one(
     safe = np.maximum(n, 1)
     qd = q - (group_sums(task, tasks, q) / safe)[task]
     dd = d - (group_sums(task, tasks, d) / safe)[task]
-    pairs, count = incidence(groups, tasks), len(groups)
-    qq = per_group(pairs, count, group_sums(task, tasks, qd * qd))
-    qy = per_group(pairs, count, group_sums(task, tasks, qd * dd))
-    yy = per_group(pairs, count, group_sums(task, tasks, dd * dd))
-    total = per_group(pairs, count, n)
-    freedom = total - per_group(pairs, count, (n > 0).astype(np.float64)) - 1
+    count = len(groups)
+    qq = groups.sums(group_sums(task, tasks, qd * qd))
+    qy = groups.sums(group_sums(task, tasks, qd * dd))
+    yy = groups.sums(group_sums(task, tasks, dd * dd))
+    total = groups.sums(n)
+    freedom = total - groups.sums((n > 0).astype(np.float64)) - 1
     tested = (freedom >= FEWEST - 2) & (qq > 1e-9) & (yy > 1e-12)
     slope = qy / np.maximum(qq, 1e-12)
     explained = np.clip(qy**2 / np.maximum(qq * yy, 1e-18), 0.0, 1 - 1e-12)

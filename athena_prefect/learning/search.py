@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from athena_prefect.learning.contrasts import Contrast, Contrasts
-from athena_prefect.learning.findings import Family, Finding, Group
+from athena_prefect.learning.findings import Family, Finding
+from athena_prefect.learning.groups import Group
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
 from athena_prefect.learning.statistics import Floats, group_sums
