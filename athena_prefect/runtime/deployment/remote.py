@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterId,
 )
+from prefect.client.schemas.objects import Variable
 from prefect.exceptions import ObjectNotFound
 
 from athena_prefect.errors import InputError, ServerError
@@ -152,9 +153,9 @@ class Remote:
     def limits(self) -> tuple[Limit, ...]:
         """The global limits that we made, of every namespace."""
         found = []
-        for variable in self.client.read_variables(limit=_PAGE):
+        for variable in self._variables():
             value = variable.value
-            if variable.name.startswith(_MADE) and isinstance(value, dict):
+            if isinstance(value, dict):
                 name = str(value["limit"])
                 needed_by = tuple(sorted(map(str, value["needed_by"])))
                 found.append(
@@ -164,6 +165,23 @@ class Remote:
                     )
                 )  # fmt: skip
         return tuple(sorted(found, key=lambda limit: limit.name))
+
+    def _variables(self) -> Iterator[Variable]:
+        """Those that say of a limit that we made it, however many variables there are."""
+        offset = 0
+        while True:
+            # The client's own method knows neither a filter nor where to go on.
+            wanted = {"name": {"like_": _MADE}}
+            answer = self.client.request(
+                "POST",
+                "/variables/filter",
+                json={"variables": wanted, "limit": _PAGE, "offset": offset, "sort": "NAME_ASC"},
+            )
+            page = [Variable.model_validate(v) for v in answer.raise_for_status().json()]
+            yield from (v for v in page if v.name.startswith(_MADE))
+            if len(page) < _PAGE:
+                return
+            offset += _PAGE
 
     def slots(self, limit: str) -> int | None:
         """The slots of a global limit, whoever made it; None where there is none."""
