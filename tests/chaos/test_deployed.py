@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,67 @@ def test_a_served_plan_runs_without_a_worker(installation: Installation, tmp_pat
     with installation.client() as client:
         assert client.read_deployment_by_name("served/served").work_pool_name == POOL
         client.delete_deployment(deployment.id)
+
+
+ATTACHED = """
+from prefect import flow, task
+
+from athena_prefect import attach
+
+@task
+def one() -> int:
+    return 1
+
+@task(retries=1)
+def two(number: int) -> int:
+    return 2 * number
+
+@attach("plan.json")
+@flow
+def by_hand(number: int = 1) -> int:
+    return two(one() + number)
+"""
+
+
+def test_an_attached_flow_under_a_worker_is_monitored(installation: Installation) -> None:
+    """Deployed as its owner does, with nothing of ours but the decorator."""
+    document = {
+        "deadline": "10m",
+        "tasks": [
+            {"id": "one", "duration": "1s"},
+            {"id": "two", "duration": "1s", "depends_on": ["one"]},
+        ],
+    }
+    (installation.project / "by_hand.py").write_text(ATTACHED)
+    plan_file = installation.project / "plan.json"
+    plan_file.write_text(json.dumps({"name": "by-hand", **document}))
+    words = (
+        "from prefect import Flow\n"
+        "found = Flow.from_source(source='.', entrypoint='by_hand.py:by_hand')\n"
+        f"found.deploy(name='mine', work_pool_name={POOL!r}, print_next_steps=False,\n"
+        f"    ignore_warnings=True, job_variables={{'env': {{'ATHENA_HOME': "
+        f"{str(installation.settings.home)!r}}}}})\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", words], cwd=installation.project, env=installation.environment,
+        check=True, timeout=180,
+    )  # fmt: skip
+    with installation.client() as client:
+        deployment = client.read_deployment_by_name("by-hand/mine")
+        run = client.create_flow_run_from_deployment(deployment.id, parameters={"number": 3}).id
+        end = wait_for(
+            "the end of the flow",
+            lambda: (s := client.read_flow_run(run).state) and s.is_final() and s,
+        )
+    assert end.is_completed(), (end.message, installation.words())
+    journal = recording_of(installation.settings, Plan.load(plan_file)).open_journal()
+    state = wait_for(
+        "the end in the journal",
+        lambda: (s := fold_entries(journal.read(UUID(str(run))))).end_status and s,
+    )
+    assert state.attached and state.end_status == "completed"
+    assert {t: str(state.status(t)) for t in ("one", "two")} == {"one": "success", "two": "success"}
+    assert all(len(state.task(t).attempts) == 1 for t in ("one", "two"))
 
 
 def test_a_killed_flow_goes_on_by_itself(installation: Installation, tmp_path: Path) -> None:
