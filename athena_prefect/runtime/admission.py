@@ -88,6 +88,8 @@ class Admission:
     reason: str = ""
     gives_up: tuple[UUID, ...] = ()
     """Waiting starts that this run makes needless."""
+    for_good: bool = False
+    """Whether it would be skipped at any later moment, too."""
 
 
 def admission(
@@ -102,14 +104,18 @@ def admission(
     working = [r for r in runs if r.works and r.ended is None]
     if plan.overlap == "skip" and any(r.covers(mine.due) for r in runs):
         return Admission(
-            verdict=Verdict.SKIP, due=mine.due, reason="an earlier run worked when it was due"
+            verdict=Verdict.SKIP,
+            due=mine.due,
+            reason="an earlier run worked when it was due",
+            # One that still works may turn out to be gone.
+            for_good=any(r.ended is not None and r.covers(mine.due) for r in runs),
         )
     missed = [s for s in later if not any(r.covers(s.due) for r in runs)]
     if scheduled and not plan.catch_up and missed:
         newest = max(missed, key=lambda s: s.due)
         if plan.overlap == "cancel_running":
             why = f"the start of {newest.due:%Y-%m-%d %H:%M:%S} UTC is due, too"
-            return Admission(verdict=Verdict.SKIP, due=mine.due, reason=why)
+            return Admission(verdict=Verdict.SKIP, due=mine.due, reason=why, for_good=True)
         given_up = tuple(s.flow_run_id for s in missed if s.waits)
         mine = Start(flow_run_id=mine.flow_run_id, due=newest.due)
     else:
@@ -165,6 +171,29 @@ def admit(
                     )
         since = since or clock()
         sleep(LOOK_SECONDS)
+
+
+def take_back(
+    plan: Plan,
+    flow_run: FlowRun,
+    *,
+    client: SyncPrefectClient,
+    settings: AthenaSettings,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> str:
+    """Cancel a start that waits for a worker where the plan says it is never to run; why, or "".
+
+    Without a worker nobody would: the run itself asks when it begins.
+    """
+    from prefect.states import Cancelled
+
+    look = _Look(plan=plan, flow_run=flow_run, client=client, settings=settings, clock=clock)
+    found = look.once()
+    if found.verdict is not Verdict.SKIP or not found.for_good:
+        return ""
+    state: Any = Cancelled(name="Skipped", message=found.reason)
+    client.set_flow_run_state(flow_run.id, state)
+    return found.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from athena_prefect.service.following import Clock, utc_now
 from athena_prefect.service.results import _Answer
 
 if TYPE_CHECKING:
+    from athena_prefect.plan.model import Plan
     from athena_prefect.runtime.events import Sender
     from athena_prefect.runtime.watching import Api, FlowRunState, LateStart
     from athena_prefect.settings import AthenaSettings
@@ -62,7 +63,7 @@ class WatchedRun(_Answer):
     plan: str
     status: str
     """running, starting, paused, interrupted, resumed, continued, replanning, ended;
-    not started, missed."""
+    not started, missed, skipped."""
     breaches: tuple[str, ...] = ()
     """What is late or about to be."""
     raised: tuple[str, ...] = ()
@@ -538,6 +539,19 @@ class _Watch:
         decisions = self.store.decisions(namespace=self.settings.namespace, limit=MOST_RUNS)
         return sorted({d.plan for d in decisions})
 
+    def _needless(self, plan: Plan, start: LateStart) -> str:
+        """Cancel the start where `overlap` says that it is never to run; why."""
+        from athena_prefect.runtime.admission import take_back
+
+        assert self.api is not None
+        client = self.api.client
+        flow_run = client.read_flow_run(start.subject)
+        if flow_run.deployment_id is None or flow_run.state is None:
+            return ""
+        if not flow_run.state.is_scheduled():
+            return ""  # a worker has it by now
+        return take_back(plan, flow_run, client=client, settings=self.settings, clock=self.clock)
+
     def _start(self, start: LateStart) -> WatchedRun | None:
         from athena_prefect.runtime.telling import Telling
 
@@ -545,6 +559,8 @@ class _Watch:
             plan = self.store.plan(start.plan, namespace=self.settings.namespace)
         except UnknownNameError:
             return None
+        if not start.missed and (why := self._needless(plan, start)):
+            return WatchedRun(plan_run=start.subject, plan=start.plan, status="skipped", remedy=why)
         now = self.clock()
         outlook = start_outlook(plan, start.scheduled, now)
         what = f"the start of {start.scheduled:%Y-%m-%d %H:%M} UTC has not happened"

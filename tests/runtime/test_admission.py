@@ -102,3 +102,13 @@ def test_the_newest_start_replaces_those_before() -> None:
     found = asked("cancel_running", later=[at(60, 1)])
     assert found.verdict is Verdict.SKIP
     assert "05:00:00 UTC is due" in found.reason
+
+
+def test_only_what_would_never_run_is_taken_back_while_it_waits() -> None:
+    assert asked("skip", runs=[ran(-10, 5)]).for_good
+    # The run that works may be gone, and one that began later may have ended.
+    assert not asked("skip", runs=[ran(-10, None, works=True)]).for_good
+    assert not asked("skip", runs=[ran(1, None, works=True)]).for_good
+    assert asked("cancel_running", later=[at(60, 1)]).for_good
+    assert not asked("queue", runs=[ran(-10, 5)], later=[at(60, 1)]).for_good
+    assert not asked("skip", later=[at(60, 1)]).for_good, "one of them is to run"
