@@ -109,7 +109,9 @@ def _own_error(n: Floats, num: Floats, ss: Floats, den: Floats, lag: Floats) -> 
 def _lag(cells: Cells, e: Floats, xd: Floats, slope: Floats) -> Floats:
     """By task: correlation of a run's rest with the next one's, less what chance gives."""
     rest = e - slope[cells.task] * xd
-    order = np.argsort(cells.task * np.int64(max(cells.runs, 1)) + cells.run)
+    # Cells come in the order of runs, and small numbers are sorted by their digits.
+    narrow = np.uint16 if cells.tasks <= np.iinfo(np.uint16).max else np.int64
+    order = np.argsort(cells.task.astype(narrow), kind="stable")
     task, u = cells.task[order], rest[order]
     same = task[1:] == task[:-1]
     products = group_sums(task[1:][same], cells.tasks, u[1:][same] * u[:-1][same])

@@ -18,7 +18,7 @@ from athena_prefect.learning.observations import observations
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import ExecutionPattern, PatternKind, SubjectKind
 from athena_prefect.learning.scaling import scalings
-from athena_prefect.learning.statistics import group_medians, group_sums
+from athena_prefect.learning.statistics import group_sums
 from athena_prefect.learning.wording import pattern_of
 
 
@@ -129,7 +129,8 @@ def _queues(history: History, groups: Groups, policy: LearningPolicy) -> Family:
     if not len(rows):
         return Family()
     task = history.task[rows]
-    typical = group_medians(task, len(history.tasks), history.duration[rows])
+    count = np.maximum(group_sums(task, len(history.tasks)), 1)
+    typical = np.exp(group_sums(task, len(history.tasks), np.log(history.duration[rows])) / count)
     cells = cells_of(history, rows, history.queued[rows] / typical[task])
     return biases(
         cells, groups, policy, kind=PatternKind.QUEUE, least=policy.least_queue, logarithmic=False
