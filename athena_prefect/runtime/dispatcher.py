@@ -140,7 +140,7 @@ class Dispatcher:
             watch(self)
             if self.gate is not None:
                 self.gate.look(self)
-            if not self.paused:
+            if not (self.paused or self.superseded):  # a command may have ended the pause
                 self._start_what_fits()
             if not self.open or self._nothing_can_happen():
                 break

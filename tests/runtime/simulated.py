@@ -30,6 +30,7 @@ from athena_prefect.journal.state import Attempt, ExecutionState, Item, Status, 
 from athena_prefect.monitor.context import VirtualClock
 from athena_prefect.monitor.effects import effects_in_force
 from athena_prefect.plan.model import Plan, PlanTask
+from athena_prefect.runtime.continuing import revised_event, waiting_revision
 from athena_prefect.runtime.dispatcher import Dispatcher
 from athena_prefect.runtime.ending import RunEnd
 from athena_prefect.runtime.facts import RunFacts
@@ -38,7 +39,7 @@ from athena_prefect.runtime.gate import Gate
 from athena_prefect.runtime.handles import Handles
 from athena_prefect.runtime.limits import Capacity
 from athena_prefect.runtime.recorder import Recorder
-from athena_prefect.runtime.restore import abandon_in_flight
+from athena_prefect.runtime.restore import abandon_in_flight, take_up
 
 T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
 RUN = UUID(int=7)
@@ -199,9 +200,17 @@ class World:
     # -- the dispatcher ---------------------------------------------------------------------
 
     def take(self) -> None:
-        """A dispatcher takes the run, as a new process would: by what is stored."""
+        """A dispatcher takes the run, as a new process would: by what is stored.
+
+        The first that goes on by a revision which another process made is its continuation.
+        """
         self.token += 1
         self.journal.fence(RUN, self.token)
+        waiting = waiting_revision(self.journal.read(RUN))
+        if waiting is not None:
+            self.recorder.record(
+                self._run_event(RunEventKind.RESUMED, revision=waiting), token=self.token
+            )
         state = self.truth
         self.facts = RunFacts(
             plan=self.revisions[state.revision],
@@ -242,6 +251,8 @@ class World:
         if state.started is not None and self.token > 1:
             abandon_in_flight(dispatcher)
             dispatcher.state = fold_entries(self.journal.read(RUN), dispatcher.state)
+        if waiting is not None:
+            take_up(dispatcher, self.revisions[state.revision - 1])
         self.thread = threading.Thread(target=self._run, args=(dispatcher,), daemon=True)
         self.thread.start()
         self._until_it_stands()
@@ -267,6 +278,19 @@ class World:
         assert number not in self.revisions, f"revision {number} is made twice"
         self.revisions[number] = self.facts.plan
         self.modes[number] = dict(self.facts.modes)
+
+    def give(self, plan: Plan, figures: Mapping[str, Any]) -> None:
+        """Another process makes the next revision, and has it gone on by elsewhere."""
+        number = self.truth.revision + 1
+        self.revisions[number], self.modes[number] = plan, dict(figures["modes"])
+        self.journal.append(
+            revised_event(RUN, number, figures, author="", reason="drawn", at=self.clock())
+        )
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the dispatcher has drained for a revision that another goes on by."""
+        return self.end is not None and self.end.status == "superseded"
 
     def turn(self) -> None:
         """The dispatcher looks once at all that has happened."""

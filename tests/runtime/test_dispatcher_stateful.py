@@ -32,9 +32,11 @@ from athena_prefect.plan.document import as_dict
 from athena_prefect.plan.model import Plan
 from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
-from athena_prefect.replanning.options import Kind
+from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.replanning.results import ReplanResult
 from athena_prefect.runtime.adopting import Revision, adopt, priority_of
 from athena_prefect.runtime.ending import settled
+from athena_prefect.service.changing_over import _figures
 from tests.runtime.simulated import RUN, T0, World, fenced_off
 from tests.schedule.standings import plans
 
@@ -168,22 +170,12 @@ class Runs(RuleBasedStateMachine):
 
     def _replan(self, data: st.DataObject, strategy: AdaptiveReplanning, meanwhile: bool) -> None:
         world = self.world
-        if self.watched is not world.plan:
-            self._watch(world.plan)
-        self.monitor.refresh()
-        engine = AdaptiveReplanningEngine(
-            self.monitor,
-            AssumptionValidator(world.plan, self.monitor),
-            PlanOrchestrator(clock=_ticking(), policy=self.monitor.policy, workers=1),
-        )
-        violations = engine.validator.get_violated_assumptions()
-        deviation = self.monitor.get_plan_deviation()
-        options = engine.get_replanning_options(deviation, violations, strategy=strategy)
-        real = [o for o in options if o.kind is not Kind.ABORT]
-        if not real:
+        if world.dispatcher.superseded:
             return
-        option = data.draw(st.sampled_from(real))
-        result = engine.adopt(option, strategy)
+        found = self._option(data, strategy)
+        if found is None:
+            return
+        option, result = found
         assert result.proposal is not None
         revision = Revision(
             number=result.revision, plan=result.new_plan, modes=result.modes,
@@ -210,10 +202,55 @@ class Runs(RuleBasedStateMachine):
         world.turns.put(in_dispatcher)
         world.turn()
 
+    def _option(
+        self, data: st.DataObject, strategy: AdaptiveReplanning
+    ) -> tuple[ReplanningOption, ReplanResult] | None:
+        """One of the options that there are for the rest, and its revision."""
+        world = self.world
+        if self.watched is not world.plan:
+            self._watch(world.plan)
+        self.monitor.refresh()
+        engine = AdaptiveReplanningEngine(
+            self.monitor,
+            AssumptionValidator(world.plan, self.monitor),
+            PlanOrchestrator(clock=_ticking(), policy=self.monitor.policy, workers=1),
+        )
+        violations = engine.validator.get_violated_assumptions()
+        deviation = self.monitor.get_plan_deviation()
+        options = engine.get_replanning_options(deviation, violations, strategy=strategy)
+        real = [o for o in options if o.kind is not Kind.ABORT]
+        if not real:
+            return None
+        option = data.draw(st.sampled_from(real))
+        return option, engine.adopt(option, strategy)
+
     @precondition(lambda self: self.live)
     @rule(data=st.data(), meanwhile=st.booleans())
     def the_whole_rest_is_replanned(self, data: st.DataObject, meanwhile: bool) -> None:
         self._replan(data, AdaptiveReplanning.FULL, meanwhile)
+
+    @precondition(lambda self: self.live and not self.world.dispatcher.superseded)
+    @rule(data=st.data(), strategy=st.sampled_from(
+        [AdaptiveReplanning.SEGMENT, AdaptiveReplanning.FULL]))  # fmt: skip
+    def another_process_replans_it(self, data: st.DataObject, strategy: AdaptiveReplanning) -> None:
+        """As the replanning flow does; the run has not gone past what it found."""
+        found = self._option(data, strategy)
+        if found is not None:
+            option, result = found
+            self.world.give(result.new_plan, _figures(option, result))
+
+    @precondition(lambda self: self.world.handed_over)
+    @rule()
+    def its_continuation_goes_on(self) -> None:
+        running = self.world.running()
+        assert all(self._given_up(b) for b in running), "what ran was not waited for"
+        self.world.kill()
+        self.world.end = None
+        self.world.take()
+
+    def _given_up(self, body: Any) -> bool:
+        attempts = self.world.truth.task(*body.item).attempts
+        return any(a.source == body.source and a.abandoned for a in attempts)
 
     @precondition(lambda self: self.live and self.world.dispatcher.held)
     @rule()
@@ -228,7 +265,7 @@ class Runs(RuleBasedStateMachine):
         self.world.kill()
         self.world.take()
 
-    @precondition(lambda self: not self.live)
+    @precondition(lambda self: not self.live and not self.world.handed_over)
     @rule(data=st.data(), again=st.booleans())
     def it_is_gone_on_with_after_its_end(self, data: st.DataObject, again: bool) -> None:
         if again:
@@ -299,6 +336,8 @@ class Runs(RuleBasedStateMachine):
             for name in [a.id for a in world.plan.assumptions]:
                 self._check(name, "holds")
             for _ in range(ENOUGH):
+                if world.handed_over:
+                    self.its_continuation_goes_on()
                 if world.end is not None:
                     break
                 if world.truth.paused:

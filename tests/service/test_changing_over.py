@@ -15,12 +15,14 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Running
 
 from athena_prefect.journal.events import RunEvent, RunEventKind, TaskEvent, TaskEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.admission import Earlier, _Look
 from athena_prefect.runtime.continuing import (
     changeovers,
     flows_answer,
@@ -55,6 +57,7 @@ class Server:
             for name in (f"{plan}/{plan}.continuation", "replan/replan")
         }  # fmt: skip
         self.runs: dict[str, Any] = {}
+        self.state: Any = None
 
     def read_deployment_by_name(self, name: str) -> Any:
         if name not in self.deployments:
@@ -62,7 +65,7 @@ class Server:
         return self.deployments[name]
 
     def read_flow_run(self, flow_run_id: UUID) -> Any:
-        return SimpleNamespace(id=flow_run_id, deployment_id=uuid4())
+        return SimpleNamespace(id=flow_run_id, deployment_id=uuid4(), state=self.state)
 
     def request(self, method: str, path: str, *, path_params: Any, json: Any) -> Any:
         (found,) = [d for d in self.deployments.values() if str(d.id) == path_params["id"]]
@@ -318,6 +321,27 @@ def test_a_run_that_is_served_or_over_or_unknown_is_left_alone(scene: Scene) -> 
     scene.write(RunEventKind.ENDED, status="completed")
     assert "the run is over" in scene.replan().message
     assert "no plan run" in scene.replan(uuid4()).message
+
+
+def test_a_run_that_changes_over_still_works_for_those_that_would_overlap(scene: Scene) -> None:
+    with scene.dispatched():
+        assert scene.replan().name == "Replanned"
+    asks: Any = SimpleNamespace(id=uuid4(), deployment_id=uuid4())
+    client: Any = scene.server
+
+    def earlier(after: timedelta) -> Earlier:
+        look = _Look(plan=scene.plan, flow_run=asks, client=client, settings=scene.settings,
+                     clock=lambda: scene.now + after)  # fmt: skip
+        (found,) = look._recorded()
+        return found
+
+    assert earlier(timedelta(0)).works, "nobody holds the lease, and somebody will"
+    assert not earlier(timedelta(minutes=11)).works, "nobody ever did"
+    other = uuid4()
+    scene.write(RunEventKind.RESUMED, revision=2, flow_run_id=str(other))
+    scene.server.state = Running()
+    found = earlier(timedelta(minutes=11))
+    assert found.works and found.flow_run_id == other, "what is to be cancelled, if anything"
 
 
 def test_who_waits_for_an_answer_gets_one(settings: AthenaSettings) -> None:
