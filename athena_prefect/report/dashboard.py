@@ -228,13 +228,13 @@ def gantt_markdown(figures: Figures, links: Mapping[str, str] | None = None) -> 
     if len(view.rows) > LARGE:
         groups = overview(view, tooltips=False)
         if groups is not None:
-            parts.append(_picture("Groups of tasks", groups))
+            parts.append(picture("Groups of tasks", groups))
         focus = focused(view)
         if focus.rows:
             chart = gantt(focus, tooltips=False)
-            parts += ["### What matters now", _picture("What matters now", chart)]
+            parts += ["### What matters now", picture("What matters now", chart)]
         parts.append(f"### All {len(view.rows)} tasks")
-    parts.append(_picture("Gantt chart, planned against actual", gantt(view, tooltips=False)))
+    parts.append(picture("Gantt chart, planned against actual", gantt(view, tooltips=False)))
     parts.append(_links(links or {}))
     parts.append(
         f"*Times since the start, {moment(view.started) if view.started else 'not started'}; "
@@ -261,7 +261,8 @@ def focused(view: RunView) -> RunView:
     return replace(view, rows=tuple(view.rows[i] for i in chosen))
 
 
-def _picture(title: str, svg: str) -> str:
+def picture(title: str, svg: str) -> str:
+    """An SVG as an image of a markdown artifact."""
     data = base64.b64encode(svg.encode()).decode()
     return f"![{title}](data:image/svg+xml;base64,{data})"
 

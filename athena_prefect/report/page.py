@@ -85,8 +85,12 @@ def page(
     as_of: datetime,
     profiles: Sequence[Profile] = (),
     events: Sequence[Event] = (),
+    learned: str = "",
 ) -> str:
-    """The HTML of a run's report. `as_of` is when it was made; everything is escaped."""
+    """The HTML of a run's report. `as_of` is when it was made; everything is escaped.
+
+    `learned`: a part of its own, as `report.learning.learned_section` makes it.
+    """
     title = f"{plan.name} · run {str(state.plan_run)[:8]}"
     parts = [
         _heading(plan, view, state, as_of),
@@ -94,6 +98,7 @@ def page(
         _reasons(view, state, deviation),
         _gantts(view),
         _profiles(view, profiles),
+        learned,
         _task_table(view),
         _assumptions(plan.assumptions, state.checks),
         _events(events),

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 NO_ROOM = (
     "the project's tasks.py leaves no room for tasks/replanning.py, so its runs adopt other plans "
-    "in their own process; make tasks.py a folder to have them change over to a continuation"
+    "in their own process, and nothing is learned by itself; make tasks.py a folder to have them "
+    "change over to a continuation"
 )
 
 
@@ -98,7 +99,7 @@ def _deploy(
         made = [_planned(p) for p in plans]
         room = _room_for_steps(root)
         desired = _desired(
-            [f for f, _ in made], [w for _, w in made], target, remote, extras, replans=room
+            [f for f, _ in made], [w for _, w in made], target, remote, extras, room=room
         )
         desired, notes = _without_foreign(desired, remote)
         notes += () if room else (NO_ROOM,)
@@ -158,6 +159,7 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
         replan_parameters,
         watch_parameters,
     )
+    from athena_prefect.runtime.deployment.learning import learn_parameters
     from athena_prefect.runtime.deployment.pool import PROCESS, Pool
     from athena_prefect.runtime.deployment.project_file import prefect_yaml as text_of
 
@@ -167,7 +169,7 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
     target = replace(_target(options, pool, _root(plans), settings), environment={})
     state = desired_state(
         [_planned(p)[0] for p in plans], target,
-        watch=watch_parameters(), replan=replan_parameters(),
+        watch=watch_parameters(), replan=replan_parameters(), learn=learn_parameters(),
     )  # fmt: skip
     return text_of(state, [document_of(p) for p in plans], settings.namespace)
 
@@ -321,7 +323,7 @@ def _desired(
     remote: Remote,
     extras: Iterable[ExtraDeployment],
     *,
-    replans: bool,
+    room: bool,
 ) -> ServerState:
     from athena_prefect.runtime.deployment.checks import check_deployments, check_files
     from athena_prefect.runtime.deployment.desired import desired_state
@@ -331,14 +333,18 @@ def _desired(
         watch_file,
         watch_parameters,
     )
+    from athena_prefect.runtime.deployment.learning import learn_files, learn_parameters
 
     checks = tuple(check_deployments(flows, served=target.pool is None))
-    more = [*(check_files() if checks else ()), *(replan_files() if replans else ())]
+    more = [*(check_files() if checks else ())]
+    if room:
+        more += [*replan_files(), *learn_files()]
     return desired_state(
         flows,
         target,
         watch=watch_parameters(),
-        replan=replan_parameters() if replans else None,
+        replan=replan_parameters() if room else None,
+        learn=learn_parameters() if room else None,
         extras=[*extras, *checks],
         limits=remote.limits(),
         files=[*files, watch_file(), *more],

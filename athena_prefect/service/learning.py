@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 RUNS = 200
 """Newest runs of a plan that are looked at: patterns need dozens, and half a year of nights is
 more than a pipeline stays what it is."""
+MOST_RUNS = 1000
+"""Newest runs of a namespace among which plans to learn from are looked for."""
 USABLE = 0.7
 """Confidence from which `--apply` takes a recommendation by itself: as lessons are used."""
 SEED = 0
@@ -54,6 +56,8 @@ class Learned(_Answer):
     tasks: int
     """Attempts that were looked at."""
     accuracy: EstimationMetrics
+    errors: tuple[tuple[datetime, float], ...] = ()
+    """(start of a run, mean size of its estimates' errors), the oldest first."""
     patterns: tuple[ExecutionPattern, ...] = ()
     bottlenecks: tuple[Bottleneck, ...] = ()
     recommendations: tuple[Recommendation, ...] = ()
@@ -98,6 +102,17 @@ class PlanAccuracy(_Answer):
     plan: str | None
     runs: int
     accuracy: EstimationMetrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taught:
+    """What a plan's runs taught, for a report."""
+
+    runs: int
+    accuracy: EstimationMetrics
+    errors: tuple[tuple[datetime, float], ...]
+    """(start of a run, mean size of its estimates' errors), the oldest first."""
+    lessons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +208,7 @@ def _look(
         runs=len(history.runs),
         tasks=len(history),
         accuracy=accuracy,
+        errors=_errors(history),
         patterns=tuple(patterns),
         bottlenecks=of_blames(blames),
         recommendations=recommendations(recent, blames=blames),
@@ -496,12 +512,70 @@ def patterns(
     return KnownPatterns(plan=name, runs=len(history.runs), patterns=tuple(found))
 
 
+def taught(plan: str, *, settings: AthenaSettings) -> Taught:
+    """What the runs of a plan taught, for a report. Raises StorageError."""
+    from athena_prefect.learning.learner import ExecutionLearner
+    from athena_prefect.storage.lessons import StoredLessons
+
+    _, history = _history(None, settings, RUNS, name=plan)
+    kept = StoredLessons(_database(settings), namespace=settings.namespace).lessons()
+    return Taught(
+        runs=len(history.runs),
+        accuracy=ExecutionLearner().compute_estimation_accuracy(history),
+        errors=_errors(history),
+        lessons=tuple(k.statement for k in kept if k.plan == plan),
+    )
+
+
+def _errors(history: History) -> tuple[tuple[datetime, float], ...]:
+    """Mean of |actual − planned| / planned by run, of runs that have any."""
+    rows = np.flatnonzero(history.succeeded & (history.planned > 0))
+    error = np.abs(history.duration[rows] / history.planned[rows] - 1.0)
+    count = np.bincount(history.run[rows], minlength=len(history.runs))
+    total = np.bincount(history.run[rows], weights=error, minlength=len(history.runs))
+    return tuple(
+        (run.started, float(total[i] / count[i]))
+        for i, run in enumerate(history.runs)
+        if count[i] and run.started is not None
+    )
+
+
+def publish_learned(found: Learned, *, settings: AthenaSettings) -> str:
+    """Keep what was learned as a Prefect artifact of the running flow; its key."""
+    from prefect.artifacts import create_markdown_artifact
+
+    from athena_prefect.report.learning import learned_markdown
+    from athena_prefect.runtime.dashboard import artifact_key
+
+    key = artifact_key(found.plan, "learned", settings.namespace)
+    text = learned_markdown(
+        found.plan, found.runs, found.accuracy,
+        bottlenecks=found.bottlenecks, recommendations=found.recommendations,
+        lessons=[(k.lesson.statement, k.confidence, k.lesson.samples) for k in found.lessons],
+        errors=found.errors, slowdowns=[str(s) for s in found.slowdowns],
+    )  # fmt: skip
+    create_markdown_artifact(key=key, markdown=text, description=f"What runs of {found.plan} teach")
+    return key
+
+
+def plans_that_ran(*, settings: AthenaSettings) -> tuple[str, ...]:
+    """The plans of the namespace that have a run. Raises StorageError."""
+    from athena_prefect.storage.plans import PlanStore
+
+    rows = PlanStore(_database(settings)).runs(settings.namespace, limit=MOST_RUNS)
+    return tuple(dict.fromkeys(r.plan for r in rows))
+
+
 def _history(
-    plan: str | Path | None, settings: AthenaSettings, runs: int | None
+    plan: str | Path | None,
+    settings: AthenaSettings,
+    runs: int | None,
+    *,
+    name: str | None = None,
 ) -> tuple[str | None, History]:
     from athena_prefect.storage.history import StoredHistory
 
-    name = None if plan is None else _plan(plan, settings)[0].name
+    name = name if plan is None else _plan(plan, settings)[0].name
     source = StoredHistory(_database(settings), namespace=settings.namespace)
     return name, source.history(name, runs=runs)
 

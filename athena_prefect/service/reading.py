@@ -15,6 +15,8 @@ from athena_prefect.service.plans import show
 from athena_prefect.service.results import ListedRun, Observer, RunStatus, WrittenReport
 
 if TYPE_CHECKING:
+    from athena_prefect.learning.results import Bottleneck
+    from athena_prefect.service.learning import Taught
     from athena_prefect.settings import AthenaSettings
     from athena_prefect.storage.db import Database
     from athena_prefect.storage.plans import PlanStore
@@ -116,18 +118,23 @@ def report(
 
     Raises UnknownRunError, StorageError, and InputError where the file cannot be written.
     """
+    from athena_prefect.service.learning import taught
+
     followed = open_run(run, settings=settings, clock=clock)
     file = output or Path(f"athena-{str(followed.plan_run)[:8]}.html")
-    return write_report(followed, file)
+    return write_report(followed, file, taught(followed.plan.name, settings=settings))
 
 
-def write_report(followed: FollowedRun, file: Path) -> WrittenReport:
-    """Write the report of `followed` to `file`. Raises InputError where it cannot be written."""
+def write_report(followed: FollowedRun, file: Path, taught: Taught | None = None) -> WrittenReport:
+    """Write the report of `followed` to `file`. Raises InputError where it cannot be written.
+
+    `taught`: what the runs of its plan taught, which needs the database.
+    """
     followed.poll()
     found = followed.status()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(report_page(followed, found), encoding="utf-8")
+        file.write_text(report_page(followed, found, taught), encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"cannot write the report to {file}: {error.strerror}; name another file with -o",
@@ -136,7 +143,7 @@ def write_report(followed: FollowedRun, file: Path) -> WrittenReport:
     return WrittenReport(plan_run=followed.plan_run, file=file.resolve(), status=found.word)
 
 
-def report_page(followed: FollowedRun, found: RunStatus) -> str:
+def report_page(followed: FollowedRun, found: RunStatus, taught: Taught | None = None) -> str:
     """The HTML page about a run."""
     plan, view = found.plan, _with_path(found)
     planned = profile(plan, {r.task_id: r.planned for r in view.rows if r.planned})
@@ -158,7 +165,27 @@ def report_page(followed: FollowedRun, found: RunStatus) -> str:
             for name, resource in plan.resources.items()
         ],
         events=followed.events,
+        learned=_learned(followed, found, taught),
     )
+
+
+def _learned(followed: FollowedRun, found: RunStatus, taught: Taught | None) -> str:
+    """What delayed a run that is over, and what the runs of its plan taught."""
+    from athena_prefect.learning.bottlenecks import bottlenecks
+    from athena_prefect.learning.records import run_record
+    from athena_prefect.report.learning import learned_section
+
+    monitor = followed._monitored()
+    delays: tuple[Bottleneck, ...] = ()
+    if monitor is not None and found.over:
+        run = run_record(
+            found.plan, monitor.records, run=str(followed.plan_run),
+            started=found.state.started, ended=found.state.ended,
+        )  # fmt: skip
+        delays = bottlenecks([run])
+    if taught is None:
+        return learned_section(delays)
+    return learned_section(delays, taught.accuracy, taught.errors, taught.lessons)
 
 
 def _with_path(found: RunStatus) -> RunView:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from athena_prefect.errors import InputError
 from athena_prefect.plan.model import Plan, Schedule
-from athena_prefect.runtime.deployment import names
+from athena_prefect.runtime.deployment import learning, names
 from athena_prefect.runtime.deployment.pool import Pool
 from athena_prefect.runtime.deployment.state import (
     Automation,
@@ -109,6 +109,7 @@ def desired_state(
     *,
     watch: Mapping[str, Any],
     replan: Mapping[str, Any] | None = None,
+    learn: Mapping[str, Any] | None = None,
     extras: Iterable[ExtraDeployment] = (),
     limits: Sequence[Limit] = (),
     files: Sequence[FlowFile] = (),
@@ -116,9 +117,9 @@ def desired_state(
     """All that should be there for `flows`, with what the namespace has once.
 
     `watch` is the parameter schema of the watching flow, `replan` that of the replanning
-    flow; None where the project has no room for it. `limits` are those that we
-    made already: other plans may need them. Raises InputError for plans that cannot
-    be there together.
+    flow and `learn` that of the learning flow; None where the project has no room for it.
+    `limits` are those that we made already: other plans may need them. Raises InputError
+    for plans that cannot be there together.
     """
     plans = [f.plan for f in flows]
     _check_names(plans)
@@ -128,6 +129,9 @@ def desired_state(
     if replan is not None:
         deployments.append(_replanning(target, replan))
         automations.append(replanning_automation(target.namespace))
+    if learn is not None:
+        deployments.append(_learning(target, learn))
+        automations.append(learning.learning_automation(target.namespace))
     # Last: in a `prefect.yaml` it makes the automations, which need the others.
     deployments.append(_watching(target, watch))
     _check_distinct(deployments)
@@ -145,7 +149,11 @@ def desired_state(
 def _check_names(plans: Sequence[Plan]) -> None:
     seen: dict[str, Plan] = {}
     for plan in plans:
-        for taken, whose in ((names.WATCH_FLOW, "watching"), (names.REPLAN_FLOW, "replanning")):
+        for taken, whose in (
+            (names.WATCH_FLOW, "watching"),
+            (names.REPLAN_FLOW, "replanning"),
+            (learning.FLOW, "learning"),
+        ):
             if plan.name == taken:
                 raise InputError(
                     f"plan {plan.name!r}: that is the {whose} flow's name; rename the plan"
@@ -259,6 +267,22 @@ def _replanning(target: Target, schema: Mapping[str, Any]) -> Deployment:
         tags=tuple(sorted((names.OURS, names.namespace_tag(target.namespace)))),
         parameter_schema=schema,
         description="Gives what is left of a run another plan, where it deviates",
+        kept=("version",),
+        **_placed(target),
+    )
+
+
+def _learning(target: Target, schema: Mapping[str, Any]) -> Deployment:
+    return Deployment(
+        flow=learning.FLOW,
+        deployment=names.deployment_name(learning.FLOW, target.namespace),
+        entrypoint=learning.ENTRYPOINT,
+        tags=tuple(sorted((names.OURS, names.namespace_tag(target.namespace)))),
+        schedules={SLUG: _interval(learning.EVERY, "UTC")},
+        limit=learning.AT_ONCE,
+        collision="ENQUEUE",
+        parameter_schema=schema,
+        description="Learns from finished runs: lessons, accuracy, what delayed them",
         kept=("version",),
         **_placed(target),
     )

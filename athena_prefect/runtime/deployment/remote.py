@@ -26,7 +26,7 @@ from prefect.client.schemas.objects import Variable
 from prefect.exceptions import ObjectNotFound
 
 from athena_prefect.errors import InputError, ServerError
-from athena_prefect.runtime.deployment import names
+from athena_prefect.runtime.deployment import learning, names
 from athena_prefect.runtime.deployment.changes import Action, Change
 from athena_prefect.runtime.deployment.pool import Pool
 from athena_prefect.runtime.deployment.state import (
@@ -113,7 +113,11 @@ class Remote:
 
     def automations(self, namespace: str) -> tuple[Automation, ...]:
         """The automations of ours of the namespace, those that are there."""
-        wanted = (names.automation_name(namespace), names.replanning_name(namespace))
+        wanted = (
+            names.automation_name(namespace),
+            names.replanning_name(namespace),
+            learning.automation_name(namespace),
+        )
         return tuple(
             Automation(
                 name=a.name,

@@ -29,10 +29,10 @@ from tests.runtime.deployment.support import DOCKER, KUBERNETES, URL, flow, plan
 def desired(*plans: Plan, **more: Any) -> ServerState:
     extras = more.pop("extras", ())
     limits = more.pop("limits", ())
-    replan = more.pop("replan", None)
+    replan, learn = more.pop("replan", None), more.pop("learn", None)
     return desired_state(
         [flow(p) for p in plans], target(**more),
-        watch={}, replan=replan, extras=extras, limits=limits,
+        watch={}, replan=replan, learn=learn, extras=extras, limits=limits,
     )  # fmt: skip
 
 
@@ -207,7 +207,23 @@ def test_what_deviates_starts_the_replanning_flow_of_its_namespace() -> None:
     assert len(desired(plan()).automations) == 1, "a project without room for it has none"
 
 
-@pytest.mark.parametrize("name", ["watch-plan", "replan"])
+def test_a_finished_run_starts_the_learning_flow_which_also_runs_every_night() -> None:
+    state = desired(plan(), namespace="stage", learn={"type": "object"})
+    (made,) = [d for d in state.deployments if d.flow == "learn"]
+    assert made.name == "learn/learn@stage"
+    assert made.entrypoint == "flows/learn.py:learn"
+    assert made.schedules["plan"]["interval"] == 86400 and made.limit == 1
+    (automation,) = [a for a in state.automations if a.trigger["posture"] == "Reactive"]
+    assert set(automation.trigger["expect"]) == {
+        "athena.plan.completed", "athena.plan.failed", "athena.plan.aborted",
+    }  # fmt: skip
+    assert automation.trigger["match"]["athena.namespace"] == "stage"
+    (action,) = automation.actions
+    assert action["parameters"]["plan"]["template"] == "{{ event.payload.plan }}"
+    assert [d for d in desired(plan()).deployments if d.flow == "learn"] == []
+
+
+@pytest.mark.parametrize("name", ["watch-plan", "replan", "learn"])
 def test_names_that_are_taken_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="rename"):
         desired(plan(name))
