@@ -158,6 +158,8 @@ def status_table(status: RunStatus, limit: int | None = None) -> RenderableType:
         listed = f"athena status {str(status.plan_run)[:8]}"
         note = f"{left} more tasks; `{listed}` lists them all"
     parts: list[RenderableType] = [run_heading(status), Text(forecast_line(status))]
+    if status.view.finish is not None and status.deviation and status.deviation.basis:
+        parts.append(Text(f"forecast {status.deviation.basis}", style="dim"))
     if status.state.end_reason:
         why = status.state.end_reason if limit is None else brief(status.state.end_reason)
         parts.append(Text(why, style="red" if status.exit_code else ""))

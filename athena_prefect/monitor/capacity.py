@@ -104,14 +104,14 @@ def finishes_of(
     pred_ptr, pred = network.pred_ptr.tolist(), place[network.pred].tolist()
     lags = network.pred_lag.tolist()
     rows = list(finishes)
-    slot = np.empty(samples, dtype=np.int64)
+    slot = np.empty(samples, dtype=np.intp)
     idle: list[bool] = [False] * len(order) if instant is None else instant[order].tolist()
     for k, node in enumerate(order.tolist()):
         row = rows[len(running) + k]
         if idle[k]:
             row.fill(now)
         else:
-            np.argmin(free, axis=1, out=slot)
+            free.argmin(axis=1, out=slot)
             slot += offset
             np.take(flat, slot, out=row)
         for arc in range(pred_ptr[node], pred_ptr[node + 1]):

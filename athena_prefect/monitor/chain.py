@@ -11,6 +11,7 @@ import numpy as np
 from athena_prefect.errors import InfeasibleError
 from athena_prefect.journal.state import Item
 from athena_prefect.monitor.course import Course, Stage
+from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.graph import Bools, Floats, Network
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.schedule.baseline import Baseline
@@ -62,6 +63,8 @@ class Chain:
     """Why no schedule exists; empty where one does."""
     factors: Mapping[str, float] = field(default_factory=dict)
     """Tasks that take so many times as long as the plan says."""
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    """What has been learned of durations, instead of the plan's estimates."""
 
     @classmethod
     def of(
@@ -71,6 +74,7 @@ class Chain:
         *,
         revision: int = 1,
         modes: Mapping[str, str] | None = None,
+        estimates: Mapping[str, Estimate] | None = None,
     ) -> Chain:
         """The chain of a plan before it starts: that of its baseline.
 
@@ -78,29 +82,42 @@ class Chain:
         in their `modes` where those are not the default ones.
         """
         if revision > 1:
-            return cls.underway(plan, replace(_UNTOUCHED, modes=dict(modes or {})))
-        problem = baseline.problem(plan)
+            untouched = replace(_UNTOUCHED, modes=dict(modes or {}))
+            return cls.underway(plan, untouched, estimates=estimates)
+        learned = dict(estimates or {})
+        problem = baseline.problem(plan, estimates=learned)
         loose = bool(problem.unknown)
         return cls(
             plan=plan,
             problem=problem,
             resource_arcs=baseline.arcs,
             loose=loose,
+            estimates=learned,
             infeasible="" if loose or baseline.known else "; ".join(baseline.reasons),
         )
 
     @classmethod
-    def underway(cls, plan: Plan, given: Underway) -> Chain:
+    def underway(
+        cls, plan: Plan, given: Underway, *, estimates: Mapping[str, Estimate] | None = None
+    ) -> Chain:
         """The chain of what is left: what has started stays, the rest is scheduled from now on."""
+        learned = {t: e for t, e in (estimates or {}).items() if t in plan.task_ids}
         problem = Problem.of(
             plan,
             modes={t: m for t, m in given.modes.items() if t not in given.left_out},
             items=given.items,
             skipped=given.left_out,
+            estimates=learned,
         )
         factors = {t: f for t, f in given.factors.items() if t in problem.task_index}
         problem = problem.with_capacities(given.capacities).with_factors(factors)
-        bare = cls(plan=plan, problem=problem, resource_arcs=ResourceArcs.none(), factors=factors)
+        bare = cls(
+            plan=plan,
+            problem=problem,
+            resource_arcs=ResourceArcs.none(),
+            factors=factors,
+            estimates=learned,
+        )
         starts, durations = bare._fixed(given)
         problem = bare._without_overtaken(~np.isnan(starts))
         bare = replace(bare, problem=problem)
@@ -232,7 +249,7 @@ class Chain:
 
     def median_in(self, task_id: str, mode: str) -> float:
         """P50 duration of one item of a task in another mode; 0 where nothing is known."""
-        estimate = self.plan.get_task(task_id).mode(mode).estimate
+        estimate = self.plan.get_task(task_id).mode(mode).estimate or self.estimates.get(task_id)
         if estimate is None:
             return 0.0
         three = (estimate.optimistic, estimate.likely, estimate.pessimistic)

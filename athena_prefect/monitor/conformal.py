@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,24 @@ class Calibration:
     """Whether the plan itself is in the history."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of each run."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The calibration as JSON-able data, which `from_dict` reads back."""
+        return {
+            "seen": self.seen,
+            "weights": dict(self.weights),
+            "replays": [list(asdict(r).values()) for r in self.replays],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
+        """The calibration that `as_dict` wrote."""
+        names = [f.name for f in fields(Replayed)]
+        return cls(
+            replays=tuple(Replayed(**dict(zip(names, r, strict=True))) for r in data["replays"]),
+            seen=bool(data["seen"]),
+            weights=dict(data["weights"]),
+        )
 
     @property
     def runs(self) -> int:

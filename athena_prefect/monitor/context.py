@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from athena_prefect.journal.events import utc
 from athena_prefect.journal.journal import Journal
+from athena_prefect.monitor.history import History
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A journal that also knows what earlier runs took."""
+
+    def finished_runs(self, plan_run: UUID) -> History:
+        """What had finished when a plan run began: of its plan, and of others beside it."""
+        ...
+
 
 Clock = Callable[[], datetime]
 """Gives the present, with a time zone."""

@@ -52,6 +52,8 @@ class PlanDeviation:
     as_of: datetime | None = None
     """When the simulation behind the quantiles was made."""
     samples: int = 0
+    basis: str = ""
+    """What the forecast rests on: so many finished runs and records, or the plan's estimates."""
     revision: int = 1
     blocked: bool = False
     """A required task cannot be done as the plan stands."""

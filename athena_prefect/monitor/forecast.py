@@ -41,8 +41,12 @@ class Basis:
     """Open tasks (or items) with a three-point estimate."""
     samples: int
     """Simulated runs; 1 where nothing is uncertain."""
+    history: str = ""
+    """The finished runs behind it; empty where it rests on the plan's estimates."""
 
     def __str__(self) -> str:
+        if self.history:
+            return f"{self.history}; {self.samples:,} scenarios of {self.open_tasks} open tasks"
         runs = "1 run" if self.samples == 1 else f"{self.samples:,} simulated runs"
         return (
             f"{runs} of {self.open_tasks} open tasks: {self.estimated} with a three-point "

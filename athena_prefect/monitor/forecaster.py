@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from athena_prefect.monitor.course import Course, Stage
 from athena_prefect.monitor.forecast import Basis, Forecast, TaskOutlook
+from athena_prefect.monitor.learned import Learned, LearnedSimulation, samples_for
 from athena_prefect.monitor.progress import Progress
 from athena_prefect.schedule.simulation import Simulation
 
@@ -31,7 +32,7 @@ class _Simulated:
     end: float
     course: Course
     scope: int
-    simulation: Simulation
+    simulation: Simulation | LearnedSimulation
 
 
 class Forecaster:
@@ -41,9 +42,21 @@ class Forecaster:
     finish has moved since; `as_of` says when the simulation was made.
     """
 
-    def __init__(self, progress: Progress, *, seed: int, samples: int, span: float) -> None:
-        """`span`: the baseline's duration in seconds, of which `MOVE` is a share."""
+    def __init__(
+        self,
+        progress: Progress,
+        *,
+        seed: int,
+        samples: int,
+        span: float,
+        learned: Learned | None = None,
+    ) -> None:
+        """`span`: the baseline's duration in seconds, of which `MOVE` is a share.
+
+        `learned`: what finished runs teach, where forecasts rest on them.
+        """
         self._progress = progress
+        self._learned = learned
         self._seed = seed
         self._samples = samples
         self._span = span
@@ -76,6 +89,8 @@ class Forecaster:
     def certain(self) -> bool:
         """Whether every open node's duration is one number: no simulation is needed then."""
         progress = self._progress
+        if self._learned is not None:
+            return not progress.course.open.any()
         return not (progress.chain.problem.uncertain & progress.course.open).any()
 
     def latest(self) -> Floats | None:
@@ -111,7 +126,8 @@ class Forecaster:
 
     def _simulated(self, now: datetime, *, keep: bool = False) -> _Simulated:
         last = self._last
-        short = last is not None and keep and last.simulation.start_samples is None
+        kept = last is None or last.simulation.start_samples is not None
+        short = keep and not kept and self._learned is None
         if last is None or short or self._stale(last, now):
             progress = self._progress
             self._last = last = _Simulated(
@@ -119,15 +135,23 @@ class Forecaster:
                 end=progress.course.end_of_all,
                 course=progress.course,
                 scope=progress.course.scope,
-                simulation=progress.chain.simulated(
-                    progress.course,
-                    self.latest(),
-                    samples=self._samples,
-                    seed=self._seed,
-                    keep=keep,
-                ),
+                simulation=self._made(keep),
             )
         return last
+
+    def _made(self, keep: bool) -> Simulation | LearnedSimulation:
+        chain, course = self._progress.chain, self._progress.course
+        if self._learned is not None:
+            return self._learned.simulated(
+                chain,
+                course,
+                samples=samples_for(len(chain.problem)),
+                rng=np.random.default_rng(self._seed),
+                latest=self.latest(),
+            )
+        return chain.simulated(
+            course, self.latest(), samples=self._samples, seed=self._seed, keep=keep
+        )
 
     def _stale(self, last: _Simulated, now: datetime) -> bool:
         course = self._progress.course
@@ -159,6 +183,7 @@ class Forecaster:
             certain=int((open_ & ~progress.chain.problem.uncertain).sum()),
             estimated=int((open_ & progress.chain.problem.uncertain).sum()),
             samples=samples,
+            history="" if self._learned is None else str(self._learned),
         )
 
     def _outlook(self, now: datetime) -> TaskOutlook:

@@ -13,6 +13,9 @@ import numpy as np
 from athena_prefect.errors import PlanError
 from athena_prefect.plan.graph import Floats, Ints, Network
 
+MANY = 8
+"""Items of one task beyond which what follows is held to wait for the last of them alone: all
+of them times all that follow would be millions of arcs."""
 SHORTEST = 1e-3
 """Seconds that a duration counts with at least: what clocks resolve, and zero has no logarithm."""
 
@@ -142,12 +145,17 @@ class History:
 
     def typical(self, category: str, plan: str) -> float | None:
         """Median duration of a category (s), in the plan's runs or else in all; None: none."""
+        actual = self.durations(category, plan)
+        return float(np.median(actual)) if len(actual) else None
+
+    def durations(self, category: str, plan: str) -> Floats:
+        """Durations of a category (s), in the plan's runs or else in all."""
         if category not in self.categories:
-            return None
+            return np.zeros(0)
         rows = self.category == self.categories.index(category)
         own = rows & np.isin(self.run, self.of_plan(plan))
-        actual = self.actual[own if own.any() else rows]
-        return float(np.median(actual)) if len(actual) else None
+        actual: Floats = self.actual[own if own.any() else rows]
+        return actual
 
     def span(self, run: int) -> slice:
         """The rows of a run."""
@@ -238,7 +246,13 @@ def _arcs(kept: Sequence[Sequence[PastTask]], rows: Ints) -> dict[str, Ints]:
             place.setdefault(task.id, []).append(k)
         for k, task in enumerate(tasks, first):
             for before in task.after:
-                found = place.get(before, ())
+                found = place.get(before, [])
+                if len(found) > MANY:
+                    # Items of a mapped task: the one that ended last is what was waited for.
+                    ends = [
+                        (tasks[i - first].started or 0.0) + tasks[i - first].actual for i in found
+                    ]
+                    found = [found[ends.index(max(ends))]]
                 tails += found
                 heads += [k] * len(found)
     return {"tail": np.array(tails, dtype=np.int64), "head": np.array(heads, dtype=np.int64)}

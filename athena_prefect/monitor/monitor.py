@@ -22,19 +22,24 @@ from athena_prefect.journal.events import (
 from athena_prefect.journal.journal import Recorded
 from athena_prefect.journal.state import ExecutionState, Item, Status, fold_entries
 from athena_prefect.monitor.chain import Chain
-from athena_prefect.monitor.context import ExecutionContext
+from athena_prefect.monitor.conformal import Calibration
+from athena_prefect.monitor.context import ExecutionContext, Remembering
 from athena_prefect.monitor.deadlines import TaskLimit, next_deadline, task_limits
 from athena_prefect.monitor.deviation import PlanDeviation, severity
 from athena_prefect.monitor.earned_value import EarnedValue, earned_value
 from athena_prefect.monitor.effects import Effects
-from athena_prefect.monitor.forecast import Forecast
+from athena_prefect.monitor.forecast import Forecast, quantile_of
 from athena_prefect.monitor.forecaster import MICROSECOND, Forecaster
+from athena_prefect.monitor.history import History
 from athena_prefect.monitor.impact import Impact, impact
+from athena_prefect.monitor.learned import Learned
+from athena_prefect.monitor.learned import samples_for as learned_samples
 from athena_prefect.monitor.progress import Progress
 from athena_prefect.monitor.recording import completion_event, start_event
 from athena_prefect.monitor.records import TaskExecutionRecord, attempts_of, record_of
 from athena_prefect.monitor.table import TaskRow, task_rows
 from athena_prefect.monitor.work import unit_of, work_items
+from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.model import Criticality, Plan, PlanTask
 from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.schedule.baseline import Baseline, make_baseline
@@ -71,6 +76,7 @@ class ExecutionMonitor:
         context: ExecutionContext,
         *,
         baseline: Baseline | None = None,
+        history: History | None = None,
         policy: ReplanningPolicy | None = None,
         seed: int = 0,
         samples: int | None = None,
@@ -79,19 +85,21 @@ class ExecutionMonitor:
 
         The baseline in the journal counts; where there is none, `baseline` or a
         new one (`samples` scenarios from `seed`, by default `samples_for` its tasks) is
-        written there.
+        written there. `history` is what finished runs took, by default what the journal
+        knows of them; a run whose baseline rests on estimates is forecast from estimates.
         """
         self.context = context
         self.policy = policy or plan.replanning.policy
         self._plan = plan
         known = fold_entries(context.journal.read(context.plan_run))
         self.started = known.started or context.started_at
+        self._learned = None if baseline else self._taught(known, history)
         self.baseline = baseline = (
             Baseline.from_dict(known.baseline)
             if known.baseline
-            else baseline
-            or make_baseline(plan, seed=seed, samples=samples or samples_for(len(plan.tasks)))
+            else baseline or self._made(seed, samples or samples_for(len(plan.tasks)))
         )
+        estimates = {} if self._learned is None else self._learned.estimates(plan)
         self._announce(known)
         self._progress = Progress(
             plan,
@@ -101,13 +109,92 @@ class ExecutionMonitor:
                 baseline,
                 revision=known.revision,
                 modes=known.acceptance.get("modes"),
+                estimates=estimates,
             ),
         )
         self._forecaster = Forecaster(
-            self._progress, seed=baseline.seed, samples=baseline.samples, span=baseline.p50 or 0.0
+            self._progress,
+            seed=baseline.seed,
+            samples=baseline.samples,
+            span=baseline.p50 or 0.0,
+            learned=self._learned,
         )
+        self._promised = self._promise(known, estimates)
         self.deadline = next_deadline(plan.deadline, self.started, scheduled=known.scheduled)
         self.refresh()
+
+    def _taught(self, known: ExecutionState, history: History | None) -> Learned | None:
+        """What finished runs teach, where there are enough of the plan's own."""
+        told = (known.baseline or {}).get("history")
+        least = self.policy.forecast_runs
+        if least is None or (known.baseline is not None and not told):
+            return None
+        journal = self.context.journal
+        if history is None and isinstance(journal, Remembering):
+            history = journal.finished_runs(self.context.plan_run)
+        if history is None or len(history.of_plan(self._plan.name)) < least:
+            return None
+        if told:
+            calibration = Calibration.from_dict(told["calibration"])
+            return Learned(history=history, plan=self._plan.name, told=calibration)
+        return Learned.of(history, self._plan.name)
+
+    def _made(self, seed: int, samples: int) -> Baseline:
+        if self._learned is None:
+            return make_baseline(self._plan, seed=seed, samples=samples)
+        return self._learned.baseline(self._plan, seed=seed, samples=samples)
+
+    def _promise(
+        self, known: ExecutionState, estimates: Mapping[str, Estimate]
+    ) -> tuple[float, float] | None:
+        """P50 and accepted finish (s) of a later revision, as history saw them at its adoption.
+
+        What the planner promised comes from a schedule; slip compares like with like.
+        """
+        if self._learned is None or known.acceptance.get("p50") is None:
+            return None
+        entries = self.context.journal.read(self.context.plan_run)
+        revised = [
+            k
+            for k, entry in enumerate(entries)
+            if isinstance(entry.event, RunEvent) and entry.event.kind is RunEventKind.REVISED
+        ]
+        if not revised:
+            return None
+        at = entries[revised[-1]].event.at
+        chain = Chain.of(
+            self._plan,
+            self.baseline,
+            revision=known.revision,
+            modes=known.acceptance.get("modes"),
+            estimates=estimates,
+        )
+        progress = Progress(self._plan, self.started, chain)
+        progress.fold(entries[: revised[-1] + 1])
+        progress.rechain(at)
+        if progress.unknown_open or progress.chain.infeasible:
+            return None
+        found = self._learned.simulated(
+            progress.chain,
+            progress.course,
+            samples=learned_samples(len(progress.chain.problem)),
+            rng=np.random.default_rng(self.baseline.seed),
+        ).makespans
+        return quantile_of(found, 0.5), quantile_of(found, self.baseline.accept_quantile)
+
+    @property
+    def basis(self) -> str:
+        """What forecasts of this run rest on."""
+        return "from the plan's estimates" if self._learned is None else str(self._learned)
+
+    def learned_estimates(self) -> Mapping[str, Estimate]:
+        """What finished runs and this one say of the durations of waiting tasks; else empty."""
+        if self._learned is None or self._why_not():
+            return {}
+        progress = self._progress
+        return self._learned.posterior_estimates(
+            progress.chain, progress.course, seed=self.baseline.seed
+        )
 
     def _announce(self, known: ExecutionState) -> None:
         run, at = self.context.plan_run, self.started
@@ -139,6 +226,8 @@ class ExecutionMonitor:
     @property
     def accepted_p50(self) -> float | None:
         """P50 finish when the revision in force was accepted, in seconds from the start."""
+        if self._promised is not None:
+            return self._promised[0]
         promised: float | None = self.state.acceptance.get("p50", self.baseline.p50)
         return promised
 
@@ -380,6 +469,8 @@ class ExecutionMonitor:
     def accepted_finish(self) -> datetime | None:
         """The finish that was promised: its accept_quantile when the revision was accepted."""
         seconds = self.state.acceptance.get("accepted", self.baseline.accepted)
+        if self._promised is not None:
+            seconds = self._promised[1]
         return None if seconds is None else self._progress.moment(seconds)
 
     def get_plan_deviation(self, *, now: datetime | None = None) -> PlanDeviation:
@@ -420,6 +511,7 @@ class ExecutionMonitor:
             quantiles=forecast.quantiles,
             as_of=forecast.as_of,
             samples=forecast.samples,
+            basis=self.basis,
             revision=self.state.revision,
             blocked=blocked,
             finished=self.finished,

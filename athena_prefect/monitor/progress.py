@@ -191,7 +191,8 @@ class Progress:
     def rechain(self, now: datetime) -> None:
         """Schedule the rest anew from where the run is, and go on by that order."""
         self.course.advance(max(self.seconds(now), 0.0))
-        self.chain = Chain.underway(self.plan, self.underway(now))
+        estimates = self.chain.estimates
+        self.chain = Chain.underway(self.plan, self.underway(now), estimates=estimates)
         self.course = self.chain.course()
         self.course.advance(max(self.seconds(now), 0.0))
         for item in sorted(self.state.tasks, key=self._began):

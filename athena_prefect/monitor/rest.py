@@ -13,6 +13,8 @@ from athena_prefect.monitor.posterior import Posterior
 from athena_prefect.monitor.residuals import REACH, draw
 from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 
+DRAWS = 1024
+"""Quantiles of a residual that are drawn from: off by half a thousandth at most."""
 OVERTIME = 0.25
 """Mean of the log factor by which a task that outran every known one takes longer still."""
 
@@ -119,10 +121,9 @@ def scenarios(
             finishes=none,
             lengths=none,
         )
-    lengths = _lengths(knowledge, work, samples, rng)
+    lengths, middle = _lengths(knowledge, work, samples, rng)
     active = np.flatnonzero(work.running)
     ends = np.maximum(work.start[active, None] + lengths[active], work.now)
-    middle = np.median(lengths, axis=1)
     middle[active] = np.median(ends, axis=1) - work.start[active]
     begun, _ = work.list_schedule(middle)
     waiting = np.flatnonzero(~work.done & ~work.running)
@@ -146,11 +147,14 @@ def scenarios(
     )
 
 
-def _lengths(knowledge: Knowledge, work: Work, samples: int, rng: np.random.Generator) -> Floats:
-    """Durations of all open activities, shape (n, samples)."""
+def _lengths(
+    knowledge: Knowledge, work: Work, samples: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Durations of all open activities, shape (n, samples), and a middle one of each."""
     posterior = Posterior(knowledge, work.tasks)
     theta = posterior.slowness(samples, rng)
     lengths = np.zeros((len(work.planned), samples))
+    middle = np.zeros(len(work.planned))
     least = np.full(len(work.planned), np.nan)
     least[~work.instant] = posterior.least
     for c in range(len(work.categories)):
@@ -159,13 +163,17 @@ def _lengths(knowledge: Knowledge, work: Work, samples: int, rng: np.random.Gene
         if not len(waiting) and not len(running):
             continue
         values, cumulative = posterior.residuals(c)
-        luck = rng.random((len(waiting), samples))
-        drawn = theta[c] + values[draw(cumulative, luck)]
-        lengths[waiting] = np.exp(np.clip(drawn, -REACH, REACH))
+        # A table of quantiles is drawn from: looking each up would take most of the time.
+        table = values[draw(cumulative, (np.arange(DRAWS) + 0.5) / DRAWS)]
+        luck = rng.integers(0, DRAWS, size=(len(waiting), samples), dtype=np.uint16)
+        drawn = table[luck]
+        drawn += theta[c]
+        lengths[waiting] = np.exp(np.clip(drawn, -REACH, REACH, out=drawn), out=drawn)
+        middle[waiting] = np.exp(np.median(theta[c]) + table[DRAWS // 2])
         for node in running.tolist():
             lengths[node] = np.exp(_beyond(least[node], theta[c], values, cumulative, rng))
     lengths *= work.planned[:, None]
-    return lengths
+    return lengths, middle * work.planned
 
 
 def _beyond(

@@ -67,6 +67,10 @@ class ReplanningPolicy(BaseModel):
     budget_s: float = Field(default=1.0, gt=0)
     """Seconds for the whole set of options."""
 
+    forecast_runs: int | None = Field(default=3, ge=1)
+    """Finished runs of the plan from which forecasts rest on them instead of on its estimates
+    alone: of fewer nobody can say how much runs differ. Null: never."""
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.medium_slip <= self.high_slip <= self.critical_slip:

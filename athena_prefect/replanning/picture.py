@@ -302,6 +302,7 @@ def picture(
         left_out=frozenset(given.left_out),
         previous=previous,
         previous_makespan=float(np.max(course.finish, initial=given.now)),
+        estimates=monitor.learned_estimates(),
         deadline=bound,
     )
     good = {t for t in plan.task_ids if status(t).good}

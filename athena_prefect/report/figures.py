@@ -11,8 +11,9 @@ from uuid import UUID
 from athena_prefect.journal.events import Event
 from athena_prefect.journal.journal import Entry, Journal, Recorded
 from athena_prefect.journal.state import ExecutionState, fold_entries
-from athena_prefect.monitor.context import ExecutionContext
+from athena_prefect.monitor.context import ExecutionContext, Remembering
 from athena_prefect.monitor.deviation import PlanDeviation
+from athena_prefect.monitor.history import NO_HISTORY, History
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.monitor.shared import SharedMonitor
 from athena_prefect.monitor.table import TaskRow
@@ -93,6 +94,12 @@ class ReadOnly:
     def read(self, plan_run: UUID, after: int = 0) -> Sequence[Entry]:
         """The entries behind position `after`."""
         return self.journal.read(plan_run, after)
+
+    def finished_runs(self, plan_run: UUID) -> History:
+        """What the journal knows of earlier runs."""
+        if isinstance(self.journal, Remembering):
+            return self.journal.finished_runs(plan_run)
+        return NO_HISTORY
 
 
 @dataclass(slots=True)

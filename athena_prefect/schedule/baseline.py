@@ -59,6 +59,8 @@ class Baseline:
     samples: int
     reasons: tuple[str, ...] = ()
     """Why figures are None."""
+    history: Mapping[str, Any] = field(default_factory=dict)
+    """What of finished runs the figures rest on; empty where on the plan's estimates."""
 
     @property
     def known(self) -> bool:
@@ -84,7 +86,7 @@ class Baseline:
         data = {**self.__dict__}
         data["tasks"] = {name: asdict(task) for name, task in self.tasks.items()}
         data["resource_arcs"] = [list(arc) for arc in self.resource_arcs]
-        for name in ("quantiles", "p50_starts", "p50_finishes", "modes", "items"):
+        for name in ("quantiles", "p50_starts", "p50_finishes", "modes", "items", "history"):
             data[name] = dict(data[name])
         for name in ("skipped", "reasons"):
             data[name] = list(data[name])

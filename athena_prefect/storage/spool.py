@@ -10,6 +10,8 @@ from uuid import UUID
 from athena_prefect.errors import StorageUnavailableError
 from athena_prefect.journal.events import Event
 from athena_prefect.journal.journal import Entry, Journal, Recorded
+from athena_prefect.monitor.context import Remembering
+from athena_prefect.monitor.history import NO_HISTORY, History
 from athena_prefect.storage.spool_file import Drained, Spool
 
 __all__ = ["Drained", "Spool", "SpoolingJournal"]
@@ -72,6 +74,16 @@ class SpoolingJournal:
         except StorageUnavailableError as error:
             self._say(error)
             return self._to_spool(events, token)
+
+    def finished_runs(self, plan_run: UUID) -> History:
+        """What the database knows of earlier runs; nothing while it cannot be reached."""
+        if not isinstance(self.primary, Remembering):
+            return NO_HISTORY
+        try:
+            return self.primary.finished_runs(plan_run)
+        except StorageUnavailableError as error:
+            logger.warning("forecasts rest on estimates: earlier runs cannot be read: %s", error)
+            return NO_HISTORY
 
     def read(self, plan_run: UUID, after: int = 0) -> Sequence[Entry]:
         """The entries behind position `after`; what this machine spooled is drained first.

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, func, select
 
 from athena_prefect.journal.events import Event
 from athena_prefect.journal.journal import Entry, Recorded
+from athena_prefect.monitor.history import History
 from athena_prefect.storage.append import Append
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.group_commit import writer_of
@@ -74,6 +75,12 @@ class SqlJournal:
     def tail(self, plan_run: UUID, after: int) -> Sequence[Entry]:
         """What was written behind position `after`."""
         return self.read(plan_run, after)
+
+    def finished_runs(self, plan_run: UUID) -> History:
+        """What had finished when a plan run began. Raises StorageUnavailableError."""
+        from athena_prefect.storage.forecast_history import finished_runs
+
+        return finished_runs(self.database, plan_run)
 
     def last_position(self, plan_run: UUID) -> int:
         """Position of the newest entry; 0 where there is none."""

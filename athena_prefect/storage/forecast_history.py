@@ -1,0 +1,109 @@
+"""Finished runs as the history that a forecast rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import select
+
+from athena_prefect.learning import frame
+from athena_prefect.learning.records import RunRecord
+from athena_prefect.monitor.history import NO_HISTORY, History, PastRun, PastTask
+from athena_prefect.plan.graph import Ints
+from athena_prefect.storage.db import Database
+from athena_prefect.storage.history import StoredHistory
+from athena_prefect.storage.tables import PlanRow, PlanRunRow
+
+OWN = 30
+"""Newest runs of the plan: what was longer ago says less of how it runs now."""
+OTHERS = 30
+"""Newest runs of the namespace's other plans: they say how far off runs are in general."""
+COMPLETED = "completed"
+"""Status of the runs whose makespans are learned from: what stopped half-way has none."""
+
+
+def finished_runs(database: Database, plan_run: UUID) -> History:
+    """What had finished when a plan run began, of its plan and of others in its namespace.
+
+    Raises StorageUnavailableError. Empty where the run is not known.
+    """
+    query = (
+        select(PlanRow.name, PlanRow.namespace, PlanRunRow.started_at)
+        .join(PlanRow, PlanRow.id == PlanRunRow.plan_id)
+        .where(PlanRunRow.id == plan_run)
+    )
+    with database.reading() as connection:
+        row = connection.execute(query).one_or_none()
+    if row is None:
+        return NO_HISTORY
+    return runs_before(database, row.namespace, row.name, row.started_at)
+
+
+def runs_before(database: Database, namespace: str, plan: str, before: datetime) -> History:
+    """The newest runs of `plan`, and of others, that were over at `before`.
+
+    Raises StorageUnavailableError.
+    """
+    stored = StoredHistory(database, namespace=namespace)
+    own = _past(stored.history(plan, runs=OWN), before)
+    others = [] if not own else _past(stored.history(runs=OTHERS), before)
+    return History.of([*(run for run in others if run.plan != plan), *own])
+
+
+def _past(history: frame.History, before: datetime) -> list[PastRun]:
+    """The completed runs of the columns, the oldest first."""
+    found = []
+    counted = history.succeeded | (history.kept & (history.outcome == _PARTIAL))
+    counted = counted & (history.duration >= 0) & ~np.isnan(history.started)
+    for number, run in enumerate(history.runs):
+        over = run.status == COMPLETED and run.ended is not None and run.ended <= before
+        if over and run.started is not None:
+            rows = np.flatnonzero(counted & (history.run == number))
+            found.append(_run(history, run, rows, run.started.timestamp()))
+    return found
+
+
+_PARTIAL = [str(outcome) for outcome in frame.OUTCOMES].index("partial")
+
+
+def _run(history: frame.History, run: RunRecord, rows: Ints, start: float) -> PastRun:
+    upstream = {t.id: tuple(d.task for d in t.upstream) for t in run.plan.tasks} if run.plan else {}
+    # Of several good attempts at an item the last one is in force.
+    last: dict[tuple[int, int], int] = {}
+    for row in rows.tolist():
+        last[int(history.task[row]), int(history.item[row])] = row
+    tasks = []
+    for (task, _), row in last.items():
+        planned = float(history.planned[row])
+        tasks.append(
+            PastTask(
+                id=history.tasks[task],
+                category=history.categories[int(history.task_category[task])],
+                planned=planned if planned > 0 else None,
+                actual=float(history.duration[row]),
+                started=max(float(history.started[row]) - start, 0.0),
+                after=upstream.get(history.tasks[task], ()),
+            )
+        )
+    return PastRun(
+        key=run.run, plan=run.plan_name, tasks=tasks, slots=_slots(run), started_at=run.started
+    )
+
+
+def _slots(run: RunRecord) -> float | None:
+    """Tasks at once, where all take equally much of everything; else as many as ran."""
+    if run.plan is None:
+        return None
+    slots = float(run.plan.runner.max_workers)
+    for name, resource in run.plan.resources.items():
+        demands: Sequence[float] = [t.resources.get(name, 0.0) for t in run.plan.tasks]
+        most = max(demands, default=0.0)
+        if most <= 0:
+            continue
+        if min(demands) < most:
+            return None
+        slots = min(slots, float(np.floor(resource.capacity / most + 1e-9)))
+    return max(slots, 1.0)
