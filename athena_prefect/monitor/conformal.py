@@ -46,6 +46,9 @@ OWN = 2.0
 """Forecast runs that the forecast's own spread weighs."""
 BEYOND = 0.5
 """Standard deviations by which the next error may exceed all known ones."""
+ASTRAY = 1.5
+"""Largest distance of the middle from the velocity's log remaining time once a tenth of the
+tasks has ended: a history that says four times more, or less, is of something else."""
 LEAST_SPREAD = 0.02
 """Spread of log remaining time below which no forecast is believed."""
 
@@ -115,6 +118,8 @@ class Calibration:
         prior = MIXED if self.seen else MIXED_UNSEEN
         middle = float(np.interp(0.5, LEVELS, logs))
         own = logs - middle
+        if share >= CHECKPOINTS[1]:
+            middle = float(np.clip(middle, velocity - ASTRAY, velocity + ASTRAY))
         near = [(r, w) for r in self.replays if (w := self._weight(r, share)) > 0]
         if not near:
             result: Floats = (1 - prior) * middle + prior * velocity + own
@@ -123,6 +128,8 @@ class Calibration:
         middles = np.array([r.middle for r, _ in near])
         velocities = np.array([r.velocity for r, _ in near])
         truth = np.array([r.remaining for r, _ in near])
+        if share >= CHECKPOINTS[1]:
+            middles = np.clip(middles, velocities - ASTRAY, velocities + ASTRAY)
         makespans = np.array([r.makespan for r, _ in near])
         spreads = np.array([r.spread for r, _ in near])
         mixed = _share(middles, velocities, truth, makespans, weight, prior)
