@@ -42,6 +42,9 @@ OVERDUE_SECONDS = 5.0
 """How often it looks where nothing was written: what runs may have become late."""
 BASELINE_SECONDS = 60.0
 """How long a failed task waits for the run's baseline: one of 100,000 tasks took 13 s."""
+CHECKS_SECONDS = 15.0
+"""How long the checks that an event made due are waited for: their own time-out is 10 s. What
+takes longer, or waits for a person, is judged when it comes."""
 ADOPT_SECONDS = 60.0
 """How long the dispatcher may take to adopt: it does so between two task starts."""
 HANDED_OVER_SECONDS = 180.0
@@ -99,6 +102,8 @@ class Replanner:
     """Keys of proposals that the replanning flow has not answered in time."""
     _answered: dict[str, float] = field(default_factory=dict)
     """Keys of proposals of which it said that nothing comes of them, until when that holds."""
+    _awaited: set[tuple[str, str]] = field(default_factory=set)
+    """Checks that were waited for in vain."""
     _broken: bool = False
     _wake: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -236,6 +241,7 @@ class Replanner:
         # A task may fail before the baseline is made, which takes tenths of a second.
         if self.dispatcher.held:
             self.dispatcher.facts.shared.tried.wait(BASELINE_SECONDS)
+        self._await_checks()
         with self.dispatcher.facts.shared.using() as monitor:
             if monitor is None:
                 return self._nothing()
@@ -306,6 +312,21 @@ class Replanner:
         self._answered[handed.key] = time.monotonic() + hold
         self._nothing()
         return True
+
+    def _await_checks(self) -> None:
+        """What an event has made due is checked before the event is judged, each check once."""
+        gate = self.dispatcher.gate
+        if gate is None or not gate.milestones:
+            return
+        turned = threading.Event()
+        self.dispatcher.news.put(turned.set)  # by then it has seen which milestones are reached
+        until = time.monotonic() + CHECKS_SECONDS
+        turned.wait(CHECKS_SECONDS)
+        while time.monotonic() < until and not self._stop.is_set():
+            if not set(gate.pending) - self._awaited:
+                return
+            time.sleep(0.02)
+        self._awaited |= set(gate.pending)
 
     def _nothing(self) -> None:
         """There is no other plan: whoever waits for one need not."""

@@ -182,3 +182,21 @@ def slow_once(name: str) -> int:
 
 def kinds(day: Any, wait: Any) -> list[str]:
     return [type(day).__name__, type(wait).__name__]
+
+
+def take(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def fail_after(seconds: float) -> None:
+    time.sleep(seconds)
+    raise ValueError("the requirements have changed")
+
+
+def five() -> int:
+    return 5
+
+
+def no() -> bool:
+    return False
