@@ -183,6 +183,8 @@ class ExecutionState:
     """What was promised when a later revision than the first was adopted."""
     replans: int = 0
     """Revisions that replanning made; those by hand are not counted."""
+    decisions: tuple[RunEvent, ...] = ()
+    """What was proposed, chosen, adopted and given up about the rest, in order."""
     resumed: tuple[str, ...] = ()
     """Sources of the events with which a later dispatcher took over."""
     run_keys: frozenset[str] = frozenset()
@@ -416,10 +418,11 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
                 state,
                 revision=number,
                 acceptance={**promised, **event.data},
+                decisions=(*state.decisions, event),
                 replans=state.replans + (not by_hand),
             )
         case RunEventKind.PROPOSED | RunEventKind.CHOSEN | RunEventKind.NOT_REPLANNED:
-            return state
+            return replace(state, decisions=(*state.decisions, event))
         case RunEventKind.PAUSED:
             return replace(state, paused=True)
         case RunEventKind.CONTINUED:

@@ -260,6 +260,11 @@ def _reached(start: str, behind: Mapping[str, set[str]]) -> set[str]:
     return found
 
 
+def _behind(plan: Plan, task_id: str, dead: Collection[str]) -> bool:
+    """Whether a task waits, over a hard dependency, for one that will not be done."""
+    return any(d.hard and d.task in dead for d in plan.get_task(task_id).upstream)
+
+
 def picture(
     monitor: ExecutionMonitor,
     violations: Sequence[Violation] = (),
@@ -286,10 +291,16 @@ def picture(
         if item[1] != JOIN and item not in spans and (item[0], None) not in spans
     }
     status = state.status
-    failed = tuple(
+    dead = {
         t
         for t in plan.task_ids
         if t in progress.tally.stopped and status(t) in (Status.FAILURE, Status.BLOCKED)
+    }
+    failed = tuple(
+        t
+        for t in plan.task_ids
+        # What is blocked only behind another goes on when that is done again.
+        if t in dead and (status(t) is Status.FAILURE or not _behind(plan, t, dead))
     )
     bound = monitor.bound
     calm = Standing(

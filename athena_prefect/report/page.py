@@ -13,6 +13,7 @@ from athena_prefect.monitor.deviation import PlanDeviation
 from athena_prefect.plan.model import Assumption, Plan
 from athena_prefect.report.charts import Steps, resource_profile
 from athena_prefect.report.gantt import gantt, overview
+from athena_prefect.report.replanning import replanning_html
 from athena_prefect.report.svg import CHART_STYLE, PALETTE, STATUS_CLASS, elapsed
 from athena_prefect.report.view import Row, RunView
 
@@ -97,6 +98,7 @@ def page(
         _facts(view, state, deviation),
         _reasons(view, state, deviation),
         _gantts(view),
+        replanning_html(plan, state),
         _profiles(view, profiles),
         learned,
         _task_table(view),

@@ -31,6 +31,7 @@ from athena_prefect.report.dashboard import (
     task_table,
 )
 from athena_prefect.report.figures import FigureReader, Figures
+from athena_prefect.report.replanning import replanning_markdown
 from athena_prefect.runtime.watcher import Chore
 
 if TYPE_CHECKING:
@@ -52,20 +53,25 @@ KINDS = {
     "tasks": "table",
     "assumptions": "table",
     "progress": "progress",
+    "replanning": "markdown",
 }
-"""The artifacts of a run and their types; those of assumptions only where the plan has any."""
+"""The artifacts of a run and their types; those of assumptions only where the plan has any, that
+of replanning once there is something to tell."""
 TITLES = {
     "status": "Status",
     "gantt": "Gantt chart",
     "tasks": "Task table",
     "assumptions": "Assumptions",
     "progress": "Progress",
+    "replanning": "Replanning",
 }
 
 
 def kinds(figures: Figures) -> tuple[str, ...]:
     """The artifacts of this run."""
-    return tuple(k for k in KINDS if k != "assumptions" or figures.plan.assumptions)
+    without = set() if figures.plan.assumptions else {"assumptions"}
+    without |= set() if figures.state.decisions else {"replanning"}
+    return tuple(k for k in KINDS if k not in without)
 
 
 def artifact_key(plan: str, kind: str, namespace: str = "default") -> str:
@@ -101,7 +107,7 @@ class Board:
 
         Raises what Prefect's client raises.
         """
-        if not self.ids:
+        if not set(kinds(figures)) <= self.ids.keys():
             self._find_or_make(figures)
         return sum(self._update(k, self._content(k, figures), figures) for k in kinds(figures))
 
@@ -115,6 +121,8 @@ class Board:
                 return task_table(figures)
             case "assumptions":
                 return assumption_table(figures)
+            case "replanning":
+                return replanning_markdown(figures.plan, figures.state)
             case _:
                 return progress_of(figures)
 

@@ -11,8 +11,8 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,9 @@ from athena_prefect.errors import AthenaError
 from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.monitor import ExecutionMonitor
+from athena_prefect.replanning.account import account
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
+from athena_prefect.replanning.hindsight import hindsight
 from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.runtime.adopting import Revision, adopt, priority_of
 from athena_prefect.runtime.continuing import changeovers, flows_answer, last_revised
@@ -69,6 +71,8 @@ class Proposed:
     at: datetime
     key: str
     """Says for which reasons, so that the same proposal is made once."""
+    account: Mapping[str, Any] = field(default_factory=dict)
+    """What the journal keeps of it: the options, what the recommended one moves, its order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,8 @@ class Replanner:
     """Keys of proposals of which it said that nothing comes of them, until when that holds."""
     _awaited: set[tuple[str, str]] = field(default_factory=set)
     """Checks that were waited for in vain."""
+    _unjudged: bool = False
+    """Whether a task has failed, and might be helped, since it looked last."""
     _broken: bool = False
     _wake: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -133,6 +139,31 @@ class Replanner:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
+        if self._unjudged and self.decide == "advise":
+            # It failed and was over at once: what would have been done is said all the same.
+            try:
+                self.look()
+            except Exception as error:  # noqa: BLE001 - the boundary: replanning never ends the run
+                self._give_up(error)
+        self._look_back()
+
+    def _look_back(self) -> None:
+        """Of what was only proposed: whether it would have been right, into its table."""
+        facts = self.dispatcher.facts
+        keep = facts.keep_decision
+        if keep is None or self.decide != "advise":
+            return
+        self.dispatcher.take_in(fresh=True)
+        state = self.dispatcher.state
+        # The run's last event is written after this: its end is now.
+        over = replace(state, ended=state.ended or self.clock())
+        for event in [e for e in state.decisions if e.kind is RunEventKind.PROPOSED]:
+            course = event.data.get("course")
+            found = None if course is None else hindsight(course, facts.plan, over)
+            if found is not None:
+                said = f"{event.data.get('option')}: {found}"
+                outcome = "would have helped" if found.right else "would not have helped"
+                keep(outcome, str(event.data["strategy"]), said, None)
 
     def _remember(self) -> None:
         """What an earlier process knew: when the run was replanned, and how long that took."""
@@ -183,6 +214,7 @@ class Replanner:
         """Whether it is worth waiting for what it says of a task that has failed."""
         tries = len(self.dispatcher.state.task(task_id).attempts)
         self._wake.set()
+        self._unjudged = self._may_be_done_again(task_id)
         if self._broken or self.decide == "advise" or (task_id, tries) in self._tried:
             return False
         if not self._may_be_done_again(task_id):
@@ -239,8 +271,9 @@ class Replanner:
         if self.pending is not None:
             return self._wait_for_answer(self.pending)
         # A task may fail before the baseline is made, which takes tenths of a second.
-        if self.dispatcher.held:
+        if self.dispatcher.held or self._unjudged:
             self.dispatcher.facts.shared.tried.wait(BASELINE_SECONDS)
+        self._unjudged = False
         self._await_checks()
         with self.dispatcher.facts.shared.using() as monitor:
             if monitor is None:
@@ -288,8 +321,7 @@ class Replanner:
         )
         self._once(
             RunEventKind.PROPOSED, found, decide=self.decide, handed_over=True,
-            options=[_told(o) for o in found.options], recommended=found.recommended,
-            reason=found.evaluation.rationale,
+            recommended=found.recommended, reason=found.evaluation.rationale, **found.account,
         )  # fmt: skip
         return True
 
@@ -316,7 +348,7 @@ class Replanner:
     def _await_checks(self) -> None:
         """What an event has made due is checked before the event is judged, each check once."""
         gate = self.dispatcher.gate
-        if gate is None or not gate.milestones:
+        if gate is None or not gate.milestones or self._stop.is_set():
             return
         turned = threading.Event()
         self.dispatcher.news.put(turned.set)  # by then it has seen which milestones are reached
@@ -358,6 +390,11 @@ class Replanner:
             position=monitor.state.position,
             at=now,
             key=f"{monitor.state.revision}:{evaluation.strategy}:{rules}",
+            account=account(
+                options,
+                None if recommended is None else options[recommended],
+                monitor.brought_up(now)[1],
+            ),
         )
 
     def _engine_of(self, monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
@@ -450,10 +487,10 @@ class Replanner:
             RunEventKind.PROPOSED,
             found,
             decide=self.decide,
-            options=[_told(o) for o in found.options],
             recommended=found.recommended,
             reason=found.evaluation.rationale,
             once=True,
+            **found.account,
         )
         if first:
             logger.warning(
@@ -536,9 +573,12 @@ class Replanner:
     # -- telling ----------------------------------------------------------------------------
 
     def _chosen(self, found: Proposed, option: ReplanningOption, author: str) -> None:
+        # What a proposal has told already is not told again.
+        told = {} if found.key in self._said else found.account
         self._record(
-            RunEventKind.CHOSEN, f"{found.key}:{found.position}", option=option.title,
-            author=author or "policy", strategy=str(found.evaluation.strategy),
+            RunEventKind.CHOSEN, f"{found.key}:{found.position}",
+            **{**told, "option": option.title, "author": author or "policy",
+               "strategy": str(found.evaluation.strategy)},
         )  # fmt: skip
 
     def _once(
@@ -567,11 +607,3 @@ class Replanner:
             self.dispatcher.facts.recorder.record(event)
         except AthenaError as error:
             logger.warning("what replanning found is not written down: %s", error)
-
-
-def _told(option: ReplanningOption) -> dict[str, Any]:
-    """An option as an event tells it."""
-    said = option.as_dict()
-    names = ("option_id", "title", "finish", "accepted_finish", "timeline_impact", "cost_impact",
-             "success_probability", "samples", "changes")  # fmt: skip
-    return {n: said[n] for n in names}

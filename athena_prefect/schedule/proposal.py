@@ -273,7 +273,7 @@ def claim_of(
     spans = spans_of(standing, answer)
     rest = answer.rest
     arcs = arcs_of(answer)
-    items = _items(standing, answer)
+    items = items_of(standing, answer)
     pairs = [
         (items[a], items[b])
         for a, b in zip(arcs.pred.tolist(), arcs.succ.tolist(), strict=True)
@@ -300,7 +300,7 @@ def claim_of(
     )
 
 
-def _items(standing: Standing, answer: Answer) -> list[Item]:
+def items_of(standing: Standing, answer: Answer) -> list[Item]:
     """What each activity is; the join of a mapped task is the task as a whole."""
     problem, found = answer.rest.problem, list[Item]()
     for t, name in enumerate(problem.task_ids):

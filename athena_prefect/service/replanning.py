@@ -11,6 +11,7 @@ from uuid import UUID
 
 from athena_prefect.errors import InputError, UnknownNameError
 from athena_prefect.plan.model import Plan
+from athena_prefect.replanning.account import course_spans, spans_by_task
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
 from athena_prefect.replanning.options import ReplanningOption
 from athena_prefect.replanning.why import Why
@@ -131,7 +132,7 @@ def replan(
         AdaptiveReplanning.FULL if asked and found.strategy is AdaptiveReplanning.NONE else wanted
     )
     chosen = None if recommended is None else options[recommended]
-    spans = _tasks_of(chosen.proposal.spans) if chosen and chosen.proposal else {}
+    spans = spans_by_task(chosen.proposal.spans) if chosen and chosen.proposal else {}
     moment, progress = monitor.brought_up(now)
     return Replanned(
         plan_run=followed.plan_run,
@@ -141,7 +142,7 @@ def replan(
         strategy=wanted,
         options=tuple(options),
         recommended=recommended,
-        before=_course_of(progress),
+        before=course_spans(progress),
         after=spans,
         now=progress.seconds(moment),
         deadline=None if monitor.deadline is None else progress.seconds(monitor.deadline),
@@ -156,24 +157,6 @@ def _strategy(name: str | None) -> AdaptiveReplanning | None:
     except ValueError:
         known = ", ".join(s.value for s in AdaptiveReplanning)
         raise InputError(f"no strategy {name!r}; there are {known}") from None
-
-
-def _tasks_of(spans: Any) -> dict[str, Span]:
-    found: dict[str, Span] = {}
-    for (task, _), (start, finish) in spans.items():
-        known = found.get(task, (start, finish))
-        found[task] = (min(known[0], start), max(known[1], finish))
-    return found
-
-
-def _course_of(progress: Any) -> dict[str, Span]:
-    course, chain = progress.course, progress.chain
-    spans = {
-        item: (float(course.start[n]), float(course.finish[n]))
-        for n, item in enumerate(chain.items)
-        if not chain.joins[n] and course.stage[n] != 3
-    }
-    return _tasks_of(spans)
 
 
 def why_late(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_now) -> Why:

@@ -352,3 +352,21 @@ def test_what_nobody_knows_is_null_and_calls_for_nothing() -> None:
     assert [o.kind for o in options] == [Kind.ABORT]
     result = engine.full_replan("", {})
     assert not result.verification_passed and "no duration is known of c" in result.why_not
+
+
+def test_what_is_blocked_behind_a_failure_is_no_failure_of_its_own() -> None:
+    document = _document()
+    document["tasks"][1]["rerunnable"] = True
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 100.0)
+    _do(monitor, clock, "b", 5.0, TaskOutcome.FAILURE)
+    monitor.record_task_start("c", clock.now(), {})
+    monitor.record_task_completion("c", clock.now(), None, {}, TaskOutcome.BLOCKED)
+    engine = _engine(monitor)
+    found = engine.evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.strategy is AdaptiveReplanning.FULL
+    assert [r.rule for r in found.reasons] == [Rule.FAILED_REQUIRED]
+    result = engine.full_replan("", {})
+    assert result.verification_passed
+    assert result.changes[0].startswith("b is done again in mode")
+    assert result.proposal is not None and "c" in result.proposal.starts

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
 
 from athena_prefect.errors import InputError
 from athena_prefect.journal.events import CommandKind, Event, RunEvent, RunEventKind
@@ -14,6 +15,7 @@ from athena_prefect.journal.state import Status
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.service.by_hand import adopt, author
+from athena_prefect.service.reading import report
 from athena_prefect.service.replanning import replan
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import database_for
@@ -89,13 +91,29 @@ def _promised(event: RunEvent) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("decide", ["advise", "off"])
-def test_who_may_not_decide_changes_nothing(decide: str) -> None:
+def test_who_may_not_decide_changes_nothing(decide: str, tmp_path: Path) -> None:
     plan = with_a_way_on(f"only-{decide}", decide=decide)
     done = run(plan)
     assert done.final.is_failed()
     assert done.state.revision == 1
     assert done.state.status("last") is Status.BLOCKED
     assert not of_kind(plan, done.plan_run, RunEventKind.CHOSEN)
+    if decide == "off":
+        assert decided(done.plan_run) == []
+        return
+    # What it would have done, and, now that the run is over, that it would have been right.
+    outcomes = [("proposed", "full", False), ("would have helped", "full", False)]
+    assert [o for o in decided(done.plan_run) if o[1] == "full"] == outcomes
+    found = next(p for p in of_kind(plan, done.plan_run, RunEventKind.PROPOSED))
+    assert "bad is done again in mode other" in str(found.data["options"])
+    with get_client(sync_client=True) as client:
+        artifacts = client.read_artifacts()
+    (shown,) = [a for a in artifacts if a.key == "only-advise-replanning"]
+    assert "In hindsight right: the run did not reach its goals" in str(shown.data)
+    file = tmp_path / "report.html"
+    report(str(done.plan_run), file, settings=AthenaSettings())
+    page = file.read_text()
+    assert "In hindsight right" in page and "Options that were found last" in page
 
 
 def test_a_person_is_asked_and_chooses() -> None:
