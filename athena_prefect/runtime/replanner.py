@@ -541,15 +541,16 @@ class Replanner:
     def _no_way_on(self, found: Proposed) -> None:
         """ABORT: say so; stop only where the plan lets that be decided here."""
         terms = self.dispatcher.facts.plan.replanning
+        if terms.abort != "auto" or self.decide != "auto":
+            self._tell_escalation(found)
+            return self._nothing()
+        cancel = terms.running_tasks_on_abort == "cancel"
+        reason = found.evaluation.rationale
+        # Before it is told, which takes the time in which another task could start.
+        self.dispatcher.news.put(lambda: self.dispatcher.abort(reason, cancel=cancel))
         self._tell_escalation(found)
-        if terms.abort == "auto" and self.decide == "auto":
-            cancel = terms.running_tasks_on_abort == "cancel"
-            reason = found.evaluation.rationale
-            if self.dispatcher.facts.keep_decision is not None:
-                self.dispatcher.facts.keep_decision("aborted", "abort", reason, None)
-            self.dispatcher.news.put(lambda: self.dispatcher.abort(reason, cancel=cancel))
-            return
-        self._nothing()
+        if self.dispatcher.facts.keep_decision is not None:
+            self.dispatcher.facts.keep_decision("aborted", "abort", reason, None)
 
     def _abort(self, found: Proposed, *, author: str) -> None:
         terms = self.dispatcher.facts.plan.replanning
