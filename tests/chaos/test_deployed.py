@@ -288,15 +288,18 @@ def test_a_start_while_an_earlier_run_works(
 ) -> None:
     name = f"overlap-{overlap.replace('_', '-')}"
     call = {"call": "deeds:note", "isolation": "process", "duration": "20s"}
-    given = {"folder": str(tmp_path), "name": "only", "seconds": 20}
-    installation.deploy(
-        installation.write(
-            name, {"overlap": overlap, "tasks": [{"id": "only", "with": given, **call}]}
-        )
-    )
+    given = {"folder": str(tmp_path), "name": "only", "seconds": "{{ parameters.seconds }}"}
+    document = {
+        "overlap": overlap,
+        "parameters": {"seconds": {"type": "number", "default": 1}},
+        "tasks": [{"id": "only", "with": given, **call}],
+    }
+    installation.deploy(installation.write(name, document))
+    # What is to be cancelled works until it is: on a busy machine the second takes long to begin.
+    long = {"seconds": 300 if overlap == "cancel_running" else 40}
     with installation.client() as client:
         deployment = client.read_deployment_by_name(f"{name}/{name}")
-        runs = [client.create_flow_run_from_deployment(deployment.id).id]
+        runs = [client.create_flow_run_from_deployment(deployment.id, parameters=long).id]
         wait_for("the first run", lambda: starts(tmp_path)["only"] == 1)
         runs.append(client.create_flow_run_from_deployment(deployment.id).id)
         ends: list[Any] = [
