@@ -153,6 +153,7 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
 
     For pools whose workers run where the project is.
     """
+    from athena_prefect.runtime.deployment.checks import check_deployments
     from athena_prefect.runtime.deployment.desired import desired_state
     from athena_prefect.runtime.deployment.flows import (
         document_of,
@@ -167,9 +168,11 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
     pool = None if options.pool is None else Pool(name=options.pool, type=PROCESS)
     # The file is for every machine: folders that are set on this one are no part of it.
     target = replace(_target(options, pool, _root(plans), settings), environment={})
+    flows = [_planned(p)[0] for p in plans]
     state = desired_state(
-        [_planned(p)[0] for p in plans], target,
+        flows, target,
         watch=watch_parameters(), replan=replan_parameters(), learn=learn_parameters(),
+        extras=check_deployments(flows, served=pool is None),
     )  # fmt: skip
     return text_of(state, [document_of(p) for p in plans], settings.namespace)
 

@@ -52,7 +52,10 @@ def _entry(item: Deployment, documents: Sequence[str], namespace: str) -> dict[s
         "tags": list(item.tags),
         "build": None if build is None else [build],
         # Named, also where there is none: Prefect would ask for one.
-        "schedules": [{"slug": slug, **s} for slug, s in item.schedules.items()],
+        "schedules": [
+            {"slug": slug, **s, **({} if item.active else {"active": False})}
+            for slug, s in item.schedules.items()
+        ],
         "concurrency_limit": None if item.limit is None else limit,
         "parameters": dict(item.parameters) or None,
         "work_pool": {k: v for k, v in pool.items() if v},

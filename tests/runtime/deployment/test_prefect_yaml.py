@@ -85,3 +85,25 @@ def test_prefect_deploys_what_athena_deploys(prefect_api: str, tmp_path: Path) -
         assert differs(ROOT) == [], json.dumps(differs(ROOT))
     finally:
         run("athena", "undeploy", "--all")
+
+
+def test_the_file_has_the_checks_that_schedules_make(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    init(project)
+    path = project / "deployments" / "hello" / "plan.yaml"
+    memory = "check: {kind: memory, unit: B}, expected_value: 1"
+    path.write_text(
+        path.read_text()
+        + "assumptions:\n"
+        + f"  - {{id: room, validation_frequency: 5m, {memory}}}\n"
+        + f"  - {{id: always, active: always, validation_frequency: 5m, {memory}}}\n"
+    )
+    settings = AthenaSettings(home=tmp_path)
+    text = prefect_yaml([path], DeployOptions(pool="default"), settings=settings)
+    found = {e["name"]: e for e in yaml.safe_load(text)["deployments"]}
+    room, always = found["hello.check.room"], found["hello.check.always"]
+    assert room["entrypoint"] == "flows/check_assumption.py:check_assumption"
+    assert room["parameters"] == {"plan": "deployments/hello/plan.yaml", "assumption": "room"}
+    (schedule,) = room["schedules"]
+    assert schedule["interval"] == 300 and schedule["active"] is False, "a run sets it active"
+    assert "active" not in always["schedules"][0]
