@@ -64,14 +64,12 @@ def biases(
     tested = (runs >= policy.least_runs) & (total > 0)
     family = Family()
     done = np.zeros(len(groups), dtype=np.bool_)
+    # The tasks are those that there are, not a sample of others: how they differ is no error
+    # of their mean, but a reason not to speak of them as one (`_agree`).
+    error, freedom = np.sqrt(within), np.maximum(runs - 1, 1)
     while len(family.findings) < MOST:
         centre = groups.sums(n * m) / np.maximum(total, 1)
-        spread = _between(pairs, centre, m, variance / safe, k)
-        error = np.sqrt(within + spread / k)
-        freedom = (within + spread / k) ** 2 / (
-            within**2 / np.maximum(runs - 1, 1) + (spread / k) ** 2 / np.maximum(k - 1, 1)
-        )
-        p = student_two_sided(centre / error, np.maximum(freedom, 1))
+        p = student_two_sided(centre / error, freedom)
         count = int(tested.sum())
         good = tested & ~done & (p * count <= policy.family_level) & (np.abs(centre) >= least)
         if arithmetic is not None:
@@ -134,21 +132,6 @@ def _clustered(
     return found, runs
 
 
-def _between(
-    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
-    centre: Floats,
-    m: Floats,
-    sampling: Floats,
-    k: Floats,
-) -> Floats:
-    """Variance of tasks' true means about their group's, beyond what sampling gives them."""
-    group, task = pairs
-    off = (m[task] - centre[group]) ** 2
-    seen = np.bincount(group, weights=off, minlength=len(k)) / np.maximum(k - 1, 1)
-    chance = np.bincount(group, weights=sampling[task], minlength=len(k)) / k
-    return np.where(k > 1, np.maximum(seen - chance, 0.0), 0.0)
-
-
 def _agree(
     pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
     centre: Floats,
@@ -159,13 +142,16 @@ def _agree(
     least: float,
     policy: LearningPolicy,
 ) -> NDArray[np.bool_]:
-    """Groups of which few tasks differ: by more than is worth telling, more than by chance."""
+    """Groups of which few tasks differ: by more than is worth telling and more than by chance,
+    or by going the other way.
+    """
     group, task = pairs
     off = np.abs(m[task] - centre[group])
     far = off >= least
     strange = np.zeros(len(task), dtype=np.bool_)
     t = off[far] / np.sqrt(np.maximum(sampling[task[far]], 1e-18))
     strange[far] = student_two_sided(t, np.maximum(n[task[far]] - 1, 1)) < DEVIANT
+    strange |= m[task] * np.sign(centre[group]) <= 0
     share = np.bincount(group, weights=strange, minlength=len(k)) / k
     agreed: NDArray[np.bool_] = (share <= policy.deviating_share) | (k == 1)
     return agreed

@@ -75,7 +75,7 @@ def _durations(
     """
     tasks = len(history.tasks)
     timed = history.succeeded & (history.planned > 0) & (history.duration > 0)
-    rows = np.flatnonzero(timed & ~np.isnan(history.started))
+    rows = np.flatnonzero(timed)
     if not len(rows):
         return []
     y = np.log(history.duration[rows] / history.planned[rows])
