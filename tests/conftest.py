@@ -32,6 +32,7 @@ settings.load_profile("gate")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options for more than the short form of a test that chance drives."""
     parser.addoption("--kills", type=int, default=5, help="how often tests/chaos kill a dispatcher")
+    parser.addoption("--mcp-calls", type=int, default=120, help="calls that tests/mcp makes up")
     parser.addoption("--kill-seed", type=int, default=1, help="chooses the moments of the kills")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastmcp import Context
@@ -254,29 +255,27 @@ class Tools:
         anything changes. Of two choices for the same revision one wins, the other is
         refused and says which was faster.
         """
+        choice = service.Choice(
+            strategy=strategy, option_id=option_id, revision=revision, key=idempotency_key,
+            title=title, author=author or _client(context),
+        )  # fmt: skip
         answer = answer_of(context)
-        shown = title if answer is None else answer.shown
         if answer is None and can_ask(context):
 
             def look() -> Any:
-                return service.preview(
-                    plan_id, strategy, option_id, revision=revision, key=idempotency_key,
-                    title=title, settings=self.settings,
-                )  # fmt: skip
+                return service.preview(plan_id, choice, settings=self.settings)
 
             option = await self.desk.answered(context, "solving the option", look)
             if option is not None:
-                asked = await ask(context, wording.question(option), option.title)
-                if asked.question is not None:
-                    question: results.Replanned = asked.question
+                answer = await ask(context, wording.question(option), option.title)
+                if answer.question is not None:
+                    question: results.Replanned = answer.question
                     return question
-                shown = asked.shown
+        if answer is not None:
+            choice = replace(choice, title=answer.shown)
 
         def work() -> results.Replanned:
-            done = service.execute(
-                plan_id, strategy, option_id, revision=revision, key=idempotency_key,
-                title=shown, author=author or _client(context), settings=self.settings,
-            )  # fmt: skip
+            done = service.execute(plan_id, choice, settings=self.settings)
             return wording.replanned(done, service.standing(done.plan_id, settings=self.settings))
 
         return await self.desk.answered(context, "carrying the option out", work)

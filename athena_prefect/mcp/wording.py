@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from athena_prefect.mcp import results
-from athena_prefect.service.by_plan_id import Executed, Options, Standing, Validated
+from athena_prefect.service.by_plan_id import Options, Standing, Validated
+from athena_prefect.service.choosing import Executed
 from athena_prefect.service.learned import Accuracy, Advice, Basis, Recurring
-from athena_prefect.service.outside import Begun, RecordedEvent
+from athena_prefect.service.outside import Begun
+from athena_prefect.service.recording import RecordedEvent
 
 if TYPE_CHECKING:
     from athena_prefect.replanning.options import ReplanningOption

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.by_hand import done, rerun, skip
     from athena_prefect.service.by_plan_id import (
         document_of,
-        execute,
         numbered_runs,
-        preview,
         replanning_options,
         report_of,
         revisions_of,
@@ -24,19 +22,22 @@ if TYPE_CHECKING:
         why_it_is_late,
     )
     from athena_prefect.service.checking import check, checks
+    from athena_prefect.service.choosing import Choice, execute, preview
     from athena_prefect.service.database import db_current, db_upgrade
     from athena_prefect.service.deploying import deploy, serve, undeploy
     from athena_prefect.service.inferring import infer
     from athena_prefect.service.learned import accuracy_of, patterns_of, recommendations_of
     from athena_prefect.service.learning import accuracy, learn, lessons, patterns
-    from athena_prefect.service.outside import begin, record
+    from athena_prefect.service.outside import begin
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
     from athena_prefect.service.reading import open_run, report, runs, status, watch_run
+    from athena_prefect.service.recording import record
     from athena_prefect.service.running import run_plan
     from athena_prefect.service.watching import watch_every, watch_live
 
 __all__ = [
+    "Choice",
     "accuracy",
     "accuracy_of",
     "begin",
@@ -83,6 +84,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Choice": "choosing",
     "patterns_of": "learned",
     "recommendations_of": "learned",
     "accuracy_of": "learned",
@@ -93,10 +95,10 @@ _MODULES = {
     "validate_assumption": "by_plan_id",
     "revisions_of": "by_plan_id",
     "replanning_options": "by_plan_id",
-    "preview": "by_plan_id",
-    "execute": "by_plan_id",
+    "preview": "choosing",
+    "execute": "choosing",
     "begin": "outside",
-    "record": "outside",
+    "record": "recording",
     "standing": "by_plan_id",
     "check": "checking",
     "checks": "checking",

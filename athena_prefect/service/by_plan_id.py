@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,22 +17,16 @@ from athena_prefect.assumptions.validator import (
     field_of_check,
     method_of,
 )
-from athena_prefect.errors import InputError, StaleRevisionError
-from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind
-from athena_prefect.journal.journal import Entry
-from athena_prefect.journal.state import ExecutionState, fold_entries
-from athena_prefect.replanning.evaluation import AdaptiveReplanning
-from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.errors import InputError
+from athena_prefect.journal.state import fold_entries
 from athena_prefect.replanning.why import Why
 from athena_prefect.service.addressing import decision_of, run_of, store_of
 from athena_prefect.service.following import Clock, FollowedRun, utc_now
-from athena_prefect.service.outside import Writing, end, is_outside, writing
+from athena_prefect.service.outside import is_outside
 from athena_prefect.service.reading import open_run
 from athena_prefect.service.replanning import (
     KeptRevision,
     Replanned,
-    engine_for,
-    keep_revision,
     replan,
     revisions,
     why_late,
@@ -77,27 +71,6 @@ class Options:
     found: Replanned
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Executed(_Answer):
-    """An option that was chosen, and what became of it."""
-
-    plan_id: int
-    """Of the revision in force now."""
-    plan: str
-    plan_run: UUID
-    revision: int
-    """In force now; None of it changed by an abort."""
-    option: str
-    strategy: str
-    author: str
-    changes: tuple[str, ...]
-    known: bool
-    """Whether this very choice had been carried out before."""
-    answered: bool = True
-    """Whether the run's own process has answered already."""
-    ended: str | None = None
-
-
 def standing(plan_id: int | None, *, settings: AthenaSettings, clock: Clock = utc_now) -> Standing:
     """Where a run stands. Raises UnknownNameError, UnknownRunError, StorageError."""
     row = run_of(plan_id, settings)
@@ -119,32 +92,6 @@ def replanning_options(
     row = run_of(plan_id, settings)
     found = replan(str(row.plan_run), settings=settings, strategy=strategy, clock=clock)
     return Options(plan_id=row.decision_id, revision=row.revision, found=found)
-
-
-def preview(
-    plan_id: int,
-    strategy: str,
-    option_id: int,
-    *,
-    revision: int,
-    key: str,
-    title: str | None = None,
-    settings: AthenaSettings,
-    clock: Clock = utc_now,
-) -> ReplanningOption | None:
-    """The option that `execute` would carry out, to be shown first; None where it has been.
-
-    Raises what `execute` raises for a choice that cannot be made, and changes nothing.
-    """
-    from athena_prefect.service.by_hand import adopted_before
-
-    row = run_of(plan_id, settings)
-    entries = _followed(row, settings, clock).journal.read(row.plan_run)
-    if _chosen_in(entries, key) is not None or adopted_before(entries, key) is not None:
-        return None
-    _refuse_stale(row, fold_entries(entries), revision)
-    found = replan(str(row.plan_run), settings=settings, strategy=strategy, clock=clock)
-    return _named(list(found.options), option_id, title)
 
 
 def why_it_is_late(plan_id: int | None, *, settings: AthenaSettings, clock: Clock = utc_now) -> Why:
@@ -283,239 +230,4 @@ def validate_assumption(
         if monitor is None
         else tuple(AssumptionValidator(plan, monitor).get_violated_assumptions(now=clock())),
         known=bool(told),
-    )
-
-
-# -- adopting -----------------------------------------------------------------------------------
-
-
-def execute(
-    plan_id: int,
-    strategy: str,
-    option_id: int,
-    *,
-    revision: int,
-    key: str,
-    title: str | None = None,
-    author: str = "",
-    settings: AthenaSettings,
-    clock: Clock = utc_now,
-) -> Executed:
-    """Have a run go on by one of its options, chosen when `revision` was in force.
-
-    A run of Prefect's is told through its journal, as `athena replan RUN --option`
-    does; one outside Prefect adopts it here. `title` is compared with that of the
-    option: the list is solved again, for time has passed. The same `key` is the same
-    choice. Raises StaleRevisionError where another was faster, InputError, RunError
-    where the run refuses, UnknownNameError, UnknownRunError, StorageError.
-    """
-    row = run_of(plan_id, settings)
-    entries = _followed(row, settings, clock).journal.read(row.plan_run)
-    if not is_outside(fold_entries(entries)):
-        return _by_its_process(
-            row, entries, strategy, option_id, revision, key, title, author, settings, clock
-        )
-    with writing(row, settings, clock) as run:
-        known = _chosen_before(run, key, strategy, option_id)
-        if known is not None:
-            return _executed(run, known, known=True)
-        _refuse_stale(run.row, run.state, revision)
-        return _adopt(run, AdaptiveReplanning(strategy), option_id, key, title, author, settings,
-                      clock())  # fmt: skip
-
-
-def _refuse_stale(row: RunRow, state: ExecutionState, revision: int) -> None:
-    if state.end_status is not None:
-        raise InputError(
-            f"run {row.plan_run} is {state.end_status}: nothing of it is left", field="plan_id"
-        )
-    if state.revision == revision:
-        return
-    promised = state.acceptance
-    who, what = promised.get("author"), promised.get("option") or promised.get("reason")
-    told = f", chosen by {who or 'nobody who said so'}: {what}" if what else ""
-    raise StaleRevisionError(
-        f"revision {state.revision} of run {str(row.plan_run)[:8]} is in force{told}; the option "
-        f"was chosen for revision {revision}: look at the options again",
-        field="revision",
-        revision=revision,
-        in_force=state.revision,
-    )
-
-
-def _chosen_before(
-    run: Writing, key: str, strategy: str, option_id: int
-) -> Mapping[str, Any] | None:
-    """What was chosen under that key. Raises InputError where it was something else."""
-    found = _chosen_in(run.journal.read(run.row.plan_run), key)
-    if found is None:
-        return None
-    asked = (found.get("strategy"), found.get("option_id"))
-    if asked != (strategy, option_id):
-        raise InputError(
-            f"idempotency_key {key!r} was used for option {asked[1]} of strategy {asked[0]}; "
-            "another choice needs another key",
-            field="idempotency_key",
-        )
-    return found
-
-
-def _chosen_in(entries: Sequence[Entry], key: str) -> Mapping[str, Any] | None:
-    for entry in entries:
-        event = entry.event
-        if not isinstance(event, RunEvent) or event.kind is not RunEventKind.CHOSEN:
-            continue
-        if event.source == key:
-            return event.data
-    return None
-
-
-def _executed(run: Writing, chosen: Mapping[str, Any], *, known: bool) -> Executed:
-    run.monitor.refresh()
-    return Executed(
-        plan_id=int(chosen["plan_id"]),
-        plan=run.row.plan,
-        plan_run=run.row.plan_run,
-        revision=int(chosen["revision"]),
-        option=str(chosen["option"]),
-        strategy=str(chosen["strategy"]),
-        author=str(chosen["author"]),
-        changes=tuple(chosen["changes"]),
-        known=known,
-        ended=run.state.end_status,
-    )
-
-
-def _named(options: list[ReplanningOption], option_id: int, title: str | None) -> ReplanningOption:
-    there = ", ".join(f"{o.option_id}: {o.title}" for o in options) or "none"
-    option = next((o for o in options if o.option_id == option_id), None)
-    if option is None:
-        raise InputError(f"there is no option {option_id}; there are {there}", field="option_id")
-    if title is not None and option.title != title:
-        raise InputError(
-            f"option {option_id} is {option.title!r} now, not {title!r}; there are {there}",
-            field="title",
-        )
-    return option
-
-
-def _adopt(
-    run: Writing,
-    strategy: AdaptiveReplanning,
-    option_id: int,
-    key: str,
-    title: str | None,
-    author: str,
-    settings: AthenaSettings,
-    now: datetime,
-) -> Executed:
-    engine = engine_for(run.monitor)
-    violations = engine.validator.get_violated_assumptions()
-    deviation = run.monitor.get_plan_deviation(now=now)
-    evaluation = engine.evaluate_replanning_need(deviation, violations, now=now)
-    options = engine.get_replanning_options(deviation, violations, now=now, strategy=strategy)
-    option = _named(options, option_id, title)
-    chosen: dict[str, Any] = {
-        "option": option.title, "option_id": option_id, "strategy": str(strategy),
-        "author": author, "plan_id": run.row.decision_id, "revision": run.state.revision,
-        "changes": [],
-    }  # fmt: skip
-    if option.kind is Kind.ABORT:
-        why = f"by {author or 'a caller'}: {evaluation.rationale}"
-        _tell(run, RunEventKind.CHOSEN, key, now, chosen)
-        end(run, "aborted", why, now, settings)
-        _keep_abort(run, why, settings)
-        return _executed(run, chosen, known=False)
-    result = engine.adopt(option, strategy)
-    kept = keep_revision(
-        run.row.plan_run, result, settings=settings, author=author, outcome="adopted"
-    )
-    chosen |= {"plan_id": kept.plan_id, "revision": kept.revision, "changes": list(kept.changes)}
-    revised = {
-        **result.acceptance,
-        "modes": dict(result.modes),
-        "strategy": str(strategy),
-        "author": author,
-        "reason": evaluation.rationale,
-        "option": option.title,
-        "changes": list(result.changes),
-    }
-    _tell(run, RunEventKind.REVISED, str(kept.revision), now, revised)
-    _tell(run, RunEventKind.CHOSEN, key, now, chosen)
-    return _executed(run, chosen, known=False)
-
-
-def _tell(
-    run: Writing, kind: RunEventKind, source: str, now: datetime, data: Mapping[str, Any]
-) -> None:
-    run.journal.append(
-        RunEvent(
-            plan_run=run.row.plan_run, kind=kind, at=now, source=source,
-            reported_by=Reporter.CALLER, data=data,
-        )
-    )  # fmt: skip
-
-
-def _keep_abort(run: Writing, reason: str, settings: AthenaSettings) -> None:
-    from athena_prefect.storage.db import Database
-    from athena_prefect.storage.replans import add_replanning_event
-
-    add_replanning_event(
-        Database.open(settings),
-        original_plan_id=run.row.decision_id,
-        new_plan_id=None,
-        trigger_reason=reason,
-        strategy="abort",
-        outcome="aborted",
-    )
-
-
-def _by_its_process(
-    row: RunRow,
-    entries: Sequence[Entry],
-    strategy: str,
-    option_id: int,
-    revision: int,
-    key: str,
-    title: str | None,
-    author: str,
-    settings: AthenaSettings,
-    clock: Clock,
-) -> Executed:
-    """Ask the process that runs it, as the command line does."""
-    from athena_prefect.service.by_hand import adopt, adopted_before
-
-    asked = adopted_before(entries, key)
-    answered = asked is not None
-    if asked is None:
-        _refuse_stale(row, fold_entries(entries), revision)
-        found = replan(str(row.plan_run), settings=settings, strategy=strategy, clock=clock)
-        option = _named(list(found.options), option_id, title)
-        changed = adopt(
-            str(row.plan_run), found, option.option_id, settings=settings, revision=revision,
-            key=key, by=author,
-        )  # fmt: skip
-        what, answered = option.title, changed.answered
-    else:
-        if (asked.data.get("strategy"), asked.data.get("option_id")) != (strategy, option_id):
-            raise InputError(
-                f"idempotency_key {key!r} was used for option {asked.data.get('option_id')} of "
-                f"strategy {asked.data.get('strategy')}; another choice needs another key",
-                field="idempotency_key",
-            )
-        what = str(asked.data.get("title"))
-    after = store_of(settings).run(row.plan_run)
-    now = _followed(row, settings, clock).status().state
-    return Executed(
-        plan_id=after.decision_id,
-        plan=row.plan,
-        plan_run=row.plan_run,
-        revision=now.revision,
-        option=what,
-        strategy=strategy,
-        author=author,
-        changes=tuple(now.acceptance.get("changes") or ()) if now.revision != revision else (),
-        known=asked is not None,
-        answered=answered,
-        ended=now.end_status,
     )

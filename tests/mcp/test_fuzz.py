@@ -1,14 +1,13 @@
 """Every tool under calls made from its own schema: no crash, no trace, no change by a refusal.
 
-`ATHENA_FUZZ_CALLS=5000 pytest tests/mcp/test_fuzz.py` makes that many calls; a short
-form runs always.
+`pytest tests/mcp/test_fuzz.py --mcp-calls 5000` makes that many calls; a short form runs
+always.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +23,6 @@ from athena_prefect.storage.db import Database
 from athena_prefect.storage.tables import Base
 from tests.mcp.schemas import arguments
 
-CALLS = int(os.environ.get("ATHENA_FUZZ_CALLS", "120"))
 CODES = {
     "internal", "invalid_arguments", "unknown_name", "unknown_run", "recording", "input",
     "stale_revision", "run", "plan", "infeasible", "naive_datetime",
@@ -74,7 +72,10 @@ def fuzzed(settings: AthenaSettings, plan_id: int) -> Iterator[Fuzzed]:
 
 
 @pytest.mark.parametrize("name", [k.name for k in KINDS])
-def test_no_call_breaks_a_tool(name: str, fuzzed: Fuzzed, plan_id: int) -> None:
+def test_no_call_breaks_a_tool(
+    name: str, fuzzed: Fuzzed, plan_id: int, request: pytest.FixtureRequest
+) -> None:
+    calls = request.config.getoption("--mcp-calls")
     known = {
         "plan_id": st.sampled_from([fuzzed.run_id, plan_id]),
         "task_id": st.sampled_from([f"t{n}" for n in range(1, 9)]),
@@ -86,7 +87,7 @@ def test_no_call_breaks_a_tool(name: str, fuzzed: Fuzzed, plan_id: int) -> None:
     }
 
     @hypothesis_settings(
-        max_examples=max(CALLS // len(KINDS), 1), deadline=None, database=None, derandomize=True,
+        max_examples=max(calls // len(KINDS), 1), deadline=None, database=None, derandomize=True,
         phases=[Phase.generate], suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(arguments(fuzzed.tools[name].input_schema, known))

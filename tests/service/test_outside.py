@@ -19,15 +19,17 @@ from athena_prefect.errors import (
     UnknownRunError,
 )
 from athena_prefect.journal.state import fold_entries
+from athena_prefect.service import choosing
 from athena_prefect.service.by_plan_id import (
-    execute,
     replanning_options,
     revisions_of,
     standing,
     validate_assumption,
 )
-from athena_prefect.service.outside import begin, record
+from athena_prefect.service.choosing import Choice, Executed
+from athena_prefect.service.outside import begin
 from athena_prefect.service.plans import register
+from athena_prefect.service.recording import record
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.records import ExecutionRecords
@@ -35,6 +37,21 @@ from athena_prefect.storage.replans import replanning_events
 from athena_prefect.storage.sql_journal import SqlJournal
 
 HOUR = timedelta(hours=1)
+
+
+def execute(
+    plan_id: int,
+    strategy: str,
+    option: int,
+    *,
+    settings: AthenaSettings,
+    clock: Callable[[], datetime],
+    **more: Any,
+) -> Executed:
+    choice = Choice(strategy=strategy, option_id=option, **more)
+    return choosing.execute(plan_id, choice, settings=settings, clock=clock)
+
+
 START = datetime(2025, 3, 3, 6, tzinfo=UTC)
 
 PLAN = """
@@ -362,8 +379,6 @@ def test_an_abort_ends_the_run(plan_id: int, settings: AthenaSettings, clock: Cl
 def test_a_revision_that_was_stored_and_not_told_is_told(
     plan_id: int, settings: AthenaSettings, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from athena_prefect.service import by_plan_id
-
     run = begin(plan_id, settings=settings, clock=clock)
     _first_half(run.plan_id, settings, clock)
 
@@ -371,7 +386,7 @@ def test_a_revision_that_was_stored_and_not_told_is_told(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(by_plan_id, "_tell", died)
+        patch.setattr(choosing, "_tell", died)
         with pytest.raises(KeyboardInterrupt):
             execute(run.plan_id, "full", 0, revision=1, key="a", settings=settings, clock=clock)
     told = record(run.plan_id, "t5", "start", settings=settings, clock=clock)
