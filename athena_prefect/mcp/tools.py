@@ -242,8 +242,8 @@ class Tools:
         title: Annotated[
             given.Text | None,
             Field(
-                description="The option's title as it was shown: refused where that id is another "
-                "option now. Always give it."
+                description="The option's title as it was shown: it decides, for the list is "
+                "solved again and its numbers may change. Always give it."
             ),
         ] = None,
         author: Annotated[given.Text | None, Field(description="Who decided, as claimed.")] = None,

@@ -36,7 +36,7 @@ class Choice:
     key: str
     """The same key is the same choice, carried out once."""
     title: str | None = None
-    """Of the option, as it was shown: it is compared, for the list is solved again."""
+    """Of the option, as it was shown: it decides, for the list is solved again."""
     author: str = ""
 
     def same_as(self, strategy: object, option_id: object) -> None:
@@ -146,14 +146,18 @@ def _named(options: Sequence[ReplanningOption], choice: Choice) -> ReplanningOpt
     number, title = choice.option_id, choice.title
     there = ", ".join(f"{o.option_id}: {o.title}" for o in options) or "none"
     option = next((o for o in options if o.option_id == number), None)
-    if option is None:
+    if option is not None and title in (None, option.title):
+        return option
+    if title is None:
         raise InputError(f"there is no option {number}; there are {there}", field="option_id")
-    if title is not None and option.title != title:
-        raise InputError(
-            f"option {number} is {option.title!r} now, not {title!r}; there are {there}",
-            field="title",
-        )
-    return option
+    # Another number, the same option: what the person saw is its title.
+    same = next((o for o in options if o.title == title), None)
+    if same is not None:
+        return same
+    raise InputError(
+        f"option {number}, {title!r}, is no longer among the options; there are {there}",
+        field="title",
+    )
 
 
 # -- outside Prefect ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ HOUR = timedelta(hours=1)
 RELEASE = """
 name: release
 resources: {cpu: {capacity: 8}}
-replanning: {cooldown: 0s, policy: {budget_s: 0.3}}
+replanning: {cooldown: 0s, policy: {budget_s: 5}}
 tasks:
   - {id: t1, duration: 2h, resources: {cpu: 3}}
   - {id: t2, duration: 2h, resources: {cpu: 3}, depends_on: [t1]}

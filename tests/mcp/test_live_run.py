@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from athena_prefect.journal.events import RunEventKind
+from athena_prefect.journal.events import CommandKind, RunEventKind
 from athena_prefect.journal.state import Status
 from athena_prefect.plan.model import Plan
 from athena_prefect.settings import AthenaSettings
@@ -17,7 +17,7 @@ from athena_prefect.storage.db import database_for
 from athena_prefect.storage.plans import PlanStore
 from tests.mcp.support import ATHENA, Refused, fastmcp_client, http_server, reference_client
 from tests.runtime.support import plan_of
-from tests.runtime.test_control import beside, until
+from tests.runtime.test_control import beside, command, until
 from tests.runtime.test_replanner import of_kind
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_api"), pytest.mark.slow]
@@ -45,7 +45,7 @@ def with_two_ways_on() -> Plan:
         },
         {"id": "last", "call": "one", "duration": "50ms", "depends_on": ["bad"]},
         name="agents-watch",
-        replanning={"decide": "ask", "answer_within": "40s"},
+        replanning={"decide": "ask", "answer_within": "10m"},
         assumptions=[{"id": "open", "expected_value": True, "validation_method": "manual"}],
     )
 
@@ -111,10 +111,14 @@ def test_the_lifecycle_of_a_live_run() -> None:
             assert again["repeated"] and again["option"] == won[0]["option"]
 
     def act(plan_run: UUID) -> None:
-        until(plan, plan_run, lambda s: s.status("bad") is Status.FAILURE)
-        until(plan, plan_run, lambda _: bool(of_kind(plan, plan_run, RunEventKind.PROPOSED)))
-        with http_server(settings) as url:
-            asyncio.run(agents(plan_run, url))
+        try:
+            until(plan, plan_run, lambda s: s.status("bad") is Status.FAILURE)
+            until(plan, plan_run, lambda _: bool(of_kind(plan, plan_run, RunEventKind.PROPOSED)))
+            with http_server(settings) as url:
+                asyncio.run(agents(plan_run, url))
+        except BaseException:
+            command(plan, plan_run, CommandKind.CANCEL)  # nobody else ends it
+            raise
 
     done = beside(plan, act)
     assert done.final.is_completed(), done.final

@@ -157,7 +157,7 @@ FORK = """
 name: fork
 deadline: 40s
 resources: {cpu: {capacity: 2, cost_per_hour: 3600}}
-replanning: {cooldown: 0s, policy: {budget_s: 0.3}}
+replanning: {cooldown: 0s, policy: {budget_s: 5}}
 tasks:
   - {id: get, duration: 10s, resources: {cpu: 1}}
   - id: clean
