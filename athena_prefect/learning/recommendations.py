@@ -37,9 +37,13 @@ WORTH = 0.01
 """Share of a run's length that a change must gain: less is not worth a change of the plan."""
 WASTE = 0.8
 """Share of what was planned of a resource below which a task's largest use calls for less."""
-REPLAYED = 30_000
-"""Nodes that are replayed for one run's candidates, the likeliest candidates first. 10,000 take
-about 0.1 s, so that a run of 10,000 tasks is answered for within half a second."""
+REPLAYED = 20_000
+"""Nodes that are replayed for all candidates together, the likeliest first: 10,000 take about a
+tenth of a second. Of each kind of change the first candidate is replayed whatever it takes."""
+PASSED = 50_000
+"""Nodes that are passed over for buffers, one pass a buffer and run: of 10,000 some 5 ms."""
+MOST_NODES = 5_000
+"""Nodes that are replayed for one candidate where there are several runs, the newest first."""
 MOST = 10
 """Tasks that are told of at most, each kind of change: nobody edits a hundred estimates."""
 NEVER = 0.05
@@ -73,6 +77,22 @@ class _Gains:
         return (helped + 0.5) / (len(self.seconds) + 1.0)
 
 
+class _Budget:
+    """Nodes that may still be replayed, and which kinds of changes had their first candidate."""
+
+    def __init__(self) -> None:
+        self.left = REPLAYED
+        self._begun: set[tuple[str, str]] = set()
+
+    def allows(self, kind: str, blames: Sequence[Blame]) -> bool:
+        """Whether one candidate more of a kind is replayed."""
+        first = (kind, blames[-1].past.run.plan_name if blames else "")
+        if first not in self._begun:
+            self._begun.add(first)
+            return True
+        return self.left >= (len(blames[-1].past.tasks) if blames else 0)
+
+
 def recommendations(
     runs: Sequence[RunRecord],
     context: Mapping[str, Any] | None = None,
@@ -92,14 +112,15 @@ def recommendations(
     seen = [b.past for b in blames] if blames is not None else [p for r in runs if (p := past(r))]
     told = list(blames) if blames is not None else [blame(p) for p in seen]
     found: list[Recommendation] = []
+    budget = _Budget()
     for name in dict.fromkeys(p.run.plan_name for p in seen):
         own = [b for b in told if b.past.run.plan_name == name]
         plan = next((b.past.run.plan for b in reversed(own) if b.past.run.plan), None)
         found += _buffers(own, plan, rules)
         if plan is not None:
-            found += _parallel(own, plan)
-            found += _resources(own, plan, fixed)
-            found += _demands(own, plan)
+            found += _parallel(own, plan, budget)
+            found += _resources(own, plan, fixed, budget)
+            found += _demands(own, plan, budget)
             found += _hidden(own, plan)
             found += _checks([r for r in runs if r.plan_name == name], plan)
         found += _failures(own)
@@ -135,8 +156,9 @@ def _buffers(
                 over = float(actual[known].sum() / planned[known].sum()) - 1.0
                 overruns[task].append((over, one.past.utilisation(task), one.past))
     p_values = _p_values({t: np.array([o for o, _, _ in s]) for t, s in overruns.items()}, policy)
-    # What delayed the runs most is what a plan gains most by.
-    left = MOST
+    # What delayed the runs most is what a plan gains most by; each is a pass over a run's nodes.
+    largest = max((len(b.past.tasks) for b in blames), default=1)
+    left = min(MOST, max(3, PASSED // largest))
     for task in sorted(overruns, key=lambda t: (-delayed[t], t)):
         samples = overruns[task]
         errors = np.array([o for o, _, _ in samples])
@@ -229,14 +251,14 @@ def _scaled(estimate: Estimate, factor: float) -> Any:
 # -- order and resources ----------------------------------------------------------------------
 
 
-def _parallel(blames: Sequence[Blame], plan: Plan) -> Iterator[Recommendation]:
+def _parallel(blames: Sequence[Blame], plan: Plan, budget: _Budget) -> Iterator[Recommendation]:
     """Soft dependencies that the runs would have been over earlier without."""
     soft = [(d.task, t.id) for t in plan.tasks for d in t.upstream if not d.hard]
     waited = _waited_over(blames)
     for before, after in sorted(soft, key=lambda arc: -waited.get(arc, 0.0)):
-        if not waited.get((before, after)):
-            continue
-        gains = _gains(blames, without=((before, after),))
+        if not waited.get((before, after)) or not budget.allows("parallelization", blames):
+            break
+        gains = _gains(blames, budget, without=((before, after),))
         if gains is None or gains.share < WORTH:
             continue
         kept = [
@@ -262,9 +284,9 @@ def _waited_over(blames: Sequence[Blame]) -> dict[tuple[str, str], float]:
     for one in blames:
         run = one.past
         into: dict[int, list[tuple[float, int, bool]]] = defaultdict(list)
-        ends = run.finishes
+        ends = run.finishes.tolist()
         for arc in run.arcs[: run.dependencies]:
-            into[arc.head].append((float(ends[arc.tail]) + arc.lag, arc.tail, arc.hard))
+            into[arc.head].append((ends[arc.tail] + arc.lag, arc.tail, arc.hard))
         for head, arrivals in into.items():
             last = max(arrivals)
             if last[2]:
@@ -276,7 +298,7 @@ def _waited_over(blames: Sequence[Blame]) -> dict[tuple[str, str], float]:
 
 
 def _resources(
-    blames: Sequence[Blame], plan: Plan, fixed: frozenset[str]
+    blames: Sequence[Blame], plan: Plan, fixed: frozenset[str], budget: _Budget
 ) -> Iterator[Recommendation]:
     """More of a resource that tasks waited for."""
     waited: dict[str, float] = defaultdict(float)
@@ -290,7 +312,9 @@ def _resources(
     for name in sorted(waited, key=lambda n: -waited[n]):
         before = plan.runner.max_workers if name == RUNNER else plan.resources[name].capacity
         after = before + step[name]
-        gains = _gains(blames, capacities={name: after})
+        if not budget.allows("resources", blames):
+            break
+        gains = _gains(blames, budget, capacities={name: after})
         if gains is None or gains.share < WORTH:
             continue
         price = 0.0 if name == RUNNER else plan.resources[name].cost_per_hour
@@ -319,16 +343,17 @@ def _resource_waits(run: Past) -> Iterator[tuple[int, str, float]]:
     for i in np.flatnonzero(run.queue > SAME).tolist():
         yield i, run.resource[i], float(run.queue[i])
     ready: dict[int, float] = defaultdict(float)
+    ends = run.finishes.tolist()
     for arc in run.arcs[: run.dependencies]:
-        ready[arc.head] = max(ready[arc.head], float(run.finishes[arc.tail]) + arc.lag)
+        ready[arc.head] = max(ready[arc.head], ends[arc.tail] + arc.lag)
     for arc in run.arcs[run.dependencies :]:
-        waited = float(run.finishes[arc.tail]) - ready[arc.head]
+        waited = ends[arc.tail] - ready[arc.head]
         both = run.demands[arc.head] * (run.demands[arc.tail] > 0)
         if waited > SAME and both.any():
             yield arc.head, run.names[int(np.argmax(both / run.capacities))], waited
 
 
-def _demands(blames: Sequence[Blame], plan: Plan) -> Iterator[Recommendation]:
+def _demands(blames: Sequence[Blame], plan: Plan, budget: _Budget) -> Iterator[Recommendation]:
     """Less of a resource for tasks that never used what was planned for them."""
     used: dict[tuple[str, str], list[float]] = defaultdict(list)
     for one in blames:
@@ -348,7 +373,11 @@ def _demands(blames: Sequence[Blame], plan: Plan) -> Iterator[Recommendation]:
             by_task[task][name] = _plain(_rounded_up(most))
     for task, wanted in by_task.items():
         samples = min(len(used[task, name]) for name in wanted)
-        gains = _gains(blames, demands={task: wanted})
+        gains = (
+            _gains(blames, budget, demands={task: wanted})
+            if budget.allows("demands", blames)
+            else None
+        )
         told = ", ".join(
             f"{amount:g} instead of {plan.get_task(task).resources[name]:g} {name}"
             for name, amount in wanted.items()
@@ -385,6 +414,7 @@ def _plain(amount: float) -> float | int:
 
 def _gains(
     blames: Sequence[Blame],
+    budget: _Budget,
     *,
     without: Sequence[tuple[str, str]] = (),
     capacities: Mapping[str, float] | None = None,
@@ -396,9 +426,10 @@ def _gains(
     nodes = 0
     for one in reversed(blames):
         run = one.past
-        if not run.names or (nodes and nodes + len(run.tasks) > REPLAYED):
+        if not run.names or (nodes and len(run.tasks) > min(budget.left, MOST_NODES - nodes)):
             continue
         nodes += len(run.tasks)
+        budget.left -= len(run.tasks)
         changed = None
         if demands is not None:
             changed = run.demands.copy()
@@ -454,12 +485,13 @@ def _hidden(blames: Sequence[Blame], plan: Plan) -> Iterator[Recommendation]:
     for one in blames:
         run = one.past
         ends = run.finishes
-        order = np.argsort(ends, kind="stable")
         waits = np.flatnonzero(run.hold > SAME)
+        order = np.argsort(ends, kind="stable") if len(waits) else waits
+        sorted_ends = ends[order]
         for i in waits.tolist():
             began = float(ends[i] - run.actual[i] - run.retries[i] - run.queue[i])
             held[run.tasks[i]] += 1
-            low, high = np.searchsorted(ends[order], [began - SAME, began + EXACT_END])
+            low, high = np.searchsorted(sorted_ends, [began - SAME, began + EXACT_END])
             others = {run.tasks[j] for j in order[low:high].tolist() if run.actual[j] > 0}
             for other in others - {run.tasks[i]}:
                 met[other, run.tasks[i]].append(float(run.hold[i]))
