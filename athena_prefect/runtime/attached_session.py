@@ -21,14 +21,17 @@ from athena_prefect.errors import (
 from athena_prefect.journal.events import Event, TaskOutcome
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.attached_checks import Onlooker
 from athena_prefect.runtime.attached_end import FlowEnd, end_with, listed
 from athena_prefect.runtime.baseline import baseline_beside
+from athena_prefect.runtime.checking import Checking
 from athena_prefect.runtime.chores import DRAIN_SECONDS, LEASE, RENEW_LEASE_SECONDS
 from athena_prefect.runtime.dashboard import BUSY_SHARE, Boards
 from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.runtime.matching import Matching
 from athena_prefect.runtime.naming import name_flow_run
 from athena_prefect.runtime.observing import Observing
+from athena_prefect.runtime.questions import Questions
 from athena_prefect.runtime.recorder import recorder_for
 from athena_prefect.runtime.session import (
     NAME_SECONDS,
@@ -157,23 +160,36 @@ class AttachedSession(Session):
             run=facts, journal=journal, client=self.client,
             namespace=self.settings.namespace, clock=self.clock,
         )  # fmt: skip
+        onlooker = Onlooker(facts, self.observing.state)
+        # Task runs of ours among the flow's own would be its author's to wonder about.
+        checking = Checking(facts, self.clock, shown=False)
+        questions = Questions(
+            facts=facts, client=self.client, clock=self.clock,
+            state=lambda: onlooker.state, wake=lambda: None,
+        )  # fmt: skip
+        in_its_place: Any = onlooker
         try:
             with (
                 baseline_beside(facts),
-                Watcher(self._chores(facts)),
-                Watcher((boards.chore, self._named(facts))),
+                checking.beside(in_its_place),
+                Watcher((*self._chores(facts), *onlooker.chores(), *self._keeping(checking))),
+                Watcher((boards.chore, self._named(facts), *questions.chores())),
             ):
                 ended = self._follow(facts)
             if ended is None:
                 return  # the process ends and the flow has not: whoever watches sees it
             self._last_look(facts)
             self._record(facts, self.observing.close(ended.at))
+            checking.leave(in_its_place)
+            if facts.plan.assumptions:
+                with suppress(StorageError):
+                    checking.keep(self._database())
             _wait_for_database(facts.recorder)
             self._say_how_it_ended(facts, ended)
         except LeaseLostError as error:
             self.log.warning("athena: another process watches this run now: %s", error)
             return
-        self._last_words(boards)
+        self._last_words(boards, questions)
 
     def _chores(self, facts: RunFacts) -> tuple[Chore, ...]:
         chores = [

@@ -83,9 +83,15 @@ class Checking:
         facts: RunFacts,
         clock: Callable[[], datetime],
         elsewhere: frozenset[str] = frozenset(),
+        *,
+        shown: bool = True,
     ) -> None:
-        """`elsewhere`: the assumptions that schedules check by the clock, after the first time."""
+        """`elsewhere`: the assumptions that schedules check by the clock, after the first time.
+
+        `shown`: whether each check is a task run of the flow run.
+        """
         self.facts = facts
+        self._shown = shown
         self._elsewhere = elsewhere
         self.gate = Gate(facts, Milestones.of(facts.plan))
         self.gate.wake = lambda: self._news.set()
@@ -128,9 +134,10 @@ class Checking:
 
     def __enter__(self) -> Self:
         if self.facts.plan.assumptions:
-            from prefect.task_runners import ThreadPoolTaskRunner
+            if self._shown:
+                from prefect.task_runners import ThreadPoolTaskRunner
 
-            self._runner = ThreadPoolTaskRunner(max_workers=MOST_AT_ONCE).__enter__()
+                self._runner = ThreadPoolTaskRunner(max_workers=MOST_AT_ONCE).__enter__()
             # A plain thread has no run context: Prefect's client and logs need it.
             context = contextvars.copy_context()
             self._thread = threading.Thread(
@@ -155,15 +162,15 @@ class Checking:
             self._stop.set()
         # Killed first, so that nothing waits for what hangs.
         self._children.close()
+        # What is being made ends now: cancelled, its task run would count as crashed.
+        until = time.monotonic() + LATEST_SECONDS
+        for future in tuple(self._futures):
+            left = max(until - time.monotonic(), 0.0)
+            if isinstance(future, Future):
+                wait((future,), left)
+            else:
+                future.wait(timeout=left)
         if self._runner is not None:
-            # What is being made ends now: cancelled, its task run would count as crashed.
-            until = time.monotonic() + LATEST_SECONDS
-            for future in tuple(self._futures):
-                left = max(until - time.monotonic(), 0.0)
-                if isinstance(future, Future):
-                    wait((future,), left)
-                else:
-                    future.wait(timeout=left)
             self._runner.__exit__(None, None, None)
         if self._unseen is not None:
             self._unseen.shutdown(wait=False)
@@ -306,6 +313,8 @@ class Checking:
 
     def _begin(self, due: Due) -> bool:
         """Begin a check; False where no place is free, or it is being made already."""
+        if not self._shown and not asks_a_person(due.assumption):
+            return self._begin_unseen(due)
         if not self._takes_place(due):
             return False
         if not asks_a_person(due.assumption):

@@ -102,12 +102,18 @@ class Gate:
             del self.held[task_id]
             logger.info("task %s is no longer held back", task_id)
 
+    def reach(self, name: str, task_id: str, round_: int) -> bool:
+        """The milestone before a task is reached; whether its check is still to be made."""
+        key = f"before:{task_id}" + (f":{round_}" if round_ > 1 else "")
+        if key in self._done.get(name, ()):
+            return False
+        self._add(name, key)
+        return True
+
     def holds_back(self, task_id: str, round_: int) -> bool:
         """Whether a task that could start has to wait: for a check, or for a violation's end."""
         for name in self.milestones.before(task_id):
-            key = f"before:{task_id}" + (f":{round_}" if round_ > 1 else "")
-            if key not in self._done.get(name, ()):
-                self._add(name, key)
+            if self.reach(name, task_id, round_):
                 return True
         if any(task_id in due.assumption.affects for due in self.pending.values()):
             return True
