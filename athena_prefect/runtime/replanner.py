@@ -15,20 +15,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import httpx
 
 from athena_prefect.errors import AthenaError
-from athena_prefect.journal.events import RunEvent, RunEventKind
+from athena_prefect.journal.events import Command, CommandKind, RunEvent, RunEventKind
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.replanning.account import account
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
 from athena_prefect.replanning.hindsight import hindsight
 from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.report.replanning import options_markdown
 from athena_prefect.runtime.adopting import Revision, adopt, priority_of
+from athena_prefect.runtime.asking import Form, ask
 from athena_prefect.runtime.continuing import changeovers, flows_answer, last_revised
 
 if TYPE_CHECKING:
-    from athena_prefect.journal.events import Command
     from athena_prefect.replanning.engine import AdaptiveReplanningEngine
     from athena_prefect.runtime.dispatcher import Dispatcher
 
@@ -108,6 +112,14 @@ class Replanner:
     """Keys of proposals of which it said that nothing comes of them, until when that holds."""
     _awaited: set[tuple[str, str]] = field(default_factory=set)
     """Checks that were waited for in vain."""
+    _form: Form | None = None
+    """The form that is open in Prefect's UI."""
+    _sent: str | None = None
+    """The command by which its answer was sent to the dispatcher."""
+    _held_for: set[str] = field(default_factory=set)
+    """Failed tasks that wait for the answer."""
+    _asked_again: set[str] = field(default_factory=set)
+    """Keys of proposals that were asked a second time."""
     _unjudged: bool = False
     """Whether a task has failed, and might be helped, since it looked last."""
     _broken: bool = False
@@ -145,6 +157,9 @@ class Replanner:
                 self.look()
             except Exception as error:  # noqa: BLE001 - the boundary: replanning never ends the run
                 self._give_up(error)
+        if self.pending is None:
+            self._close_form("Answered", "the run goes by it")
+        self._close_form("Withdrawn", "the run has ended")
         self._look_back()
 
     def _look_back(self) -> None:
@@ -268,8 +283,11 @@ class Replanner:
             return
         if self.handed is not None and self._wait_for_the_flow(self.handed):
             return
-        if self.pending is not None:
+        if self.pending is None:
+            self._close_form("Answered", "it was decided elsewhere")
+        elif not self.dispatcher.held - self._held_for:
             return self._wait_for_answer(self.pending)
+        # Else a task has failed since, which does not wait for an answer to something else.
         # A task may fail before the baseline is made, which takes tenths of a second.
         if self.dispatcher.held or self._unjudged:
             self.dispatcher.facts.shared.tried.wait(BASELINE_SECONDS)
@@ -498,9 +516,120 @@ class Replanner:
                 self._what_to_do(found),
             )  # fmt: skip
         if self.decide == "ask" and first:
-            self.pending = found
-        else:
+            self._ask(found)
+        elif self.pending is None:
             self._nothing()
+        else:
+            new = self.dispatcher.held - self._held_for
+            self.dispatcher.news.put(lambda: self._let_go_of(new))
+
+    def _let_go_of(self, tasks: set[str]) -> None:
+        """In the dispatcher's thread: of these tasks there is nothing more to be asked."""
+        new = tasks & self.dispatcher.held
+        self.dispatcher.held -= new
+        self.dispatcher.let_go_of(new)
+
+    def _ask(self, found: Proposed, why_again: str = "") -> None:
+        """Wait for an answer from now on, and have a form opened for it in Prefect's UI."""
+        self._close_form("Superseded", "there is a newer proposal")
+        self._held_for = set(self.dispatcher.held)
+        self.pending = found
+        facts = self.dispatcher.facts
+        text = [f"**{found.evaluation.strategy.value.upper()}**: {found.evaluation.rationale}"]
+        text += (
+            [f"What was chosen before cannot be done any more: {why_again}"] if why_again else []
+        )
+        text.append(options_markdown({**found.account, "recommended": found.recommended}))
+        try:
+            self._form = ask(
+                facts.client,
+                plan=facts.plan.name,
+                plan_run=facts.plan_run,
+                text="\n\n".join(text),
+                options=list(found.account["options"]),
+                recommended=found.recommended,
+                within=facts.plan.replanning.answer_within,
+            )
+        except (httpx.HTTPError, KeyError) as error:
+            logger.warning("no form is open in Prefect's UI (%r); answer by command", error)
+
+    def _close_form(self, name: str, message: str) -> None:
+        form, self._form = self._form, None
+        if form is not None:
+            form.close(name, message)
+        self._sent = None
+
+    def _read_form(self, pending: Proposed) -> bool:
+        """Whether the form, or the answer that was sent from it, settles the proposal."""
+        if self._sent is not None:
+            answer = self.dispatcher.state.answers.get(self._sent)
+            if answer is None or answer.accepted:
+                return True  # accepted: the dispatcher has taken it up, or is about to
+            self._close_form("Refused", answer.message)
+            if pending.key in self._asked_again:
+                self._decline(pending, f"what was chosen cannot be done: {answer.message}")
+                return True
+            self._asked_again.add(pending.key)
+            self._propose_again(pending, answer.message)
+            return True
+        try:
+            found = None if self._form is None else self._form.answer()
+        except (httpx.HTTPError, KeyError, ValueError) as error:
+            logger.warning("the form in Prefect's UI cannot be read: %r", error)
+            return False
+        if found is None:
+            return False
+        if found.withdrawn:
+            self._form = None  # somebody has ended its flow run: the other ways stay
+            return False
+        who = f"{found.name} (claimed)" if found.name else "somebody, in Prefect's UI"
+        if found.title is None:
+            self._close_form("Answered", f"carry on, by {who}")
+            self._decline(pending, f"{who}: carry on")
+            return True
+        self._sent = self._send(pending, found.title, who)
+        return True
+
+    def _send(self, pending: Proposed, title: str, author: str) -> str:
+        """Have the dispatcher verify and adopt what was chosen, as any other command."""
+        facts = self.dispatcher.facts
+        command = Command(
+            plan_run=facts.plan_run,
+            command_id=str(uuid4()),
+            kind=CommandKind.ADOPT,
+            at=self.clock(),
+            author=author,
+            data={
+                "title": title,
+                "strategy": str(pending.evaluation.strategy),
+                "revision": facts.revision,
+            },
+        )
+        facts.recorder.record(command)
+        return command.command_id
+
+    def _propose_again(self, pending: Proposed, why: str) -> None:
+        """The run has moved on: the same question once more, with what can be done now."""
+        with self.dispatcher.facts.shared.using() as monitor:
+            if monitor is None:
+                return self._decline(pending, why)
+            monitor.refresh()
+            found = self._proposed(monitor, str(pending.evaluation.strategy))
+        self._record(
+            RunEventKind.PROPOSED,
+            f"{pending.key}:{found.position}:again",
+            decide=self.decide,
+            strategy=str(found.evaluation.strategy),
+            recommended=found.recommended,
+            reason=f"asked again: {why}",
+            **found.account,
+        )
+        self._ask(replace(found, key=pending.key), why)
+
+    def _decline(self, pending: Proposed, reason: str) -> None:
+        self.pending = None
+        self._once(RunEventKind.NOT_REPLANNED, pending, reason=reason, outcome="declined")
+        self._nothing()
 
     def _what_to_do(self, found: Proposed) -> str:
         best = None if found.recommended is None else found.options[found.recommended]
@@ -509,14 +638,18 @@ class Replanner:
         if self.decide == "advise":
             return f"{would}; nothing is changed, as the plan says"
         within = self.dispatcher.facts.plan.replanning.answer_within
-        return f"{would}; answer within {within} with `athena replan {run} --option N`"
+        by = f"in Prefect's UI, or with `athena replan {run} --option N`"
+        return f"{would}; answer within {within} {by}"
 
     def _wait_for_answer(self, pending: Proposed) -> None:
         """Nothing more until a person has chosen, or the time for that is up."""
+        if self._read_form(pending):
+            return
         terms = self.dispatcher.facts.plan.replanning
         if self.clock() - pending.at < terms.answer_within:
             return
         self.pending = None
+        self._close_form("Unanswered", f"nobody answered; {terms.unanswered} is what the plan says")
         if terms.unanswered == "recommended" and self._take_recommended(pending):
             return
         self._once(

@@ -200,3 +200,8 @@ def five() -> int:
 
 def no() -> bool:
     return False
+
+
+def leak_later(path: str) -> None:
+    wait_for_file(path)
+    raise ValueError("as it must")
