@@ -98,10 +98,10 @@ class _Reading:
 
     def durations(self, run: Past) -> Iterator[Evidence]:
         for task, nodes in run.nodes_of.items():
-            known = [i for i in nodes if run.planned[i] > 0 and run.actual[i] > 0]
+            known = [i for i in nodes if run.estimated[i] > 0 and run.actual[i] > 0]
             if not known:
                 continue
-            over = float(run.actual[known].sum() / run.planned[known].sum()) - 1.0
+            over = float(run.actual[known].sum() / run.estimated[known].sum()) - 1.0
             buffer = over / run.utilisation(task)
             holds = min(over, buffer) >= self.policy.least_bias - ROUNDING
             statement = f"{task} needs a buffer of {buffer:.0%}".replace("%", " %")

@@ -66,7 +66,9 @@ class Past:
     cut: tuple[Arc, ...]
     """Dependencies of the plan that the run did not wait for."""
     planned: Floats
-    """Planned durations; 0 where nothing is known."""
+    """Planned durations as the baseline had them; 0 where nothing was planned."""
+    estimated: Floats
+    """Durations by the plan document's estimates; NaN where it has none."""
     actual: Floats
     planned_wait: Floats
     queue: Floats
@@ -269,8 +271,11 @@ class _Reading:
             assert begun is not None and took is not None
             start[i] = self._seconds(begun)
             actual[i] = took.total_seconds()
-            if record.planned_duration is not None:
-                planned[i] = record.planned_duration.total_seconds()
+            planned[i] = (
+                np.nan
+                if record.planned_duration is None
+                else record.planned_duration.total_seconds()
+            )
             if record.planned_start is not None:
                 planned_start[i] = self._seconds(record.planned_start)
             if node.first is not None:
@@ -286,6 +291,8 @@ class _Reading:
             # planned; of a task that was left out its duration was.
             unplanned = np.isnan(planned_start) & ~np.isnan(start)
             planned[unplanned] = 0.0
+        estimated = planned
+        planned = _as_in_the_baseline(held, planned, planned_start, actual, demands, capacities)
         order = np.argsort(np.where(np.isnan(start), np.inf, start), kind="stable")
         ready_planned = self._ready(held, planned, planned_start, count)
         if self.plan is not None:
@@ -310,7 +317,7 @@ class _Reading:
             tasks=tuple(n.task for n in joined),
             indices=tuple(n.index for n in joined),
             arcs=tuple(held), dependencies=dependencies, cut=tuple(cut),
-            planned=planned, actual=actual, planned_wait=planned_wait,
+            planned=planned, estimated=estimated, actual=actual, planned_wait=planned_wait,
             queue=queued, hold=gap - queued,
             # An attempt that began before its arcs allowed waited less than its retries took.
             retries=np.nan_to_num(np.minimum(retries, np.maximum(start - ready, 0.0))),
@@ -523,14 +530,7 @@ class _Reading:
         there was less of a resource than the node takes.
         """
         queued = np.where(np.isnan(queue), 0.0, np.minimum(np.nan_to_num(queue), gap))
-        short = np.zeros((len(gap), max(len(names), 1)))
-        for r in range(len(names)):
-            times, used = _usage(begun, occupied, demands[:, r])
-            taking = (demands[:, r] > 0) & (gap > 0)
-            for demand in np.unique(demands[taking, r]).tolist():
-                rows = np.flatnonzero(taking & (demands[:, r] == demand))
-                scarce = used > capacities[r] - demand + 1e-9
-                short[rows, r] = _during(times, scarce, (begun - gap)[rows], begun[rows])
+        short = _short(begun, gap, occupied, demands, capacities)
         longest = short.max(axis=1)
         untold = np.isnan(queue)
         queued[untold] = np.minimum(longest, gap)[untold]
@@ -595,6 +595,61 @@ def _usage(start: Floats, length: Floats, demand: Floats) -> tuple[Floats, Float
     change = np.concatenate([demand[there], -demand[there]])
     order = np.lexsort((change, times))
     return times[order], np.cumsum(change[order])
+
+
+def _short(
+    begun: Floats, gap: Floats, occupied: Floats, demands: Floats, capacities: Floats
+) -> Floats:
+    """Seconds of each wait of `gap` before `begun` in which a resource had too little left, for
+    each resource; shape (n, resources), or one column of zeros where there is none.
+    """
+    short = np.zeros((len(gap), max(len(capacities), 1)))
+    for r in range(len(capacities)):
+        times, used = _usage(begun, occupied, demands[:, r])
+        taking = (demands[:, r] > 0) & (gap > 0)
+        for demand in np.unique(demands[taking, r]).tolist():
+            rows = np.flatnonzero(taking & (demands[:, r] == demand))
+            scarce = used > capacities[r] - demand + 1e-9
+            short[rows, r] = _during(times, scarce, (begun - gap)[rows], begun[rows])
+    return short
+
+
+def _as_in_the_baseline(
+    arcs: Sequence[Arc],
+    planned: Floats,
+    planned_start: Floats,
+    actual: Floats,
+    demands: Floats,
+    capacities: Floats,
+) -> Floats:
+    """Planned durations as the baseline reckoned with them.
+
+    A baseline may rest on what was learned and not on the document's estimates. Then
+    a task was planned to start later than its predecessor's estimate ends, though
+    there was enough of every resource: so long the predecessor was expected to take.
+    A duration that nobody knew, and that no other start tells, is taken as it came:
+    it is not put down to anybody.
+    """
+    unknown = np.isnan(planned)
+    lengths = np.where(unknown, 0.0, planned)
+    finish = planned_start + lengths
+    last = np.full(len(planned), -np.inf)
+    binding = np.full(len(planned), -1, dtype=np.int64)
+    for arc in arcs:
+        reached = finish[arc.tail] + arc.lag
+        if reached > last[arc.head]:
+            last[arc.head], binding[arc.head] = reached, arc.tail
+    gap = np.where((binding >= 0) & ~np.isnan(planned_start), planned_start - last, 0.0)
+    gap = np.where(gap > EXACT, gap, 0.0)
+    longer = np.full(len(planned), np.inf)
+    if gap.any():
+        scarce = _short(planned_start, gap, lengths, demands, capacities).max(axis=1)
+        left = gap - scarce
+        for i in np.flatnonzero((left > SAME) & (gap > 0)).tolist():
+            longer[binding[i]] = min(longer[binding[i]], left[i])
+    told = np.isfinite(longer)
+    result = lengths + np.where(told, longer, 0.0)
+    return np.where(unknown & ~told, actual, result)
 
 
 def _during(times: Floats, scarce: Bools, since: Floats, until: Floats) -> Floats:

@@ -147,7 +147,7 @@ def _buffers(
     overruns: dict[str, list[tuple[float, float, Past]]] = defaultdict(list)
     delayed: dict[str, float] = defaultdict(float)
     for one in blames:
-        planned, actual = one.past.planned, one.past.actual
+        planned, actual = one.past.estimated, one.past.actual
         usable = (planned > 0) & (actual > 0)
         for task, nodes in one.past.nodes_of.items():
             known = [i for i in nodes if usable[i]]
@@ -202,7 +202,8 @@ def _buffer(
     for _, _, run in samples:
         nodes = np.array(run.nodes_of[task])
         longer = run.planned.copy()
-        longer[nodes] *= 1.0 + buffer
+        known = nodes[run.estimated[nodes] > 0]
+        longer[known] = run.estimated[known] * (1.0 + buffer)
         finish = forward(run.network, run.planned_wait + longer)[1].max()
         missed.append(abs(run.makespan - run.planned_makespan))
         still.append(abs(run.makespan - float(finish)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -190,3 +191,27 @@ def test_mapped_tasks_are_told_of_once() -> None:
     )  # fmt: skip
     (found,) = bottlenecks([run])
     assert found.bottleneck_id == "estimation:hash" and found.impact_duration == 2 * H
+
+
+def test_a_baseline_that_rests_on_history_is_what_a_run_is_measured_against() -> None:
+    plan = plan_of(
+        resources={"cpu": {"capacity": 4}},
+        tasks=[
+            {"id": "a", "duration": "2h", "resources": {"cpu": 1}},
+            {"id": "b", "duration": "1h", "resources": {"cpu": 1}, "depends_on": ["a"]},
+        ],
+    )
+    # Earlier runs taught that `a` takes 3 hours: so the baseline has `b` start, and so it came.
+    run = run_of(plan, record("a", (0, 2), (0, 3)), record("b", (3, 1), (3, 1)))
+    assert bottlenecks([run]) == ()
+    late = run_of(plan, record("a", (0, 2), (0, 4)), record("b", (3, 1), (4, 1)))
+    (found,) = bottlenecks([late])
+    assert (found.type, found.impact_duration) == ("estimation", H)
+    assert "its estimate is 3h" in found.root_cause
+
+
+def test_what_nobody_had_estimated_is_put_down_to_nobody() -> None:
+    plan = plan_of(tasks=[{"id": "a", "duration": "learned"}])
+    begun = record("a", (0, 1), (0, 5))
+    unknown = replace(begun, planned_duration=None, planned_start=None, deviation=None)
+    assert bottlenecks([run_of(plan, unknown)]) == ()
