@@ -139,10 +139,10 @@ def simulate(
     seed: Annotated[int, Parameter(help="Of the simulation: equal seeds, equal figures.")] = 0,
     json: Json = False,
 ) -> int:
-    """Simulate a plan before any run: P(deadline), what is critical, what would hurt most."""
+    """Simulate a plan before a run: P(deadline), what is critical, what would hurt most."""
     from athena_prefect.service.replanning import simulate_plan as use_case
 
-    answer(use_case(Path(plan), seed=seed), json, _simulated)
+    answer(use_case(Path(plan), seed=seed, settings=settings_here()), json, _simulated)
     return 0
 
 
@@ -292,7 +292,7 @@ def _simulated(found: SimulatedPlan) -> RenderableType:
     if found.reason:
         return Group(*parts, Text(found.reason, style="yellow"))
     spread = "  ".join(f"{name.upper()} {_seconds(v)}" for name, v in found.quantiles.items())
-    parts.append(Text(spread))
+    parts += [Text(spread), Text(found.basis, style="dim")]
     if found.deadline is not None and found.p_deadline is not None:
         chance = f"{found.p_deadline:.2f}"
         parts.append(Text(f"deadline {_seconds(found.deadline)} met with probability {chance}"))

@@ -43,6 +43,8 @@ from athena_prefect.schedule.baseline import Baseline, make_baseline
 from athena_prefect.schedule.partial_order import ResourceArcs
 from athena_prefect.schedule.problem import Problem, unknown_reason
 
+ESTIMATES = "from the plan's estimates"
+"""What a forecast rests on where there is no history."""
 SAMPLES = 400
 """Scenarios of a forecast from history: the median is off by a sixteenth of the spread."""
 
@@ -220,10 +222,20 @@ class Learned:
         The same forecast at the start of the run gives the same finish. Planned starts and
         durations are the plan's own, where it has any.
         """
+        return self._before(plan, seed, samples)[0]
+
+    def before(self, plan: Plan, *, seed: int) -> tuple[Baseline, Floats, dict[str, Estimate]]:
+        """Of a run of `plan` its baseline, its finishes (s), and what its tasks may take."""
+        made, ends, chain = self._before(plan, seed, SAMPLES)
+        if not made.known:
+            return made, ends, self.estimates(plan)
+        return made, ends, self.posterior_estimates(chain, chain.course(), seed=seed)
+
+    def _before(self, plan: Plan, seed: int, samples: int) -> tuple[Baseline, Floats, Chain]:
         estimates = self.estimates(plan)
         made = make_baseline(plan, seed=seed, samples=samples, estimates=estimates)
         if not made.known:
-            return made
+            return made, np.zeros(0), Chain.of(plan, made, estimates=estimates)
         chain = Chain.of(plan, made, estimates=estimates)
         course = chain.course()
         found = self.simulated(
@@ -232,13 +244,14 @@ class Learned:
             samples=samples_for(len(chain.problem)),
             rng=np.random.default_rng(seed),
         )
-        return replace(
+        with_history = replace(
             made,
             p50=quantile_of(found.makespans, 0.5),
             accepted=quantile_of(found.makespans, made.accept_quantile),
             quantiles={name: quantile_of(found.makespans, q) for name, q in QUANTILES.items()},
             history={"basis": str(self), "calibration": self.calibration.as_dict()},
         )
+        return with_history, found.makespans, chain
 
     def drawn(self, work: Work, samples: int, rng: np.random.Generator) -> Scenarios:
         """Scenarios of the rest, made right by the calibration; the same ranks, other times."""

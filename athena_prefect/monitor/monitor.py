@@ -32,7 +32,7 @@ from athena_prefect.monitor.forecast import Forecast, quantile_of
 from athena_prefect.monitor.forecaster import MICROSECOND, Forecaster
 from athena_prefect.monitor.history import History
 from athena_prefect.monitor.impact import Impact, impact
-from athena_prefect.monitor.learned import Learned
+from athena_prefect.monitor.learned import ESTIMATES, Learned
 from athena_prefect.monitor.learned import samples_for as learned_samples
 from athena_prefect.monitor.progress import Progress
 from athena_prefect.monitor.recording import completion_event, start_event
@@ -185,7 +185,7 @@ class ExecutionMonitor:
     @property
     def basis(self) -> str:
         """What forecasts of this run rest on."""
-        return "from the plan's estimates" if self._learned is None else str(self._learned)
+        return ESTIMATES if self._learned is None else str(self._learned)
 
     def learned_estimates(self) -> Mapping[str, Estimate]:
         """What finished runs and this one say of the durations of waiting tasks; else empty."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from athena_prefect.errors import InputError, UnknownNameError
+from athena_prefect.monitor.learned import ESTIMATES
 from athena_prefect.plan.model import Plan
 from athena_prefect.replanning.account import course_spans, spans_by_task
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
@@ -332,13 +333,24 @@ class SimulatedPlan(_Answer):
     """What hurts most first."""
     reason: str = ""
     """Why there are no figures."""
+    basis: str = ESTIMATES
+    """What the quantiles rest on: so many finished runs and records, or the plan's estimates."""
 
 
 def simulate_plan(
-    file: Path | Plan, *, now: datetime | None = None, seed: int = 0
+    file: Path | Plan,
+    *,
+    now: datetime | None = None,
+    seed: int = 0,
+    settings: AthenaSettings | None = None,
 ) -> SimulatedPlan:
-    """Simulate a plan before any run. Raises PlanDocumentError."""
-    from athena_prefect.service.simulating import simulated
+    """Simulate a plan before it runs. Raises PlanDocumentError, StorageError.
+
+    With `settings` from its finished runs, where their database has enough of them.
+    """
+    from athena_prefect.service.simulating import finished, simulated
 
     plan = file if isinstance(file, Plan) else Plan.load(file)
-    return simulated(plan, now=now or utc_now(), seed=seed)
+    moment = now or utc_now()
+    history = None if settings is None else finished(plan, moment, settings)
+    return simulated(plan, now=moment, seed=seed, history=history)

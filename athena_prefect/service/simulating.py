@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from athena_prefect.monitor.deadlines import next_deadline
+from athena_prefect.monitor.history import NO_HISTORY, History
+from athena_prefect.monitor.learned import Learned
 from athena_prefect.orchestrator import PlanOrchestrator
+from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.model import Assumption, Plan
 from athena_prefect.schedule.proposal import Proposal
 from athena_prefect.schedule.standing import Standing
 from athena_prefect.service.replanning import Hurt, SimulatedPlan, planner
 
+if TYPE_CHECKING:
+    from athena_prefect.settings import AthenaSettings
 
-def simulated(plan: Plan, *, now: datetime, seed: int) -> SimulatedPlan:
+
+def finished(plan: Plan, before: datetime, settings: AthenaSettings) -> History:
+    """What was over before, of this plan and of others. Raises StorageError."""
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.engine import parse_url
+    from athena_prefect.storage.forecast_history import runs_before
+
+    file = parse_url(settings.database_url).database
+    if settings.database_url.startswith("sqlite") and not (file and Path(file).exists()):
+        return NO_HISTORY  # to look at a plan makes no database
+    return runs_before(Database.open(settings), settings.namespace, plan.name, before)
+
+
+def simulated(
+    plan: Plan, *, now: datetime, seed: int, history: History | None = None
+) -> SimulatedPlan:
     """The plan simulated as if it started at `now`."""
+    least = plan.replanning.policy.forecast_runs
+    if history is None or least is None or len(history.of_plan(plan.name)) < least:
+        return _simulated(plan, {}, now=now, seed=seed)
+    return _learned(plan, Learned.of(history, plan.name), now, seed)
+
+
+def _learned(plan: Plan, learned: Learned, now: datetime, seed: int) -> SimulatedPlan:
+    """The finish by what finished runs teach; what is critical and what hurts likewise."""
+    made, ends, estimates = learned.before(plan, seed=seed)
+    found = _simulated(plan, estimates, now=now, seed=seed)
+    if found.reason or not made.known:
+        return found
+    limit = found.deadline
+    return replace(
+        found,
+        quantiles=dict(made.quantiles),
+        accepted=made.accepted,
+        p_deadline=None if limit is None else float((ends <= limit).mean()),
+        samples=len(ends),
+        basis=str(learned),
+    )
+
+
+def _simulated(
+    plan: Plan, estimates: Mapping[str, Estimate], *, now: datetime, seed: int
+) -> SimulatedPlan:
     until = next_deadline(plan.deadline, now)
     deadline = None if until is None else (until - now) / timedelta(seconds=1)
-    standing = Standing(plan=plan, deadline=deadline)
+    standing = Standing(plan=plan, deadline=deadline, estimates=estimates)
     orchestrator = planner(plan)
     answer = orchestrator.generate(standing, seed=seed)
     if answer.schedule is None:

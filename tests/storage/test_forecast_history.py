@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -13,6 +14,8 @@ from athena_prefect.monitor.context import ExecutionContext, Remembering, Virtua
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.plan.model import Plan
 from athena_prefect.report.figures import ReadOnly
+from athena_prefect.service.replanning import simulate_plan
+from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import PlanStore
 from athena_prefect.storage.records import ExecutionRecords
@@ -84,6 +87,21 @@ def test_it_is_what_finished_before_the_run_began(database: Database) -> None:
     assert found.network(1).pred.tolist() == [0]
     assert str(found) == "5 runs, 10 records"
     assert len(SqlJournal(database).finished_runs(uuid4())) == 0
+
+
+def test_a_plan_is_simulated_from_its_finished_runs(tmp_path: Path) -> None:
+    settings = AthenaSettings(home=tmp_path)
+    plan, now = plan_of("p"), START + timedelta(days=6)
+    assert simulate_plan(plan, now=now, settings=settings).basis == "from the plan's estimates"
+    assert not (tmp_path / "athena.db").exists(), "looking makes no database"
+    for day in range(4):
+        stored(Database.open(settings), "p", day)
+    found = simulate_plan(plan, now=now, settings=settings)
+    assert found.basis == "from 4 runs, 8 records"
+    # The plan says 90 s; runs took 137 on average.
+    assert 125 < found.quantiles["p50"] < 150
+    assert found.accepted is not None and found.accepted >= found.quantiles["p50"]
+    assert set(found.criticality) == {"a", "b"}
 
 
 def test_a_monitor_on_the_journal_rests_on_it(database: Database) -> None:
