@@ -9,13 +9,10 @@ from athena_prefect.learning.learner import ExecutionLearner
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import EstimationMetrics, ExecutionPattern, Recommendation
 from athena_prefect.service.addressing import decision_of
+from athena_prefect.service.learning import RUNS
 
 if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings
-
-MOST_RUNS = 200
-"""The newest runs that are looked at: older ones say less about the next, and a reply is waited
-for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +37,7 @@ def history_of(plan_id: int | None, *, settings: AthenaSettings) -> Basis:
 
     plan = None if plan_id is None else decision_of(plan_id, settings).plan
     source = StoredHistory(Database.open(settings), namespace=settings.namespace)
-    history = source.history(plan, runs=MOST_RUNS)
+    history = source.history(plan, runs=RUNS)
     learner = ExecutionLearner()
     learner.history(history)
     return Basis(plan=plan, runs=len(history.runs), attempts=len(history), learner=learner)

@@ -28,7 +28,7 @@ A refused call changes nothing. Its answer is an error with `code`, `field` (the
 | `declined` | the person who was asked said no |
 | `run` | the run's own process refuses |
 | `input` | anything else that is wrong with the call |
-| `storage`, `storage_unavailable`, `lease_held` | the database, or others that write to the same run |
+| `storage`, `storage_unavailable`, `schema`, `lease_held` | the database, or others that write to the same run |
 | `unknown_tool` | no such tool, or the server is read-only |
 | `internal` | a defect of athena; the server's log has it |
 """

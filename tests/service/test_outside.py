@@ -413,3 +413,50 @@ def test_validations(plan_id: int, settings: AthenaSettings, clock: Clock) -> No
         judged({"cpus": 8}, method="guess")
     with pytest.raises(UnknownNameError):
         validate_assumption(run, "nothing", {"a": 1}, settings=settings, clock=clock)
+
+
+CHECKED = """
+name: checked
+deadline: 2h
+tasks:
+  - {id: a, duration: 1h}
+assumptions:
+  - id: there
+    check: {kind: file_exists, path: FILE}
+    affects: [a]
+    effect: {duration_factor: 3}
+"""
+
+
+def test_without_data_the_plan_s_own_check_is_made(
+    settings: AthenaSettings, tmp_path: Path, clock: Clock
+) -> None:
+    file, wanted = tmp_path / "checked.yaml", tmp_path / "wanted"
+    file.write_text(CHECKED.replace("FILE", str(wanted)))
+    plan_id = register(file, settings=settings).plan_id
+    run = begin(plan_id, settings=settings, clock=clock).plan_id
+    before = validate_assumption(run, "there", settings=settings, clock=clock)
+    assert before.result.valid is False and before.violations
+    wanted.touch()
+    after = validate_assumption(run, "there", settings=settings, clock=clock)
+    assert after.result.valid is True and not after.violations
+
+
+def test_a_run_outside_prefect_is_watched_like_any_other(
+    settings: AthenaSettings, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from athena_prefect.service.by_plan_id import why_it_is_late
+    from athena_prefect.service.watching import watch_live
+
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    file = tmp_path / "checked.yaml"
+    file.write_text(CHECKED.replace("FILE", str(tmp_path)))
+    run = begin(register(file, settings=settings).plan_id, settings=settings, clock=clock)
+    record(run.plan_id, "a", "start", settings=settings, clock=clock)
+    clock.at(1.9)
+    (early,) = watch_live(settings=settings, clock=clock).runs
+    clock.at(2.5)
+    (late,) = watch_live(settings=settings, clock=clock).runs
+    assert (early.status, late.status) == ("running", "running")
+    assert late.raised and not late.problem
+    assert why_it_is_late(run.plan_id, settings=settings, clock=clock).slip == 1.5 * HOUR
