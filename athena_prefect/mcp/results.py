@@ -7,12 +7,14 @@ known is null, and `reason` says why.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MOST = 25
 """Entries of a list in a reply; agents pay for every word. Resources have all."""
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Answer(BaseModel):
@@ -301,16 +303,20 @@ def cut(items: Iterable[Any]) -> tuple[list[Any], bool]:
 
 def kept(model: type[BaseModel], data: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `data` that `model` has, lists cut; `truncated` where one was."""
-    found: dict[str, Any] = {}
-    truncated = False
-    for name in model.model_fields:
-        if name not in data:
-            continue
-        value = data[name]
-        if isinstance(value, list):
-            value, more = cut(value)
-            truncated |= more
-        found[name] = value
+    found = {name: data[name] for name in model.model_fields if name in data}
+    long = [name for name, value in found.items() if isinstance(value, list) and len(value) > MOST]
+    found |= {name: found[name][:MOST] for name in long}
     if "truncated" in model.model_fields:
-        found["truncated"] = truncated
+        found["truncated"] = bool(long)
     return found
+
+
+def several(model: type[M], items: Iterable[Mapping[str, Any]]) -> tuple[list[M], bool]:
+    """The first of `items` as `model`; whether there are more, or a list in one was cut."""
+    first, more = cut(items)
+    for item in first:
+        more |= any(
+            isinstance(item.get(name), list) and len(item[name]) > MOST
+            for name in model.model_fields
+        )
+    return [model(**kept(model, item)) for item in first], more

@@ -27,13 +27,17 @@ class ToolKind:
     reads: bool = True
     destructive: bool = False
     idempotent: bool = True
+    open_world: bool = False
+    """Whether it may look beyond the database: a plan's own check does."""
 
 
 KINDS = (
     ToolKind("start_execution_monitoring", "Begin monitoring a run", reads=False),
     ToolKind("record_task_event", "Record a task's start or end", reads=False, idempotent=False),
     ToolKind("get_plan_deviation", "How far off is the run"),
-    ToolKind("validate_assumption", "Check an assumption", reads=False, idempotent=False),
+    ToolKind(
+        "validate_assumption", "Check an assumption", reads=False, idempotent=False, open_world=True
+    ),
     ToolKind("check_replanning_need", "Is another plan needed"),
     ToolKind("generate_replanning_options", "What could be done"),
     ToolKind("execute_replan", "Change the run", reads=False, destructive=True),
@@ -80,6 +84,6 @@ def _add(server: Any, kind: ToolKind, function: Callable[..., Any]) -> None:
             "readOnlyHint": kind.reads,
             "destructiveHint": kind.destructive,
             "idempotentHint": kind.idempotent,
-            "openWorldHint": False,
+            "openWorldHint": kind.open_world,
         },
     )

@@ -117,7 +117,7 @@ def deviation(standing: Standing) -> results.Deviation:
 def validation(found: Validated) -> results.Validation:
     """One validation, and what is violated after it."""
     result = found.result.as_dict()
-    violations, more = results.cut(found.violations)
+    violations, more = results.several(results.Violation, [v.as_dict() for v in found.violations])
     words = {True: "holds", False: "is violated", None: "could not be seen"}[found.result.valid]
     needed = [v.assumption_id for v in found.violations if v.replanning_required]
     then = f" Replanning is called for by {', '.join(needed[:5])}." if needed else ""
@@ -128,9 +128,7 @@ def validation(found: Validated) -> results.Validation:
         "truncated": more,
         "plan_id": found.plan_id, "plan": found.plan, "plan_run": str(found.plan_run),
         "revision": found.revision, "recorded": not found.known,
-        "violations": [
-            results.Violation(**results.kept(results.Violation, v.as_dict())) for v in violations
-        ],
+        "violations": violations,
     }  # fmt: skip
     return results.Validation(**own)
 
@@ -157,7 +155,7 @@ def evaluation(found: Options) -> results.Evaluation:
 def options(found: Options) -> results.Options:
     """The alternatives for the rest."""
     data, what = found.found.as_dict(), found.found
-    there, more = results.cut(data["options"])
+    there, more = results.several(results.Option, data["options"])
     strategy = str(what.strategy)
     best = next((o for o in what.options if o.option_id == what.recommended), None)
     advice = f"recommended is {best.option_id}, {best.title}" if best else "none is recommended"
@@ -170,7 +168,7 @@ def options(found: Options) -> results.Options:
         called_for=str(what.evaluation.strategy),
         recommended_option=what.recommended,
         rationale=what.evaluation.rationale,
-        options=[results.Option(**results.kept(results.Option, o)) for o in there],
+        options=there,
     )
 
 
@@ -259,7 +257,7 @@ def accuracy(found: Accuracy) -> results.Accuracy:
 
 def patterns(found: Recurring) -> results.Patterns:
     """What recurs from run to run."""
-    there, more = results.cut(found.patterns)
+    there, more = results.several(results.Pattern, [p.as_dict() for p in found.patterns])
     reason = _nothing(found.basis) or _few(found.basis, found.least_runs)
     if not reason and not there:
         reason = f"nothing in {_over(found.basis)} is told from chance"
@@ -269,7 +267,7 @@ def patterns(found: Recurring) -> results.Patterns:
         summary=f"{len(found.patterns)} patterns in {_over(found.basis)}: {head}.",
         truncated=more,
         reason=reason,
-        patterns=[results.Pattern(**results.kept(results.Pattern, p.as_dict())) for p in there],
+        patterns=there,
     )
 
 
@@ -285,7 +283,9 @@ def _few(basis: Basis, least: int) -> str:
 
 def recommendations(found: Advice) -> results.Recommendations:
     """What to change in the next plan."""
-    there, more = results.cut(found.recommendations)
+    there, more = results.several(
+        results.Recommendation, [r.as_dict() for r in found.recommendations]
+    )
     reason = _nothing(found.basis) or _few(found.basis, found.least_runs)
     if not reason and not there:
         reason = f"nothing in {_over(found.basis)} calls for another plan"
@@ -295,10 +295,7 @@ def recommendations(found: Advice) -> results.Recommendations:
         summary=f"{len(found.recommendations)} recommendations from {_over(found.basis)}. {head}",
         truncated=more,
         reason=reason,
-        recommendations=[
-            results.Recommendation(**results.kept(results.Recommendation, r.as_dict()))
-            for r in there
-        ],
+        recommendations=there,
     )
 
 

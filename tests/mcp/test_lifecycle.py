@@ -30,6 +30,7 @@ def test_in_memory(mode: str, settings: AthenaSettings, plan_id: int) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_fastmcp_over_stdio(settings: AthenaSettings, plan_id: int) -> None:
     from fastmcp.client.transports import StdioTransport
 
@@ -41,6 +42,7 @@ def test_fastmcp_over_stdio(settings: AthenaSettings, plan_id: int) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_the_reference_client_over_stdio(settings: AthenaSettings, plan_id: int) -> None:
     from mcp import StdioServerParameters, stdio_client
 
@@ -54,6 +56,7 @@ def test_the_reference_client_over_stdio(settings: AthenaSettings, plan_id: int)
     asyncio.run(go())
 
 
+@pytest.mark.slow
 def test_fastmcp_over_http(settings: AthenaSettings, plan_id: int) -> None:
     from fastmcp.client.transports import StreamableHttpTransport
 
@@ -66,6 +69,7 @@ def test_fastmcp_over_http(settings: AthenaSettings, plan_id: int) -> None:
         asyncio.run(go(url))
 
 
+@pytest.mark.slow
 def test_the_reference_client_over_http(settings: AthenaSettings, plan_id: int) -> None:
     async def go(url: Any) -> None:
         async with reference_client(url) as call:
