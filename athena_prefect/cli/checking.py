@@ -11,7 +11,7 @@ from athena_prefect.cli.base import Json, PlanFile, answer, app, examples, setti
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from athena_prefect.service.checking import CheckedNow, KnownAssumptions
+    from athena_prefect.service.checking import CheckedNow, KnownAssumption, KnownAssumptions
 
 OfRun = Annotated[
     str | None, Parameter(name="--run", help="A run of the plan; else its live, or newest, one.")
@@ -83,6 +83,12 @@ def _told(found: CheckedNow) -> RenderableType:
     return line
 
 
+def _verdict(row: KnownAssumption) -> str:
+    if row.unknown_in_a_row > 1:
+        return f"unknown, {row.unknown_in_a_row} times in a row"
+    return row.verdict or "not checked"
+
+
 def _table(found: KnownAssumptions) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
@@ -98,7 +104,7 @@ def _table(found: KnownAssumptions) -> RenderableType:
             row.assumption_id,
             row.kind or "a person",
             row.frequency,
-            Text(row.verdict or "not checked", style=STYLES.get(row.verdict or "", "dim")),
+            Text(_verdict(row), style=STYLES.get(row.verdict or "", "dim")),
             f"{row.last:%H:%M:%S}" if row.last else "",
             f"{row.next:%H:%M:%S}" if row.next else "",
             f"{row.probability:.0%}".replace("%", " %") if row.probability is not None else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from athena_prefect.assumptions.checks.making import Made
 from athena_prefect.assumptions.results import AssumptionValidationResult
 from athena_prefect.assumptions.rules import check_findings
 from athena_prefect.assumptions.schedule import ScheduledChecks
+from athena_prefect.assumptions.unseen import unknown_in_a_row
 from athena_prefect.assumptions.validator import (
     AssumptionValidator,
     check_event,
@@ -56,6 +57,8 @@ class KnownAssumption(_Answer):
     last: datetime | None = None
     verdict: str | None = None
     """The newest."""
+    unknown_in_a_row: int = 0
+    """Checks up to now that could not be made."""
     violated_since: datetime | None = None
     value: Any = None
     unit: str = ""
@@ -110,6 +113,7 @@ def checks(
     known = _newest(plan, run, settings)
     if known is None:
         rows = tuple(_known(a, None, None) for a in plan.assumptions)
+        rows = _also_without_run(plan, rows, settings)
         return KnownAssumptions(plan=plan.name, plan_run=None, live=False, assumptions=rows)
     followed = _followed(known.plan_run, settings, clock)
     validator = _validator(followed)
@@ -120,7 +124,29 @@ def checks(
         due = ScheduledChecks(validator.plan, started=state.started, checks=state.checks)
         rows = tuple(_known(a, validator, due) for a in validator.plan.assumptions)
     live = known.ended_at is None
+    rows = rows if live else _also_without_run(plan, rows, settings)
     return KnownAssumptions(plan=plan.name, plan_run=known.plan_run, live=live, assumptions=rows)
+
+
+def _also_without_run(
+    plan: Plan, rows: tuple[KnownAssumption, ...], settings: AthenaSettings
+) -> tuple[KnownAssumption, ...]:
+    """With what schedules have found since the last run ended, of what is checked always."""
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.validations import Validations
+
+    kept, found = Validations(Database.open(settings)), []
+    for row in rows:
+        newest = None
+        if plan.get_assumption(row.assumption_id).active == "always":
+            newest = kept.newest_without_run(
+                plan.name, row.assumption_id, namespace=settings.namespace
+            )
+        if newest is not None and (row.last is None or newest[1] > row.last):
+            why = "by its schedule, while no run lives"
+            row = replace(row, verdict=newest[0], last=newest[1], reason=why)
+        found.append(row)
+    return tuple(found)
 
 
 def _known(
@@ -139,6 +165,7 @@ def _known(
         result, began = AssumptionValidationResult.of(checks[-1]), violation_of(checks)
         said |= {
             "checks": len(checks), "last": result.validation_time,
+            "unknown_in_a_row": len(unknown_in_a_row(checks)),
             "verdict": str(result.verdict), "value": result.actual_value, "unit": result.unit,
             "reason": result.notes,
         }  # fmt: skip

@@ -144,6 +144,21 @@ def test_a_scheduled_check_without_a_run_is_a_row_of_its_own(
     with sqlite3.connect(path) as rows:
         kept = rows.execute("select plan_run, valid from assumption_validations").fetchall()
     assert kept == [(None, 0), (None, 0), (None, 1), (None, 1)]
+    there = next(
+        a for a in checks(file, settings=settings).assumptions if a.assumption_id == "there"
+    )
+    assert (there.verdict, there.reason) == ("holds", "by its schedule, while no run lives")
+
+
+def test_how_often_in_a_row_something_could_not_be_seen_is_listed(
+    file: Path, settings: AthenaSettings
+) -> None:
+    live(file, settings)
+    for _ in range(2):
+        check(file, "of_the_run", settings=settings)
+    rows = {a.assumption_id: a for a in checks(file, settings=settings).assumptions}
+    assert rows["of_the_run"].verdict == "unknown" and rows["of_the_run"].unknown_in_a_row == 2
+    assert rows["memory"].unknown_in_a_row == 0
 
 
 def test_a_scheduled_check_leaves_a_live_run_its_own(file: Path, settings: AthenaSettings) -> None:
