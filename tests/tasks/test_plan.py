@@ -54,7 +54,8 @@ def test_the_plan_shows_what_plans_can_say() -> None:
     assert any(t.map_over for t in PLAN.tasks)
     assert any(not d.hard for t in PLAN.tasks for d in t.depends_on)
     assert PLAN.deadline is not None
-    assert len(PLAN.assumptions) >= 3
+    assert len({a.check.kind for a in PLAN.assumptions if a.check}) >= 5
+    assert any(a.check is None for a in PLAN.assumptions), "and one that a person answers"
 
 
 @pytest.mark.parametrize("mode", ["default", "sample"])
