@@ -21,7 +21,7 @@ from athena_prefect.cli import render
 from athena_prefect.journal.codec import encode
 from athena_prefect.journal.events import Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import Status
-from athena_prefect.report.view import Row
+from athena_prefect.report.view import Row, Stretch
 from athena_prefect.service.results import RunStatus, ShownPlan
 
 REFRESH_PER_SECOND = 8
@@ -148,6 +148,8 @@ class PlainLines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._seen: dict[str, Status] = {}
+        self._failures: dict[str, int] = {}
+        """Of each task, how many failed attempts were said, or are said by where it stands."""
         self._forecast = ""
         self._said = -FORECAST_SECONDS
         self._begun: datetime | None = None
@@ -188,12 +190,32 @@ class PlainLines:
         news = []
         for row in status.view.rows:
             before = self._seen.get(row.task_id, Status.WAITING)
+            again = self._tried_again(row)
+            news += again
+            if again:
+                before = Status.FAILURE  # which was over before anybody looked
             if row.status is not before and row.status not in (Status.WAITING, Status.READY):
                 self._seen[row.task_id] = row.status
                 news.append(_change(row, now))
         for moment, text in sorted(news):
             self._line(moment, text)
         self._tell_forecast(status, now)
+
+    def _tried_again(self, row: Row) -> list[tuple[float, str]]:
+        """Failures that were not said and that another attempt has followed; of mapped tasks none.
+
+        One that began at once hides the failure from who looks only where a task stands.
+        """
+        if row.items is not None:
+            return []
+        failed = [s for s in row.actual if s.status is Status.FAILURE]
+        over = len(failed) - (bool(failed) and row.latest is failed[-1])
+        said = self._failures.get(row.task_id, 0)
+        self._failures[row.task_id] = len(failed)
+        return [
+            (s.finish, f"{row.task_id} failure after {_took(s)}, tried again")
+            for s in failed[said:over]
+        ]
 
     def _tell_forecast(self, status: RunStatus, now: float) -> None:
         if status.over or status.state.started is None or now - self._said < FORECAST_SECONDS:
@@ -211,6 +233,10 @@ class PlainLines:
 
     def _line(self, moment: float, text: str) -> None:
         render.say(self._console, Text(f"{render.seconds(round(moment, 1)):>8}  {text}"))
+
+
+def _took(stretch: Stretch) -> str:
+    return render.seconds(stretch.finish - stretch.start)
 
 
 def _change(row: Row, now: float) -> tuple[float, str]:

@@ -14,6 +14,7 @@ from athena_prefect.cli import render
 from athena_prefect.cli.live import JsonLines, LiveView, PlainLines
 from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, Status
+from athena_prefect.report.view import Stretch
 from athena_prefect.service.plans import show
 from athena_prefect.service.results import RunStatus
 from tests.report.runs import RUN, half_run, plan_of, view_of
@@ -108,6 +109,31 @@ def test_plain_lines_say_each_change_once() -> None:
     assert told.count("step_005_extract running") == 1
     assert told.count("finishes in") == 1
     assert "step_009" not in told.split("starting the flow")[1]
+
+
+def test_plain_lines_say_a_failure_that_became_a_new_attempt_once() -> None:
+    status = standing()
+    first, *others = status.view.rows
+
+    def seen(*stretches: Stretch) -> RunStatus:
+        row = replace(first, actual=stretches, status=stretches[-1].status)
+        return replace(status, view=replace(status.view, rows=(row, *others)))
+
+    bad = Stretch(start=0.0, finish=2.0, status=Status.FAILURE)
+    again = Stretch(start=2.5, finish=4.0, status=Status.RUNNING)
+    for looks in (
+        (seen(replace(again, start=0.0)), seen(bad, again), seen(bad, again)),
+        (seen(bad), seen(bad, again), seen(bad, again)),
+    ):
+        console = Console(file=io.StringIO(), width=100, color_system=None)
+        lines = PlainLines(console)
+        for look in looks:
+            lines.stands(look)
+        told = text(console)
+        name = first.task_id
+        assert told.count(f"{name} failure after 2s") == 1, told
+        # Never seen to fail, it was seen to run twice.
+        assert told.count(f"{name} running") == (2 if "tried again" in told else 1), told
 
 
 def test_json_lines_are_json_and_repeat_nothing() -> None:
