@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from athena_prefect.replanning.options import ReplanningOption
     from athena_prefect.replanning.why import Why
     from athena_prefect.service.by_hand import ChangedByHand
-    from athena_prefect.service.replanning import KeptRevision, Replanned, SimulatedPlan
+    from athena_prefect.service.replanning import (
+        KeptRevision,
+        PromotedRevision,
+        Replanned,
+        SimulatedPlan,
+    )
 
 BAR = 48
 """Characters of the time axis of a chart on a terminal."""
@@ -45,6 +50,7 @@ MOST_BARS = 40
         "athena replan 5f2c --dry-run",
         "athena replan 5f2c --dry-run --strategy full",
         "athena replan 5f2c --option 0",
+        "athena replan 5f2c --keep",
     ),
 )
 def replan(
@@ -61,17 +67,29 @@ def replan(
     option: Annotated[
         int | None, Parameter(help="Adopt this option: its number as --dry-run shows it.")
     ] = None,
+    keep: Annotated[
+        bool,
+        Parameter(negative=(), help="Make the run's revision the plan's, for every new run."),
+    ] = False,
     json: Json = False,
 ) -> int:
     """Say whether the rest of a run needs another plan, and what the alternatives are.
 
     Every option is a solved, verified and simulated revision, measured against
     carrying on. With --dry-run nothing is stored or adopted; --option has the run,
-    which must be going on, adopt one.
+    which must be going on, adopt one. --keep writes what the run's revision in force
+    says into the plan's file; the file's former content stays beside it.
     """
     from athena_prefect.service.replanning import replan as use_case
 
     settings = settings_here()
+    if keep:
+        if dry_run or option is not None or strategy is not None:
+            raise InputError("--keep is about the revision in force: give no other option with it")
+        from athena_prefect.service.replanning import keep as promote
+
+        answer(promote(run, settings=settings), json, _kept)
+        return 0
     if option is not None and not dry_run:
         from athena_prefect.service.by_hand import adopt
 
@@ -80,11 +98,21 @@ def replan(
         return 0
     if not dry_run:
         raise InputError(
-            "say what to do: --dry-run shows the options, --option N has the run adopt one"
+            "say what to do: --dry-run shows the options, --option N has the run adopt one, "
+            "--keep makes its revision the plan's"
         )
     found = use_case(run, settings=settings, strategy=strategy)
     answer(found, json, _replanned)
     return 0
+
+
+def _kept(found: PromotedRevision) -> str:
+    lines = [f"revision {found.revision} of {found.plan}: {'; '.join(found.changes)}"]
+    if found.file is not None:
+        lines.append(f"{found.file} says it now; before: {found.former}")
+    else:
+        lines.append("the plan has no file here: deploy, or run, what was stored")
+    return "\n".join(lines)
 
 
 def _adopted(found: ChangedByHand) -> str:

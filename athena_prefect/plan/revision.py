@@ -170,6 +170,23 @@ def _reaching(
     )
 
 
+def in_modes(plan: Plan, modes: Mapping[str, str]) -> Plan:
+    """`plan` with each task in its mode: what the mode says is what the task itself says.
+
+    The mode stays declared, since an assumption's effect may name it.
+    """
+    tasks = []
+    for task in plan.tasks:
+        name = modes.get(task.id, DEFAULT_MODE)
+        if name == DEFAULT_MODE:
+            tasks.append(task)
+            continue
+        chosen = task.mode(name)
+        own = ("call", "deployment", "with_", "duration", "resources")
+        tasks.append(task.model_copy(update={field: getattr(chosen, field) for field in own}))
+    return _copied(plan, tasks=tuple(tasks))
+
+
 def changes_between(
     old: Plan,
     new: Plan,
