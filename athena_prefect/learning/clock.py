@@ -28,7 +28,7 @@ def clock_conditions(
     places, code = groups.alone
     singly = np.full(cells.tasks, -1, dtype=np.int64)
     singly[code] = np.arange(len(code))
-    every = layers_of(groups, cells.tasks)
+    every = layers_of(groups)
     if len(code):
         every.append((singly, places.tolist()))
     kinds = (

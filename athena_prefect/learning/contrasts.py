@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,6 @@ from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
 
 Flags = NDArray[np.bool_]
-SCREEN = 2.0
-"""Standard errors below which no p-value is reckoned, but taken as 1: it is above 0.04 and
-no correction makes it less."""
 FEWEST = 3
 """Runs with, and runs without the condition, from which it is tested."""
 
@@ -52,6 +50,9 @@ class Contrasts:
     def __init__(self, cells: Cells, groups: Groups, policy: LearningPolicy) -> None:
         self.cells, self.groups, self.policy = cells, groups, policy
         self.n = cells.counts()
+        # Fewer standard errors than this pass no level, whatever the degrees of freedom and
+        # the number of tests: no p-value is reckoned for them.
+        self.screen = NormalDist().inv_cdf(1 - policy.family_level / 2)
 
     def of(self, x: Floats, e: Floats, least: float, only: Sequence[int] | None = None) -> Contrast:
         """The contrast of condition `x` (by cell) in `e`, which is less its tasks' means.
@@ -105,7 +106,7 @@ class Contrasts:
         error = np.sqrt(np.maximum(np.nan_to_num(variance, posinf=np.inf), floor))
         freedom = np.maximum(few - 1, 1.0)
         p = np.ones(count)
-        clear = tested & (np.abs(effect) > SCREEN * error)
+        clear = tested & (np.abs(effect) > self.screen * error)
         p[clear] = student_two_sided(effect[clear] / error[clear], freedom[clear])
         return Contrast(
             effect=effect,

@@ -81,7 +81,7 @@ class Groups:
     @cached_property
     def clusters(self) -> Clusters:
         """Sums of the groups of several tasks by run."""
-        return Clusters(self.each, self.tasks)
+        return Clusters(self)
 
     def sums(self, by_task: Floats) -> Floats:
         """Sums over the tasks of each group."""
@@ -125,18 +125,17 @@ def groups_of(
     return Groups(found, len(tasks))
 
 
-def layers_of(groups: Groups, tasks: int) -> list[tuple[NDArray[np.int64], list[int]]]:
+def layers_of(groups: Groups) -> list[tuple[NDArray[np.int64], list[int]]]:
     """Groups of several tasks as layers of disjoint ones: by task its group's place, or -1."""
     layers: list[tuple[NDArray[np.int64], list[int]]] = []
-    for number, group in enumerate(groups):
-        if len(group.tasks) < 2:
-            continue
-        free = [own for own in layers if (own[0][group.tasks] < 0).all()]
+    for number in groups.wide.tolist():
+        own = groups[number].tasks
+        free = [layer for layer in layers if (layer[0][own] < 0).all()]
         if not free:
-            free = [(np.full(tasks, -1, dtype=np.int64), [])]
+            free = [(np.full(groups.tasks, -1, dtype=np.int64), [])]
             layers += free
         code, members = free[0]
-        code[group.tasks] = len(members)
+        code[own] = len(members)
         members.append(number)
     return layers
 
@@ -144,23 +143,20 @@ def layers_of(groups: Groups, tasks: int) -> list[tuple[NDArray[np.int64], list[
 class Clusters:
     """Sums by group and run, for groups that overlap: over the sets of tasks that all share."""
 
-    def __init__(self, groups: Sequence[Group], tasks: int) -> None:
-        owners: list[list[int]] = [[] for _ in range(tasks)]
-        for number, group in enumerate(groups):
-            if len(group.tasks) > 1:
-                for task in group.tasks.tolist():
-                    owners[task].append(number)
-        self.atom = np.full(tasks, -1, dtype=np.int64)
-        atoms: dict[tuple[int, ...], int] = {}
-        for task, own in enumerate(owners):
-            if own:
-                self.atom[task] = atoms.setdefault(tuple(own), len(atoms))
-        parts: dict[int, list[int]] = {}
-        for own_groups, atom in atoms.items():
-            for number in own_groups:
-                parts.setdefault(number, []).append(atom)
-        self.count = len(atoms)
-        self.parts = parts
+    def __init__(self, groups: Groups) -> None:
+        code = np.zeros(groups.tasks, dtype=np.int64)
+        for layer, members in layers_of(groups):
+            code = np.unique(code * (len(members) + 1) + layer + 1, return_inverse=True)[1]
+        inside = np.zeros(groups.tasks, dtype=np.bool_)
+        for place in groups.wide.tolist():
+            inside[groups[place].tasks] = True
+        self.atom = np.full(groups.tasks, -1, dtype=np.int64)
+        self.atom[inside] = np.unique(code[inside], return_inverse=True)[1]
+        self.count = int(self.atom.max(initial=-1)) + 1
+        self.parts: dict[int, list[int]] = {
+            place: np.unique(self.atom[groups[place].tasks]).tolist()
+            for place in groups.wide.tolist()
+        }
 
     def tables(
         self, task: Codes, run: Codes, runs: int, columns: Sequence[Floats | None]
