@@ -26,7 +26,7 @@ exact, so equal figures do not make an effect certain."""
 MOST = 200
 """Findings of a family: who has more to read reads none."""
 DEVIANT = 0.01
-"""p-value from which a task counts as different from its group."""
+"""p-value, over the number of the group's tasks, from which one counts as different from it."""
 
 
 def biases(
@@ -150,7 +150,8 @@ def _agree(
     far = off >= least
     strange = np.zeros(len(task), dtype=np.bool_)
     t = off[far] / np.sqrt(np.maximum(sampling[task[far]], 1e-18))
-    strange[far] = student_two_sided(t, np.maximum(n[task[far]] - 1, 1)) < DEVIANT
+    p = student_two_sided(t, np.maximum(n[task[far]] - 1, 1))
+    strange[far] = p * k[group[far]] < DEVIANT
     strange |= m[task] * np.sign(centre[group]) <= 0
     share = np.bincount(group, weights=strange, minlength=len(k)) / k
     agreed: NDArray[np.bool_] = (share <= policy.deviating_share) | (k == 1)

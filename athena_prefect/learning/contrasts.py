@@ -151,5 +151,5 @@ class Contrasts:
         few = np.minimum(with_t, n_t - with_t)[task]
         far = (off >= least) & (few >= FEWEST)
         t = off[far] / np.sqrt(np.maximum(error_t[task[far]], 1e-18))
-        strange = student_two_sided(t, np.maximum(few[far] - 1, 1)) < DEVIANT
+        strange = student_two_sided(t, np.maximum(few[far] - 1, 1)) * len(task) < DEVIANT
         return bool(strange.sum() <= self.policy.deviating_share * len(task))

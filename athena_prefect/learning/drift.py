@@ -62,9 +62,8 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
             own = num_t / np.maximum(den_t, 1e-12)
             off = np.abs(own[pairs[1]] - slope[pairs[0]])
             t = off / np.maximum(own_error[pairs[1]], 1e-12)
-            strange = (off >= least) & (
-                student_two_sided(t, np.maximum(n[pairs[1]] - 2, 1)) < DEVIANT
-            )
+            unlike = student_two_sided(t, np.maximum(n[pairs[1]] - 2, 1)) * size[pairs[0]]
+            strange = (off >= least) & (unlike < DEVIANT)
             share = np.bincount(pairs[0], weights=strange, minlength=len(groups)) / size
             good &= (share <= policy.deviating_share) | (size == 1)
         if not good.any():
