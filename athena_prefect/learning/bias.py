@@ -23,6 +23,9 @@ from athena_prefect.learning.statistics import Floats, group_sums, student_two_s
 JITTER = 1e-3
 """Standard deviation of a share that is never undercut: clocks and the dispatcher are no more
 exact, so equal figures do not make an effect certain."""
+SHOWN = 3.0
+"""Standard errors by which the arithmetic mean must be off, too: it is not corrected for the
+number of groups."""
 MOST = 200
 """Findings of a family: who has more to read reads none."""
 DEVIANT = 0.01
@@ -60,7 +63,12 @@ def biases(
     within, runs = _clustered(cells, groups, e, variance, n, total)
     if doubt is not None:
         within = within + (groups.sums(n * doubt) / np.maximum(total, 1)) ** 2
-    arithmetic = None if mean is None else group_sums(cells.task, cells.tasks, mean) / safe
+    arithmetic, doubtful = None, np.zeros(len(groups))
+    if mean is not None:
+        arithmetic = group_sums(cells.task, cells.tasks, mean) / safe
+        squares = group_sums(cells.task, cells.tasks, (mean - arithmetic[cells.task]) ** 2)
+        squares = groups.sums(squares * n / np.maximum(n - 1, 1))
+        doubtful = SHOWN * np.sqrt(squares) / np.maximum(total, 1)
     tested = (runs >= policy.least_runs) & (total > 0)
     family = Family()
     done = np.zeros(len(groups), dtype=np.bool_)
@@ -75,7 +83,7 @@ def biases(
         if arithmetic is not None:
             factor = groups.sums(n * arithmetic) / np.maximum(total, 1) - 1
             shown = factor * np.sign(centre)
-            good &= shown >= math.expm1(least) / 2
+            good &= shown >= np.maximum(math.expm1(least) / 2, doubtful)
         if drifted is not None:
             last = centre + groups.sums(n * drifted) / np.maximum(total, 1)
             good &= last * np.sign(centre) >= least

@@ -50,23 +50,23 @@ class Neighbourhood:
         """Each category beside, and anything, as conditions of `cells` (all of them sampled).
 
         Beside at the start, in the first part of a task's typical duration, or in all of
-        it: whichever explains most. What takes longer meets more, so that the last
-        counts only where the one before agrees.
+        it: whichever explains most. What takes longer meets more, so that the longer
+        counts only where the shortest agrees.
         """
         place = self.place[cells.rows]
         found: list[Condition] = []
         for column, name in enumerate((*self.history.categories, ANYTHING)):
-            before: int | None = None
+            witness: int | None = None
             seen: list[bytes] = []
             for number, window in enumerate(self.beside):
                 x = window[place, column]
-                if not x.any() or x.all() or (number == 2 and before is None):
+                if not x.any() or x.all() or (number == 2 and witness is None):
                     continue
                 if x.tobytes() not in seen:
-                    witness = before if number == 2 else None
                     found.append(_named(kind, x.astype(np.float64), name, witness))
                     seen.append(x.tobytes())
-                before = len(found) - 1
+                if witness is None:
+                    witness = len(found) - 1
         return found
 
 

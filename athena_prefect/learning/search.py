@@ -17,7 +17,7 @@ from athena_prefect.learning.findings import Family, Finding
 from athena_prefect.learning.groups import Group
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
-from athena_prefect.learning.statistics import Floats, group_sums
+from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
 
 WITNESS = (0.05, 0.3)
 """p-value and share of the effect with which a witness agrees."""
@@ -115,9 +115,12 @@ def search(
 
 
 def _agrees(witness: Contrast, result: Contrast, place: int) -> bool:
+    if not witness.tested[place]:
+        return True
     level, share = WITNESS
-    told = witness.effect[place] / result.effect[place] >= share
-    return bool(told and witness.tested[place] and witness.p[place] <= level)
+    t = abs(witness.effect[place]) / witness.error[place]
+    sure = float(student_two_sided(t, witness.freedom[place])) <= level
+    return bool(sure and witness.effect[place] / result.effect[place] >= share)
 
 
 def _chosen(
