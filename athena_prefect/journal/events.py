@@ -58,7 +58,8 @@ class RunEventKind(StrEnum):
 
     STARTED = "started"
     """`data`: revision, flow_run_id, parameters (never secrets), host; `attached`: true where a
-    hand-written flow is only monitored, with `names`, its explicit mapping of names to tasks."""
+    hand-written flow is only monitored, with `names`, its explicit mapping of names to tasks;
+    `outside`: true where no flow runs it, and callers record what happens."""
     RESUMED = "resumed"
     """A new dispatcher goes on where the journal ends."""
     BASELINED = "baselined"

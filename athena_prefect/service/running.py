@@ -26,6 +26,7 @@ from athena_prefect.errors import (
     StorageUnavailableError,
 )
 from athena_prefect.journal.events import Command, CommandKind, TaskEvent, TaskEventKind
+from athena_prefect.journal.state import fold_entries
 from athena_prefect.plan.document import load
 from athena_prefect.plan.model import Plan
 from athena_prefect.service.following import FollowedRun, utc_now
@@ -169,6 +170,7 @@ def _ordered(
             )
         plan, plan_run = followed.plan, followed.plan_run
         _same_plan(file, plan, plan_run)
+        _refuse_recorded(followed)
     lacking = without_call(plan)
     if lacking:
         raise InputError(
@@ -188,6 +190,17 @@ def _ordered(
         report=target,
         logs=logs,
     )
+
+
+def _refuse_recorded(followed: FollowedRun) -> None:
+    """Refuse to start the tasks of a run whose tasks others start and record."""
+    from athena_prefect.service.outside import is_outside
+
+    if is_outside(fold_entries(followed.journal.read(followed.plan_run))):
+        raise InputError(
+            f"run {followed.plan_run} is recorded by those who do its work (record_task_event); "
+            "nothing here starts its tasks. Leave out --resume to start a run of the plan"
+        )
 
 
 def _same_plan(file: Path, plan: Plan, plan_run: UUID) -> None:

@@ -460,3 +460,17 @@ def test_a_run_outside_prefect_is_watched_like_any_other(
     assert (early.status, late.status) == ("running", "running")
     assert late.raised and not late.problem
     assert why_it_is_late(run.plan_id, settings=settings, clock=clock).slip == 1.5 * HOUR
+
+
+def test_nothing_here_starts_its_tasks(
+    plan_id: int, settings: AthenaSettings, tmp_path: Path, clock: Clock
+) -> None:
+    from athena_prefect.service.by_hand import skip
+    from athena_prefect.service.running import run_plan
+
+    run = begin(plan_id, settings=settings, clock=clock)
+    record(run.plan_id, "t1", "start", settings=settings, clock=clock)
+    with pytest.raises(InputError, match="recorded by those who do its work"):
+        run_plan(tmp_path / "release.yaml", settings=settings, resume=str(run.plan_run))
+    with pytest.raises(InputError, match="only monitored"):
+        skip(str(run.plan_run), "t2", settings=settings)
