@@ -28,6 +28,7 @@ _REMEDIES = {
     "spool_folder": "a folder on a local disk",
     "results_folder": "a folder",
     "log_folder": "a folder",
+    "profile": "off, auto, all, or ids of tasks with commas",
 }
 """What would be right, a field each."""
 
@@ -106,6 +107,9 @@ class AthenaSettings(BaseSettings):
     """Results of tasks, where a plan stores them locally."""
     log_folder: Folder = Field(default_factory=_below_home("logs"))
     """Logs of what must not reach the terminal, such as a temporary server's."""
+    profile: str = Field(default="off", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,\-]*$")
+    """Tasks whose time is sampled function by function (extra `profile`): ``off``, ``all``, ids
+    with commas, or ``auto``: those that runs before have taught to be slow."""
 
     def __init__(self, **values: Any) -> None:
         try:

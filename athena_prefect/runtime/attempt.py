@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,12 +24,14 @@ from prefect.context import TaskRunContext
 
 from athena_prefect.errors import AthenaError, CriteriaNotMetError, RunError
 from athena_prefect.journal.events import Reporter, TaskEvent, TaskEventKind, TaskOutcome
+from athena_prefect.learning.code import Spot
 from athena_prefect.plan.expectation import Expectation, field_of
 from athena_prefect.plan.model import SuccessCriteria
 from athena_prefect.plan.templates import Template, render
 from athena_prefect.runtime.calls import function_of, secret, variable
 from athena_prefect.runtime.child import Job, run_in_child
 from athena_prefect.runtime.context import AttemptContext, Partial, attempt_context
+from athena_prefect.runtime.profiling import profiled
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
 from athena_prefect.runtime.results import attempt_key
 
@@ -64,6 +66,8 @@ class AttemptSpec:
     allocated: Mapping[str, float]
     ready: datetime
     recording: Recording
+    profile: float | None = None
+    """Expected seconds of a body whose time is sampled, 0 if unknown; None: it is not."""
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def event(self, kind: TaskEventKind, at: datetime, source: str, **more: Any) -> TaskEvent:
@@ -88,6 +92,7 @@ class _Finished:
     checksum: str | None = None
     share: float | None = None
     usage: Mapping[str, float] = field(default_factory=dict)
+    profile: Sequence[Mapping[str, Any]] = ()
     reason: str = ""
 
 
@@ -150,6 +155,7 @@ class _Attempt:
     context: AttemptContext
     finished: _Finished = field(default_factory=lambda: _Finished(TaskOutcome.FAILURE))
     known_secrets: list[str] = field(default_factory=list)
+    spots: list[Spot] = field(default_factory=list)
 
     def fill(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments with the secrets that only this process sees."""
@@ -183,7 +189,14 @@ class _Attempt:
 
             return run_as_task(spec.deployment, arguments)
         if not spec.isolated:
-            return function_of(spec.call or "", spec.root)(**arguments)
+            function = function_of(spec.call or "", spec.root)
+            if spec.profile is None:
+                return function(**arguments)
+            with profiled(spec.root, expected=spec.profile or None) as spots:
+                try:
+                    return function(**arguments)
+                finally:
+                    self.spots = spots
         job = Job(
             call=spec.call or "",
             root=str(spec.root),
@@ -192,9 +205,11 @@ class _Attempt:
             task_id=spec.task_id,
             map_index=spec.map_index,
             input_revision=spec.input_revision,
+            profile=spec.profile,
         )
         answer = run_in_child(job, timeout=spec.timeout)
         self.context.usage.update(answer.usage)
+        self.spots = list(answer.spots)
         if answer.error is not None:
             raise answer.error
         return answer.value
@@ -268,6 +283,7 @@ def _attempt(spec: AttemptSpec) -> Iterator[_Attempt]:
     finally:
         attempt.finished.at = datetime.now(UTC)
         attempt.finished.usage = dict(usage.usage)
+        attempt.finished.profile = [s.as_dict() for s in attempt.spots]
         _finished[task_run.id, count] = attempt.finished
 
 
@@ -316,6 +332,8 @@ def _end_data(finished: _Finished) -> dict[str, Any]:
     data: dict[str, Any] = {}
     if finished.usage:
         data["used"] = dict(finished.usage)
+    if finished.profile:
+        data["profile"] = list(finished.profile)
     if finished.checksum is not None:
         data["checksum"] = finished.checksum
     if finished.share is not None:

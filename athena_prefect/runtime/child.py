@@ -45,6 +45,8 @@ class Job:
     task_id: str
     map_index: int | None
     input_revision: int
+    profile: float | None = None
+    """Expected seconds of a body whose time is sampled, 0 if unknown; None: it is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,8 @@ class Answer:
     value: Any = None
     error: BaseException | None = None
     usage: Mapping[str, float]
+    spots: tuple[Any, ...] = ()
+    """Where its time went, if it was sampled."""
 
 
 def run_in_child(job: Job, *, timeout: float | None) -> Answer:
@@ -127,12 +131,20 @@ def _work(job: Job) -> Answer:
     from athena_prefect.runtime.calls import function_of
 
     attempt = AttemptContext(job.plan_run, job.task_id, job.map_index, job.input_revision)
+    spots: list[Any] = []
     try:
         with attempt_context(attempt):
-            value = call(function_of(job.call, Path(job.root)), job.arguments)
+            function = function_of(job.call, Path(job.root))
+            if job.profile is None:
+                value = call(function, job.arguments)
+            else:
+                from athena_prefect.runtime.profiling import profiled
+
+                with profiled(job.root, expected=job.profile or None) as spots:
+                    value = call(function, job.arguments)
     except Exception as error:  # noqa: BLE001 - the body's own, whatever it is: it goes to the parent
-        return Answer(error=error, usage=attempt.usage)
-    return Answer(value=value, usage=attempt.usage)
+        return Answer(error=error, usage=attempt.usage, spots=tuple(spots))
+    return Answer(value=value, usage=attempt.usage, spots=tuple(spots))
 
 
 def main(question: str, answer: str) -> None:

@@ -41,6 +41,8 @@ class RunFacts:
     recording: Recording
     client: SyncPrefectClient
     modes: Mapping[str, str] = field(default_factory=dict)
+    profiled: frozenset[str] = frozenset()
+    """Tasks whose time is sampled."""
     keep_revision: Callable[[int, str, str, Mapping[str, Any] | None], None] | None = None
     """Stores `plan` as revision `number` of the run, with its author, its reason and what was
     promised. Raises StorageError."""

@@ -5,11 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from athena_prefect.errors import StorageError
 from athena_prefect.learning.code import Frame, Spot, hottest
+from athena_prefect.learning.memory import LessonKind, recall
+
+if TYPE_CHECKING:
+    from athena_prefect.plan.model import Plan
+    from athena_prefect.settings import AthenaSettings
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +29,35 @@ SHORTEST, LONGEST = 0.001, 0.1
 def interval(expected: float | None) -> float:
     """Seconds between two samples of a task that is expected to take so many."""
     return SHORTEST if expected is None else min(max(expected / SAMPLES, SHORTEST), LONGEST)
+
+
+def tasks_to_profile(plan: Plan, settings: AthenaSettings, now: datetime) -> frozenset[str]:
+    """The tasks of a run whose time is sampled, as `settings.profile` says.
+
+    ``auto``: those of which runs before have taught that they take longer, or became
+    slower; none where the lessons cannot be read.
+    """
+    wanted = settings.profile
+    if wanted == "off":
+        return frozenset()
+    known = frozenset(plan.task_ids)
+    if wanted == "all":
+        return known
+    if wanted != "auto":
+        return known & frozenset(wanted.split(","))
+    from athena_prefect.storage.db import Database
+    from athena_prefect.storage.lessons import StoredLessons
+
+    try:
+        memory = StoredLessons(Database.open(settings), namespace=settings.namespace)
+        found = recall(memory.lessons(), plan, now=now)
+    except StorageError as error:
+        logger.warning("no task is profiled: the lessons cannot be read: %s", error)
+        return frozenset()
+    slow = (LessonKind.CODE, LessonKind.DURATION)
+    return known & {
+        r.lesson.subject for r in found if r.lesson.plan == plan.name and r.lesson.kind in slow
+    }
 
 
 def available() -> bool:

@@ -46,6 +46,7 @@ from athena_prefect.runtime.blocks import current_settings
 from athena_prefect.runtime.checking import Checking
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.chores import LEASE, chores
+from athena_prefect.runtime.code_version import commit_of
 from athena_prefect.runtime.continuing import (
     SUPERSEDED,
     Continuation,
@@ -69,6 +70,7 @@ from athena_prefect.runtime.heap import set_aside
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
 from athena_prefect.runtime.naming import name_flow_run
 from athena_prefect.runtime.parameters import parameter_value
+from athena_prefect.runtime.profiling import tasks_to_profile
 from athena_prefect.runtime.questions import Questions
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
 from athena_prefect.runtime.restore import restore, take_up
@@ -396,6 +398,7 @@ class Session:
             recording=recording_of(self.settings, plan),
             client=self.client,
             modes=dict(state.acceptance.get("modes") or {}),
+            profiled=tasks_to_profile(plan, self.settings, now),
         )
         facts.keep_revision = lambda number, author, reason, figures: self._keep_revision(
             facts, number, author, reason, figures
@@ -542,6 +545,7 @@ class Session:
                     "scheduled_for": self._scheduled_for(),
                     "host": socket.gethostname(),
                     "plan": facts.plan.name,
+                    "commit": commit_of(facts.root),
                     **self.more,
                 },
             ),

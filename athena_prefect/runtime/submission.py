@@ -207,6 +207,7 @@ class Submitter:
             allocated=dict(mode.resources),
             ready=ready,
             recording=facts.recording,
+            profile=_expected(mode) if task.id in facts.profiled else None,
             data={"limits": [str(lease) for lease in leases]} if leases else {},
         )
 
@@ -365,6 +366,11 @@ def _secret_in(value: Any) -> bool:
     return any(
         r.template is not None and r.template.namespace == "secret" for r in references(value)
     )
+
+
+def _expected(mode: ResolvedMode) -> float:
+    """Seconds that a task is expected to take; 0 where nobody knows."""
+    return 0.0 if mode.estimate is None else mode.estimate.mean.total_seconds()
 
 
 def _seconds(value: timedelta | None) -> float | None:

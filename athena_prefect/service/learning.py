@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,14 @@ from uuid import UUID
 import numpy as np
 
 from athena_prefect.errors import InputError, UnknownNameError
-from athena_prefect.learning.code import Slowdown, Timing, slowdown, sources
+from athena_prefect.learning.code import (
+    Slowdown,
+    Spot,
+    Timing,
+    slowdown,
+    sources,
+    with_lines_now,
+)
 from athena_prefect.learning.memory import Lesson, MemoryPolicy, Recalled, recall
 from athena_prefect.learning.results import (
     Bottleneck,
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from athena_prefect.learning.records import RunRecord
     from athena_prefect.settings import AthenaSettings
     from athena_prefect.storage.db import Database
+    from athena_prefect.storage.history import StoredHistory
 
 RUNS = 200
 """Newest runs of a plan that are looked at: patterns need dozens, and half a year of nights is
@@ -202,7 +210,7 @@ def _look(
     from athena_prefect.learning.recommendations import recommendations
 
     blames = [blame(p) for r in recent if (p := past(r)) is not None]
-    slow = slowdowns(document, history, told=told)
+    slow = slowdowns(document, history, source, told=told)
     return Learned(
         plan=document.name,
         runs=len(history.runs),
@@ -217,7 +225,9 @@ def _look(
     )
 
 
-def slowdowns(plan: Plan, history: History, *, told: Told = lambda _: None) -> tuple[Slowdown, ...]:
+def slowdowns(
+    plan: Plan, history: History, kept: StoredHistory, *, told: Told = lambda _: None
+) -> tuple[Slowdown, ...]:
     """The tasks of a plan that are slower than they were, and what git knows of why."""
     series = {task: s for task in plan.task_ids if (s := _timings(plan.name, task, history))}
     if not series:
@@ -227,9 +237,12 @@ def slowdowns(plan: Plan, history: History, *, told: Told = lambda _: None) -> t
     source = None if plan.source is None else SourceHistory(project_root(plan.source))
     found = []
     for task, timings in series.items():
-        one = slowdown(task, timings, rng=rng, among=len(series), unknown="")
+        one = slowdown(task, timings, rng=rng, among=len(series))
         if one is not None:
-            found.append(_explained(one, plan, timings, source, len(series)))
+            explained = _explained(one, plan, timings, source, kept.commits(plan.name), len(series))
+            spots = [Spot(**s) for s in kept.profiles(plan.name, task)]
+            files = {} if source is None else source.files
+            found.append(replace(explained, spots=with_lines_now(spots, files)))
     return tuple(found)
 
 
@@ -258,6 +271,7 @@ def _explained(
     plan: Plan,
     timings: Sequence[Timing],
     source: SourceHistory | None,
+    ran: Mapping[str, str],
     among: int,
 ) -> Slowdown:
     """A slowdown with its commits, where the project is in a git checkout."""
@@ -274,6 +288,8 @@ def _explained(
         return _again(slow, timings, (), why, among, call)
     try:
         commits = source.commits(files)
+        versions = {c: source.version(c, files) for c in set(ran.values())}
+        timings = [replace(t, version=versions.get(ran.get(t.run, ""))) for t in timings]
     except NoHistoryError as error:
         return _again(slow, timings, (), error.message, among, call)
     return source.with_touched(_again(slow, timings, commits, "", among, call), files)
@@ -396,8 +412,6 @@ def _with_patch(
     settings: AthenaSettings,
     before: Told,
 ) -> Learned:
-    from dataclasses import replace
-
     from athena_prefect.plan.document import dumps
     from athena_prefect.plan.editing import difference, edited
 

@@ -49,6 +49,10 @@ _ATTEMPT = (
     "planned_duration", "actual_duration", "queue_time", "cached", "abandoned", "mode",
     "resources_planned", "resources_allocated", "resources_used",
 )  # fmt: skip
+PROFILES = 20
+"""Newest runs among which one that sampled a task is looked for: older code is other code."""
+STARTED = "run||started"
+"""Key of the event that says what a run began with."""
 BASELINE = "run||baselined"
 """Key of the event that holds a run's first forecast."""
 
@@ -97,6 +101,35 @@ class StoredHistory:
             replace(r, tasks=tuple(replace(t, plan=r.plan_name) for t in tasks.get(r.run, ())))
             for r in found
         )
+
+    def commits(self, plan: str, *, runs: int | None = None) -> dict[str, str]:
+        """Run → the commit that its project had checked out, of the runs that said so."""
+        with self._database.reading() as connection:
+            query = select(EventRow.plan_run, EventRow.document["data"]["commit"]).where(
+                EventRow.plan_run.in_(self._wanted(plan, runs)),
+                EventRow.key == STARTED,
+                EventRow.conflict.is_(False),
+            )
+            found = connection.execute(query).all()
+        return {str(run): commit for run, commit in found if isinstance(commit, str)}
+
+    def profiles(self, plan: str, task: str, *, runs: int = PROFILES) -> list[dict[str, Any]]:
+        """Where a task's time went in the newest run that sampled it; empty where none did."""
+        prefix = f"task|{task}|"
+        with self._database.reading() as connection:
+            query = (
+                select(EventRow.document["data"]["profile"])
+                .where(
+                    EventRow.plan_run.in_(self._wanted(plan, runs)),
+                    EventRow.key.startswith(prefix, autoescape=True),
+                    EventRow.key.endswith("|ended"),
+                )
+                .order_by(desc(EventRow.at))
+            )
+            for profile in connection.execute(query).scalars():
+                if profile:
+                    return list(profile)
+        return []
 
     def _wanted(self, plan: str | None, runs: int | None) -> Select[Any]:
         query = (

@@ -21,7 +21,8 @@ HEAD = """# The command line
 Every command takes `--json`; `athena run --json` writes one JSON object a line, the others
 one document. A plan run's id may be shortened to its first letters. Settings are the
 environment variables `ATHENA_HOME`, `ATHENA_DATABASE_URL`, `ATHENA_DURABLE`,
-`ATHENA_NAMESPACE`, `ATHENA_SPOOL_FOLDER`, `ATHENA_RESULTS_FOLDER` and `ATHENA_LOG_FOLDER`.
+`ATHENA_NAMESPACE`, `ATHENA_SPOOL_FOLDER`, `ATHENA_RESULTS_FOLDER`, `ATHENA_LOG_FOLDER` and
+`ATHENA_PROFILE`.
 
 This page is made from the commands' own help by `docs/reference/generate_cli.py`.
 """

@@ -193,3 +193,41 @@ def test_figures_are_those_of_the_plan_that_is_asked_for(
     assert found.runs == 4
     assert found.accuracy.by_task["load"].bias == pytest.approx(0.25)
     assert patterns(file, settings=settings).plan == "nightly"
+
+
+def test_a_slowdown_is_told_with_commit_function_and_line(
+    settings: AthenaSettings, file: Path
+) -> None:
+    from athena_prefect.journal.events import RunEvent, RunEventKind, TaskEvent, TaskEventKind
+    from athena_prefect.storage.sql_journal import SqlJournal
+    from tests.runtime.test_code_version import git
+
+    root = file.parent
+    (root / "tasks").mkdir()
+    git(root, "init", "--quiet", "--initial-branch=main")
+    source = root / "tasks" / "load.py"
+    source.write_text("def extract():\n    return parse()\n\n\ndef parse():\n    return 1\n")
+    git(root, "add", "tasks")
+    git(root, "commit", "--quiet", "-m", "first")
+    before = git(root, "rev-parse", "HEAD")
+    source.write_text("def extract():\n    return parse()\n\n\ndef parse():\n    return 2 ** 9\n")
+    git(root, "commit", "--quiet", "-am", "second thoughts")
+    after = git(root, "rev-parse", "HEAD")
+    journal = SqlJournal(Database.open(settings))
+    spot = {"file": "tasks/load.py", "line": 5, "function": "parse", "own": 9.0, "total": 9.0,
+            "share": 0.9, "below": 0.9}  # fmt: skip
+    for day in range(24):
+        run = store_run(settings, file, day, 20, extract=10 if day < 12 else 25)
+        at = T0 + timedelta(days=day)
+        journal.append(
+            RunEvent(plan_run=run, kind=RunEventKind.STARTED, at=at,
+                     data={"commit": before if day < 12 else after}),
+            TaskEvent(plan_run=run, task_id="extract", kind=TaskEventKind.ENDED, at=at, source="s",
+                      outcome=TaskOutcome.SUCCESS, data={"profile": [spot]}),
+        )  # fmt: skip
+    (slow,) = learn(file, settings=settings).slowdowns
+    assert slow.commit is not None and slow.commit.sha == after
+    said = slow.as_dict()
+    assert (said["file"], said["line"], said["function"]) == ("tasks/load.py", 5, "parse")
+    assert "second thoughts" in str(slow)
+    assert "90 % of its time is spent in parse (tasks/load.py:5)" in str(slow)

@@ -205,3 +205,11 @@ def no() -> bool:
 def leak_later(path: str) -> None:
     wait_for_file(path)
     raise ValueError("as it must")
+
+
+def spin(seconds: float) -> int:
+    """Works, rather than sleeps, for so long."""
+    until, count = time.perf_counter() + seconds, 0
+    while time.perf_counter() < until:
+        count += 1
+    return count

@@ -1,0 +1,48 @@
+"""The commit that a project's folder has checked out, read from git's own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def commit_of(root: Path) -> str | None:
+    """The commit checked out in the git checkout that `root` is in; None where there is none.
+
+    Read without starting git: it is asked for at the start of every run.
+    """
+    for folder in (root, *root.parents):
+        found = folder / ".git"
+        try:
+            if found.is_dir():
+                return _head(found)
+            if found.is_file():  # a further work tree, or a submodule
+                said = found.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+                return _head((folder / said).resolve())
+        except (OSError, UnicodeDecodeError):
+            return None
+    return None
+
+
+def _head(git: Path) -> str | None:
+    head = (git / "HEAD").read_text(encoding="utf-8").strip()
+    if not head.startswith("ref:"):
+        return _commit(head)
+    name = head.removeprefix("ref:").strip()
+    common = git
+    if (git / "commondir").is_file():
+        common = (git / (git / "commondir").read_text(encoding="utf-8").strip()).resolve()
+    for place in (git, common):
+        if (place / name).is_file():
+            return _commit((place / name).read_text(encoding="utf-8").strip())
+    packed = common / "packed-refs"
+    for line in packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else ():
+        sha, _, ref = line.partition(" ")
+        if ref == name:
+            return _commit(sha)
+    return None
+
+
+def _commit(text: str) -> str | None:
+    """`text` where it is a commit's name, of 40 digits or of 64."""
+    hexadecimal = all(c in "0123456789abcdef" for c in text)
+    return text if len(text) in (40, 64) and hexadecimal else None
