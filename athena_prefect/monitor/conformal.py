@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ SAMPLES = 150
 """Scenarios of such a forecast: its median is off by a tenth of its spread at most."""
 LEVELS: Floats = np.array([0.01, 0.025, 0.05, *(np.arange(2, 19) / 20).round(2), 0.95, 0.975, 0.99])
 """Probabilities at which a distribution of the remaining time is held."""
+NORMAL: Floats = np.array([NormalDist().inv_cdf(level) for level in LEVELS.tolist()])
+"""The same of a normal distribution of spread 1."""
 FEW = 4
 """Finished runs of a plan from which its forecasts are judged by its own alone."""
 MOST = 24
@@ -46,9 +49,9 @@ OWN = 2.0
 """Forecast runs that the forecast's own spread weighs."""
 BEYOND = 0.5
 """Standard deviations by which the next error may exceed all known ones."""
-ASTRAY = 1.5
-"""Largest distance of the middle from the velocity's log remaining time once a tenth of the
-tasks has ended: a history that says four times more, or less, is of something else."""
+MOST_SPREAD = 0.7
+"""Spread of log remaining time that no forecast exceeds: nine in ten within 2.5 times the
+middle. Wider ones served nobody on plans never seen, and their means were without bound."""
 LEAST_SPREAD = 0.02
 """Spread of log remaining time below which no forecast is believed."""
 
@@ -118,18 +121,13 @@ class Calibration:
         prior = MIXED if self.seen else MIXED_UNSEEN
         middle = float(np.interp(0.5, LEVELS, logs))
         own = logs - middle
-        if share >= CHECKPOINTS[1]:
-            middle = float(np.clip(middle, velocity - ASTRAY, velocity + ASTRAY))
         near = [(r, w) for r in self.replays if (w := self._weight(r, share)) > 0]
         if not near:
-            result: Floats = (1 - prior) * middle + prior * velocity + own
-            return result
+            return _capped((1 - prior) * middle + prior * velocity + own)
         weight = np.array([w for _, w in near])
         middles = np.array([r.middle for r, _ in near])
         velocities = np.array([r.velocity for r, _ in near])
         truth = np.array([r.remaining for r, _ in near])
-        if share >= CHECKPOINTS[1]:
-            middles = np.clip(middles, velocities - ASTRAY, velocities + ASTRAY)
         makespans = np.array([r.makespan for r, _ in near])
         spreads = np.array([r.spread for r, _ in near])
         mixed = _share(middles, velocities, truth, makespans, weight, prior)
@@ -140,14 +138,21 @@ class Calibration:
         trust = number / (number + OWN)
         learnt = scores * np.sqrt(spread_of(logs))
         right = (1 - mixed) * middle + mixed * velocity
-        made: Floats = right + trust * learnt + (1 - trust) * own
-        return made
+        return _capped(right + trust * learnt + (1 - trust) * own)
 
     def _weight(self, replayed: Replayed, share: float) -> float:
         """Of a replay where `share` is done: between two checkpoints both count."""
         place = float(np.interp(share, CHECKPOINTS, np.arange(len(CHECKPOINTS))))
         away = abs(place - CHECKPOINTS.index(replayed.checkpoint))
         return max(0.0, 1.0 - away) * self.weights[replayed.run]
+
+
+def _capped(logs: Floats) -> Floats:
+    """Log remaining times at `LEVELS`, no wider around their middle than `MOST_SPREAD`."""
+    middle = np.interp(0.5, LEVELS, logs)
+    most = MOST_SPREAD * np.abs(NORMAL)
+    result: Floats = middle + np.clip(logs - middle, -most, most)
+    return result
 
 
 def _share(
