@@ -11,6 +11,9 @@ TOP, BOTTOM, ROW, RIGHT = 40.0, 30.0, 22.0, 28.0
 MOST_ROWS = 60
 """Tasks that are drawn: the ones that move the most; more is navigated, not read."""
 
+MOST_LINES = 12
+"""Tasks of a chart in characters, which stands in a form: the ones that move the most."""
+
 Spans = Mapping[str, Sequence[float]]
 """Task → start and finish in seconds from the start of the run."""
 
@@ -25,7 +28,7 @@ def comparison(
     inline: bool = False,
 ) -> str:
     """The chart as escaped, self-contained SVG; grey is before, blue after."""
-    names = _shown(before, after)
+    names = _shown(before, after, MOST_ROWS)
     horizon = max((float(s[1]) for spans in (before, after) for s in spans.values()), default=1.0)
     if deadline is not None and deadline <= 3 * horizon:
         horizon = max(horizon, deadline)
@@ -72,7 +75,29 @@ def comparison(
     return document(width, height, body, "Gantt chart of before and after", inline=inline)
 
 
-def _shown(before: Spans, after: Spans) -> list[str]:
+def in_characters(before: Spans, after: Spans, *, room: int = 40) -> str:
+    """The same chart in characters, for where there is little room: ░ before, █ after."""
+    names = _shown(before, after, MOST_LINES)
+    ends = [float(s[1]) for spans in (before, after) for n, s in spans.items() if n in names]
+    horizon = max(ends, default=0.0) or 1.0
+    width = min(max([len(n) for n in names] or [4]), 24)
+
+    def bar(span: Sequence[float] | None, mark: str) -> str:
+        if span is None:
+            return "left out" if mark == "█" else ""
+        first = min(int(room * float(span[0]) / horizon), room - 1)
+        last = max(round(room * float(span[1]) / horizon), first + 1)
+        return " " * first + mark * (last - first)
+
+    lines = []
+    for name in names:
+        lines.append(f"{shortened(name, width):<{width}} {bar(before.get(name), '░')}".rstrip())
+        lines.append(f"{'':<{width}} {bar(after.get(name), '█')}".rstrip())
+    lines.append(f"{'':<{width}} 0{elapsed(horizon):>{room - 1}}")
+    return "\n".join(lines)
+
+
+def _shown(before: Spans, after: Spans, most: int) -> list[str]:
     """The tasks drawn, in the order in which they begin; of many those that move the most."""
     names = list(dict.fromkeys((*before, *after)))
 
@@ -86,6 +111,6 @@ def _shown(before: Spans, after: Spans) -> list[str]:
         pairs = zip(before[name], after[name], strict=True)
         return max(abs(float(a) - float(b)) for a, b in pairs)
 
-    if len(names) > MOST_ROWS:
-        names = sorted(names, key=moves, reverse=True)[:MOST_ROWS]
+    if len(names) > most:
+        names = sorted(names, key=moves, reverse=True)[:most]
     return sorted(names, key=begins)

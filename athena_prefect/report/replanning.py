@@ -15,7 +15,7 @@ from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState
 from athena_prefect.plan.model import Plan
 from athena_prefect.replanning.hindsight import hindsight
-from athena_prefect.report.comparison import comparison
+from athena_prefect.report.comparison import comparison, in_characters
 from athena_prefect.report.svg import elapsed
 
 MOST_DECISIONS = 200
@@ -87,7 +87,7 @@ def newest_options(state: ExecutionState) -> Mapping[str, Any] | None:
 
 def picture(data: Mapping[str, Any], *, inline: bool = False) -> str:
     """The chart of before and after; empty where no times are kept."""
-    if not data.get("before") or not data.get("after"):
+    if "before" not in data or not data.get("after"):
         return ""
     return comparison(
         data["before"],
@@ -159,6 +159,27 @@ def options_markdown(data: Mapping[str, Any]) -> str:
     if chart:
         encoded = base64.b64encode(chart.encode()).decode()
         parts.append(f"![Before and after](data:image/svg+xml;base64,{encoded})")
+    return "\n\n".join(parts)
+
+
+def form_markdown(data: Mapping[str, Any]) -> str:
+    """The options for a form, in which there is room for less than on a page."""
+    kept = [OPTION_HEADS.index(h) for h in ("", "option", "P50 finish", "success", "cost", "lost")]
+    rows = option_rows(data)
+    heads = "| " + " | ".join(OPTION_HEADS[k] for k in kept) + " |\n|" + " :-- |" * len(kept)
+    table = ["| " + " | ".join(_cell(row[k]) for k in kept) + " |" for row in rows]
+    parts = ["\n".join([heads, *table])]
+    changes, risks = OPTION_HEADS.index("changes"), OPTION_HEADS.index("risks")
+    parts.append(
+        "\n".join(
+            f"- **{row[0]}** {row[changes]}" + (f". Risks: {row[risks]}" if row[risks] else "")
+            for row in rows
+        )
+    )
+    if "before" in data and data.get("after"):
+        chart = in_characters(data["before"], data["after"])
+        parts.append(f"Before (░) and after (█) by the marked one:\n\n```\n{chart}\n```")
+        parts.append("The artifact *Replanning* of the plan's flow run has the picture.")
     return "\n\n".join(parts)
 
 

@@ -27,7 +27,7 @@ from athena_prefect.replanning.account import account
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
 from athena_prefect.replanning.hindsight import hindsight
 from athena_prefect.replanning.options import Kind, ReplanningOption
-from athena_prefect.report.replanning import options_markdown
+from athena_prefect.report.replanning import form_markdown
 from athena_prefect.runtime.adopting import Revision, adopt, priority_of
 from athena_prefect.runtime.asking import Form, ask
 from athena_prefect.runtime.continuing import changeovers, flows_answer, last_revised
@@ -539,7 +539,7 @@ class Replanner:
         text += (
             [f"What was chosen before cannot be done any more: {why_again}"] if why_again else []
         )
-        text.append(options_markdown({**found.account, "recommended": found.recommended}))
+        text.append(form_markdown({**found.account, "recommended": found.recommended}))
         try:
             self._form = ask(
                 facts.client,

@@ -15,6 +15,7 @@ from athena_prefect.replanning.account import account
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.hindsight import Hindsight, hindsight
 from athena_prefect.report.replanning import (
+    form_markdown,
     lines,
     options_markdown,
     replanning_html,
@@ -150,5 +151,9 @@ def test_pages_show_options_before_and_after_and_what_was_right() -> None:
     assert "data:image/svg+xml;base64," in text and "\\|" in text
     assert f"{chosen.option_id} ★ | {chosen.title}" in options_markdown(kept | {
         "recommended": chosen.option_id})  # fmt: skip
+    form = form_markdown(kept)
+    assert "Before (░) and after (█)" in form and "left out" in form
+    longest = max(len(line) for line in form.split("```")[1].splitlines())
+    assert longest <= 42, "it stands in a narrow form"
     assert replanning_html(monitor.plan, ExecutionState()) == ""
     assert replanning_markdown(monitor.plan, ExecutionState()) == ""
