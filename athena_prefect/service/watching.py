@@ -48,9 +48,10 @@ GRACE = timedelta(seconds=60)
 
 MISSED = timedelta(seconds=15)
 """How long a run waits for the replanning flow before a watcher has it started: the automation
-takes a second, and the flow some seven to begin."""
+takes a second, and the flow some ten to begin on a busy machine."""
 REPLAN_AGAIN = timedelta(seconds=60)
-"""How often a watcher starts the replanning flow of a run at most: it takes some ten seconds."""
+"""How often a watcher starts the replanning flow of a run at most: from flow run to revision it
+took sixteen seconds on a busy machine."""
 TOLD_LATE = timedelta(days=1)
 """How long after its end a run is still told of; later nobody is helped."""
 
