@@ -30,6 +30,8 @@ MOST_PEERS = 1_024
 MOST_BYTES = 256 * 1024
 """Bytes of a request: the largest call that a tool takes is a tenth of it."""
 
+PATIENCE_SECONDS = 20.0
+"""How long a request may take to arrive: a slow sender holds one of few connections."""
 DRAIN_SECONDS = 1.0
 DRAIN_BYTES = 1024 * 1024
 """What is still taken, and dropped, of a request that is refused."""
@@ -57,7 +59,7 @@ class Rate:
 
 
 class Guard:
-    """Refuses, in this order: floods (429), foreign pages (403), strangers (401), bulk (413)."""
+    """Refuses floods (429), foreign pages (403), strangers (401), bulk (413), the slow (408)."""
 
     def __init__(
         self,
@@ -67,12 +69,14 @@ class Guard:
         origins: Sequence[str] = (),
         rate: Rate | None = None,
         most_bytes: int = MOST_BYTES,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.app = app
         self.token = None if token is None else token.encode()
         self.origins = frozenset(o.rstrip("/").lower() for o in origins)
         self.rate = rate or Rate()
         self.most_bytes = most_bytes
+        self.patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request here, or let it through."""
@@ -86,7 +90,11 @@ class Guard:
             await _drained(receive)
             await _answer(send, *refused)
             return
-        body = await self._body(receive)
+        with anyio.move_on_after(self.patience) as waiting:
+            body = await self._body(receive)
+        if waiting.cancelled_caught:
+            await _answer(send, 408, "the request did not arrive in time")
+            return
         if body is None:
             await _drained(receive)
             await _answer(send, 413, f"a request has at most {self.most_bytes} bytes")

@@ -106,6 +106,24 @@ def test_how_much_a_request_may_hold() -> None:
     assert _asked(guard, _chunks(11)).status_code == 413
 
 
+def test_who_sends_too_slowly_is_let_go() -> None:
+    sent: list[Message] = []
+    pieces = [{"type": "http.request", "body": b"x", "more_body": True}]
+
+    async def receive() -> Message:
+        if pieces:
+            return pieces.pop()
+        await asyncio.sleep(3600)
+        raise AssertionError("nobody waits so long")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [], "client": ("a", 1)}
+    asyncio.run(Guard(_echo, patience=0.05)(scope, receive, send))
+    assert sent[0]["status"] == 408
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of its own process that demands a token."""
