@@ -321,6 +321,7 @@ def _simulated(found: SimulatedPlan) -> RenderableType:
         return Group(*parts, Text(found.reason, style="yellow"))
     spread = "  ".join(f"{name.upper()} {_seconds(v)}" for name, v in found.quantiles.items())
     parts += [Text(spread), Text(found.basis, style="dim")]
+    parts += [Text(f"learned: {lesson}", style="dim") for lesson in found.lessons]
     if found.deadline is not None and found.p_deadline is not None:
         chance = f"{found.p_deadline:.2f}"
         parts.append(Text(f"deadline {_seconds(found.deadline)} met with probability {chance}"))

@@ -21,6 +21,7 @@ from athena_prefect.service.reading import open_run
 from athena_prefect.service.results import _Answer
 
 if TYPE_CHECKING:
+    from athena_prefect.learning.memory import Recalled
     from athena_prefect.monitor.monitor import ExecutionMonitor
     from athena_prefect.orchestrator import PlanOrchestrator
     from athena_prefect.replanning.engine import AdaptiveReplanningEngine
@@ -70,11 +71,11 @@ class Replanned:
         }  # fmt: skip
 
 
-def planner(plan: Plan) -> PlanOrchestrator:
-    """The orchestrator of this process, by its own clock."""
+def planner(plan: Plan, lessons: tuple[Recalled, ...] = ()) -> PlanOrchestrator:
+    """The orchestrator of this process, by its own clock, with what is recalled for the plan."""
     from athena_prefect.orchestrator import PlanOrchestrator
 
-    return PlanOrchestrator(clock=time.perf_counter, policy=plan.replanning.policy)
+    return PlanOrchestrator(clock=time.perf_counter, policy=plan.replanning.policy, lessons=lessons)
 
 
 def _monitor_of(followed: FollowedRun) -> ExecutionMonitor:
@@ -402,6 +403,8 @@ class SimulatedPlan(_Answer):
     """Why there are no figures."""
     basis: str = ESTIMATES
     """What the quantiles rest on: so many finished runs and records, or the plan's estimates."""
+    lessons: tuple[str, ...] = ()
+    """What was learned from earlier runs, also of other plans, and changed estimates."""
 
 
 def simulate_plan(
@@ -415,9 +418,10 @@ def simulate_plan(
 
     With `settings` from its finished runs, where their database has enough of them.
     """
-    from athena_prefect.service.simulating import finished, simulated
+    from athena_prefect.service.simulating import finished, lessons_for, simulated
 
     plan = file if isinstance(file, Plan) else Plan.load(file)
     moment = now or utc_now()
     history = None if settings is None else finished(plan, moment, settings)
-    return simulated(plan, now=moment, seed=seed, history=history)
+    lessons = () if settings is None else lessons_for(plan, moment, settings)
+    return simulated(plan, now=moment, seed=seed, history=history, lessons=lessons)

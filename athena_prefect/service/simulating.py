@@ -19,28 +19,47 @@ from athena_prefect.schedule.standing import Standing
 from athena_prefect.service.replanning import Hurt, SimulatedPlan, planner
 
 if TYPE_CHECKING:
+    from athena_prefect.learning.memory import Recalled
     from athena_prefect.settings import AthenaSettings
 
 
 def finished(plan: Plan, before: datetime, settings: AthenaSettings) -> History:
     """What was over before, of this plan and of others. Raises StorageError."""
     from athena_prefect.storage.db import Database
-    from athena_prefect.storage.engine import parse_url
     from athena_prefect.storage.forecast_history import runs_before
 
-    file = parse_url(settings.database_url).database
-    if settings.database_url.startswith("sqlite") and not (file and Path(file).exists()):
+    if not _there(settings):
         return NO_HISTORY  # to look at a plan makes no database
     return runs_before(Database.open(settings), settings.namespace, plan.name, before)
 
 
+def lessons_for(plan: Plan, now: datetime, settings: AthenaSettings) -> tuple[Recalled, ...]:
+    """What is recalled for a plan, the surest first. Raises StorageError."""
+    from athena_prefect.service.learning import recalled
+
+    return recalled(plan, settings=settings, now=now) if _there(settings) else ()
+
+
+def _there(settings: AthenaSettings) -> bool:
+    """Whether there is a database, or may be one."""
+    from athena_prefect.storage.engine import parse_url
+
+    file = parse_url(settings.database_url).database
+    return not settings.database_url.startswith("sqlite") or bool(file and Path(file).exists())
+
+
 def simulated(
-    plan: Plan, *, now: datetime, seed: int, history: History | None = None
+    plan: Plan,
+    *,
+    now: datetime,
+    seed: int,
+    history: History | None = None,
+    lessons: tuple[Recalled, ...] = (),
 ) -> SimulatedPlan:
     """The plan simulated as if it started at `now`."""
     least = plan.replanning.policy.forecast_runs
     if history is None or least is None or len(history.of_plan(plan.name)) < least:
-        return _simulated(plan, {}, now=now, seed=seed)
+        return _simulated(plan, {}, now=now, seed=seed, lessons=lessons)
     return _learned(plan, Learned.of(history, plan.name), now, seed)
 
 
@@ -62,12 +81,18 @@ def _learned(plan: Plan, learned: Learned, now: datetime, seed: int) -> Simulate
 
 
 def _simulated(
-    plan: Plan, estimates: Mapping[str, Estimate], *, now: datetime, seed: int
+    plan: Plan,
+    estimates: Mapping[str, Estimate],
+    *,
+    now: datetime,
+    seed: int,
+    lessons: tuple[Recalled, ...] = (),
 ) -> SimulatedPlan:
     until = next_deadline(plan.deadline, now)
     deadline = None if until is None else (until - now) / timedelta(seconds=1)
     standing = Standing(plan=plan, deadline=deadline, estimates=estimates)
-    orchestrator = planner(plan)
+    orchestrator = planner(plan, lessons)
+    standing = orchestrator.informed(standing)
     answer = orchestrator.generate(standing, seed=seed)
     if answer.schedule is None:
         return SimulatedPlan(
@@ -102,6 +127,7 @@ def _simulated(
         scenarios={str(k): v for k, v in proposal.scenarios.items()},
         criticality=dict(sorted(robust.criticality.items(), key=lambda pair: (-pair[1], pair[0]))),
         assumptions=tuple(ranked),
+        lessons=answer.lessons,
     )
 
 

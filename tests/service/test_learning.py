@@ -14,6 +14,7 @@ from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.learning.records import TaskRecord
 from athena_prefect.plan.model import Plan
 from athena_prefect.service.learning import accuracy, learn, lessons, patterns, recalled
+from athena_prefect.service.replanning import simulate_plan
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import PlanStore
@@ -231,3 +232,25 @@ def test_a_slowdown_is_told_with_commit_function_and_line(
     assert (said["file"], said["line"], said["function"]) == ("tasks/load.py", 5, "parse")
     assert "second thoughts" in str(slow)
     assert "90 % of its time is spent in parse (tasks/load.py:5)" in str(slow)
+
+
+def test_a_new_plan_is_simulated_with_what_other_plans_taught(
+    settings: AthenaSettings, file: Path, tmp_path: Path
+) -> None:
+    for day in range(3):
+        store_run(settings, file, day, 20, extract=15)
+    learn(file, settings=settings)
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        "name: other\ntasks:\n  - {id: pull, call: 'tasks.load:extract', duration: 1h}\n"
+    )
+    now = T0 + timedelta(days=4)
+    found = simulate_plan(other, now=now, settings=settings)
+    assert found.quantiles["p50"] == pytest.approx(90 * 60)
+    (told,) = found.lessons
+    assert told.startswith("extract needs a buffer of 50 % (calls tasks.load:extract; 3 runs, P 0")
+    plain = simulate_plan(other, now=now)
+    assert plain.lessons == () and plain.quantiles["p50"] == pytest.approx(60 * 60)
+    nowhere = AthenaSettings(home=tmp_path / "nowhere")
+    assert simulate_plan(other, now=now, settings=nowhere).lessons == ()
+    assert not (tmp_path / "nowhere").exists(), "to look at a plan makes no database"
