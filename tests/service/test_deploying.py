@@ -150,7 +150,7 @@ def test_what_the_plan_no_longer_has_is_removed(project: Project) -> None:
     deployment = project.deployment("orders", "orders")
     assert deployment.schedules == []
     # The other plan's deployments were not asked for, and are not gone.
-    assert len(project.there) == 6
+    assert len(project.there) == 7
 
 
 def test_undeploy_removes_a_plans_own_and_with_the_last_what_is_shared(project: Project) -> None:
@@ -159,11 +159,11 @@ def test_undeploy_removes_a_plans_own_and_with_the_last_what_is_shared(project: 
     with pytest.raises(UnknownNameError, match="did you mean 'one'"):
         project.undeploy("ones")
     assert len(project.undeploy("one", dry_run=True).changes) == 2
-    assert len(project.there) == 6
+    assert len(project.there) == 7
     assert sorted(said(project.undeploy("one"))) == [
         ("remove", "deployment", "one/one"), ("remove", "deployment", "one/one.continuation"),
     ]  # fmt: skip
-    assert len(project.there) == 4
+    assert len(project.there) == 5
     last = project.undeploy(str(two))
     assert {kind for _, kind, _ in said(last)} == {"deployment", "automation", "block"}
     assert project.there == set()
@@ -192,7 +192,7 @@ def test_a_project_whose_tasks_are_a_file_is_deployed_without_replanning(project
     (project.root / "tasks.py").write_text("def work():\n    return 1\n")
     found = project.deploy(project.plan("orders"))
     assert "tasks.py leaves no room" in found.notes[0]
-    assert not any(d.startswith("replan") for d in project.there)
+    assert not any(d.startswith(("replan", "learn")) for d in project.there)
     assert not (project.root / "flows" / "replan.py").exists()
 
 
@@ -203,7 +203,7 @@ def test_namespaces_do_not_touch_each_other(project: Project, tmp_path: Path) ->
     deploy([file], DeployOptions(pool=POOL), settings=other)
     assert project.deploy(file).changes == ()
     undeploy([], settings=other, everything=True)
-    assert len(project.there) == 4
+    assert len(project.there) == 5
 
 
 def test_a_flow_file_of_the_users_stays_and_is_used(project: Project) -> None:
