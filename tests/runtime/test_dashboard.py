@@ -56,11 +56,13 @@ def test_a_run_leaves_five_artifacts_with_the_figures_of_its_journal(prefect_api
     )  # fmt: skip
     done = run(plan)
     found = artifacts(flow_run_of(done))
-    assert set(found) == set(KINDS)
+    # A sixth, where that there is no way on was said before the run had ended.
+    found.pop("replanning", None)
+    kinds = {k: t for k, t in KINDS.items() if k != "replanning"}
+    assert {k: a.type for k, a in found.items()} == kinds
     seen = found["assumptions"].data
     (assumed,) = json.loads(seen) if isinstance(seen, str) else seen
     assert (assumed["assumption"], assumed["verdict"]) == ("memory", "holds")
-    assert {k: a.type for k, a in found.items()} == KINDS
     # A failed run is shown as it ended, not as it last was while it ran.
     status = open_run(str(done.plan_run), settings=AthenaSettings()).status()
     text = str(found["status"].data)
