@@ -50,7 +50,8 @@ class Late:
         folder.mkdir()
         self.plan = Plan.load(installation.write(name, self.document(**more)))
         assert self.plan.source is not None
-        installation.deploy(self.plan.source, env=env)
+        seam = {"ATHENA_SEAM": "deeds:killed_at", "ATHENA_SEAM_FILE": str(folder / "seam")}
+        installation.deploy(self.plan.source, env=env or seam)
         if start:
             self.start()
 
@@ -125,6 +126,14 @@ class Late:
         wait_for(f"a revision of {self.name}", lambda: self.of_kind(RunEventKind.REVISED))
         return self.of_kind(RunEventKind.REVISED)[0]
 
+    def drains(self) -> None:
+        """Wait until the dispatcher has seen the revision: until then it goes on by the old one."""
+        places = self.folder / "seam.places"
+        wait_for(
+            f"{self.name} drains",
+            lambda: places.exists() and "draining" in places.read_text().splitlines(),
+        )
+
     def let_go(self) -> None:
         """The first task ends."""
         (self.folder / "go").touch()
@@ -158,6 +167,7 @@ def test_a_late_run_changes_over_to_its_continuation(
     revised = late.revised()
     assert revised.data["strategy"] in ("segment", "full")
     assert revised.data["continuation"] is True
+    late.drains()
     late.let_go()
     late.ends()
     assert {t: late.state.task(t).attempts[0].data["mode"] for t in revised.data["modes"]} == (

@@ -129,8 +129,10 @@ def wait_for_file(path: str, seconds: float = 60) -> str:
 
 
 def killed_at(place: str) -> None:
-    """The process dies at the place that a file names, once."""
+    """The place is written down; the process dies where a file names it, once."""
     file = Path(os.environ["ATHENA_SEAM_FILE"])
+    with file.with_suffix(".places").open("a") as places:
+        places.write(f"{place}\n")
     if file.exists() and file.read_text() == place:
         file.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
