@@ -142,7 +142,7 @@ class _Likeness:
         table = np.concatenate((count, new[None]))
         extra = np.concatenate((np.zeros(len(count)), [more]))[:, None]
         table = np.concatenate((table[:, table.any(axis=0)], extra), axis=1)
-        total = table.sum(axis=1)
+        total = np.maximum(table.sum(axis=1), 1.0)  # a plan of which all is left out has none
         return np.log(total), np.log((table + 0.5) / total[:, None])
 
     def weights(self, categories: Sequence[str], counts: Floats) -> tuple[Floats, float]:

@@ -223,3 +223,19 @@ def test_demands_that_differ_keep_the_order_of_the_schedule() -> None:
         plan, history, ExecutionState(started=T0), T0, (0.5,), np.random.default_rng(0)
     )
     assert (found[0.5] - T0).total_seconds() == pytest.approx(40, rel=0.1)
+
+
+def test_a_plan_without_planned_time_has_a_forecast_and_no_warnings() -> None:
+    tasks = [{"id": f"t{i}", "category": "step", "duration": "0s"} for i in range(3)]
+    plan = Plan.model_validate({"name": "idle", "tasks": tasks})
+    history = History.of(
+        PastRun(
+            key=f"run {n}",
+            plan="idle",
+            tasks=[PastTask(id=t["id"], category="step", planned=0, actual=0.01) for t in tasks],
+        )
+        for n in range(5)
+    )
+    state = ExecutionState(started=T0)
+    found = forecast(plan, history, state, T0, (0.1, 0.9), np.random.default_rng(0))
+    assert T0 <= found[0.1] <= found[0.9] <= T0 + timedelta(seconds=60)
