@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -52,7 +53,9 @@ class SpoolingJournal:
         self._degraded = False
         self._pause = FIRST_RETRY
         self._next_try = 0.0
+        self._look_lock = threading.Lock()
         self._empty_until = 0.0
+        self._spooled_times = 0
 
     @property
     def degraded(self) -> bool:
@@ -114,8 +117,12 @@ class SpoolingJournal:
         now = time.monotonic()
         if now < self._empty_until:
             return False
+        before = self._spooled_times
         pending = self.spool.pending
-        self._empty_until = 0.0 if pending else now + LOOK_AGAIN
+        with self._look_lock:
+            # What another thread has spooled since the look must not be overtaken.
+            if not pending and before == self._spooled_times:
+                self._empty_until = now + LOOK_AGAIN
         return pending
 
     def _recovered(self) -> bool:
@@ -137,7 +144,6 @@ class SpoolingJournal:
         self._pause, self._next_try = FIRST_RETRY, 0.0
 
     def _to_spool(self, events: tuple[Event, ...], token: int | None) -> tuple[Recorded, ...]:
-        self._empty_until = 0.0
         try:
             self.spool.append(*events, token=token)
         except OSError as error:
@@ -145,6 +151,9 @@ class SpoolingJournal:
                 f"events can be neither stored nor spooled: {self.spool.folder}: {error}",
                 folder=str(self.spool.folder),
             ) from error
+        with self._look_lock:
+            self._spooled_times += 1
+            self._empty_until = 0.0
         return tuple(Recorded.SPOOLED for _ in events)
 
     def _say(self, error: StorageUnavailableError) -> None:
