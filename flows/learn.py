@@ -1,10 +1,16 @@
 """Learns from finished runs: after each of them, and every night from all of them."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
-from tasks.learning import known_plans, publish, study
+from athena_prefect.plan.references import put_first
+
+# Loaded from wherever it is: its steps are those of its own project.
+put_first(Path(__file__).parents[1])
+
+from tasks.learning import known_plans, publish, study  # noqa: E402
 
 
 @flow(name="learn")

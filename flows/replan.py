@@ -1,14 +1,20 @@
 """Gives what is left of a deployed run another plan: started where a run deviates."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.states import Completed
 
+from athena_prefect.plan.references import put_first
 from athena_prefect.runtime.blocks import current_settings
 from athena_prefect.runtime.seams import reached
 from athena_prefect.service.changing_over import ALREADY, NOTHING_TO_DO, rest_of
-from tasks.replanning import choose, evaluate, find_options, redeploy, store, verify
+
+# Loaded from wherever it is: its steps are those of its own project.
+put_first(Path(__file__).parents[1])
+
+from tasks.replanning import choose, evaluate, find_options, redeploy, store, verify  # noqa: E402
 
 TRIES = 3
 """How often the rest is solved anew because the run has gone past what was found."""

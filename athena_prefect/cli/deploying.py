@@ -108,13 +108,18 @@ def serve(
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}; write at least 1")
     options = DeployOptions(pool=None, watch_every=_interval(watch_every), block=_block())
-    use_case(
-        plans,
-        options,
-        settings=settings_here(),
-        told=lambda found: answer(found, json, table),
-        limit=limit,
-    )
+    serving = False
+
+    def told(found: Any) -> None:
+        nonlocal serving
+        serving = True
+        answer(found, json, table)
+
+    try:
+        use_case(plans, options, settings=settings_here(), told=told, limit=limit)
+    except KeyboardInterrupt:
+        if not serving:  # from then on it is how serving ends
+            raise
     return 0
 
 

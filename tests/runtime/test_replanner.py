@@ -10,7 +10,12 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowFilter,
+    FlowFilterName,
+)
 
 from athena_prefect.errors import InputError
 from athena_prefect.journal.events import CommandKind, Event, RunEvent, RunEventKind
@@ -111,8 +116,8 @@ def test_who_may_not_decide_changes_nothing(decide: str, tmp_path: Path) -> None
     found = next(p for p in of_kind(plan, done.plan_run, RunEventKind.PROPOSED))
     assert "bad is done again in mode other" in str(found.data["options"])
     with get_client(sync_client=True) as client:
-        artifacts = client.read_artifacts()
-    (shown,) = [a for a in artifacts if a.key == "only-advise-replanning"]
+        wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["only-advise-replanning"]))
+        (shown,) = client.read_artifacts(artifact_filter=wanted)
     assert "In hindsight right: the run did not reach its goals" in str(shown.data)
     file = tmp_path / "report.html"
     report(str(done.plan_run), file, settings=AthenaSettings())
