@@ -64,6 +64,9 @@ class Watcher:
                     due[chore.name] = math.inf if done else self._clock() + chore.every
             pause = min(due.values()) - self._clock()
             self._stop.wait(min(max(0.01, pause), threading.TIMEOUT_MAX))
+        for chore in self._chores:
+            if chore.once and due[chore.name] < math.inf:
+                self._do(chore)  # the run was over before it could be done
 
     def _do(self, chore: Chore) -> bool:
         try:

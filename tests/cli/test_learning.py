@@ -15,6 +15,7 @@ from tests.service.test_learning import TEXT, store_run
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ATHENA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").touch()
     path = tmp_path / "plan.yaml"

@@ -27,7 +27,12 @@ from typing import Any
 
 from prefect import flow
 
-from tasks.assumptions import check, pause
+from athena_prefect.plan.references import put_first
+
+# Loaded from wherever it is: its steps are those of its own project.
+put_first(Path(__file__).parents[1])
+
+from tasks.assumptions import check, pause  # noqa: E402
 
 
 @flow(name="check-assumption")
