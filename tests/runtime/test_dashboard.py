@@ -62,7 +62,10 @@ def test_a_run_leaves_five_artifacts_with_the_figures_of_its_journal(prefect_api
     assert {k: a.type for k, a in found.items()} == kinds
     seen = found["assumptions"].data
     (assumed,) = json.loads(seen) if isinstance(seen, str) else seen
-    assert (assumed["assumption"], assumed["verdict"]) == ("memory", "holds")
+    # Unknown where so short a run was over before the check was.
+    last = done.state.checks["memory"][-1].verdict
+    assert last in ("holds", "unknown")
+    assert (assumed["assumption"], assumed["verdict"]) == ("memory", last)
     # A failed run is shown as it ended, not as it last was while it ran.
     status = open_run(str(done.plan_run), settings=AthenaSettings()).status()
     text = str(found["status"].data)
