@@ -158,11 +158,10 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
     from athena_prefect.runtime.deployment.flows import (
         document_of,
         replan_parameters,
-        watch_parameters,
     )
-    from athena_prefect.runtime.deployment.learning import learn_parameters
     from athena_prefect.runtime.deployment.pool import PROCESS, Pool
     from athena_prefect.runtime.deployment.project_file import prefect_yaml as text_of
+    from athena_prefect.runtime.deployment.triggered import plan_or_all
 
     plans = _load(files)
     pool = None if options.pool is None else Pool(name=options.pool, type=PROCESS)
@@ -171,7 +170,7 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
     flows = [_planned(p)[0] for p in plans]
     state = desired_state(
         flows, target,
-        watch=watch_parameters(), replan=replan_parameters(), learn=learn_parameters(),
+        watch=plan_or_all(), replan=replan_parameters(), learn=plan_or_all(),
         extras=check_deployments(flows, served=pool is None),
     )  # fmt: skip
     return text_of(state, [document_of(p) for p in plans], settings.namespace)
@@ -334,9 +333,9 @@ def _desired(
         replan_files,
         replan_parameters,
         watch_file,
-        watch_parameters,
     )
-    from athena_prefect.runtime.deployment.learning import learn_files, learn_parameters
+    from athena_prefect.runtime.deployment.learning import learn_files
+    from athena_prefect.runtime.deployment.triggered import plan_or_all
 
     checks = tuple(check_deployments(flows, served=target.pool is None))
     more = [*(check_files() if checks else ())]
@@ -345,9 +344,9 @@ def _desired(
     return desired_state(
         flows,
         target,
-        watch=watch_parameters(),
+        watch=plan_or_all(),
         replan=replan_parameters() if room else None,
-        learn=learn_parameters() if room else None,
+        learn=plan_or_all() if room else None,
         extras=[*extras, *checks],
         limits=remote.limits(),
         files=[*files, watch_file(), *more],

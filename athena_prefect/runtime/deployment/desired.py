@@ -24,6 +24,7 @@ from athena_prefect.runtime.deployment.state import (
     Registration,
     ServerState,
 )
+from athena_prefect.runtime.deployment.triggered import started_by
 
 WATCH_EVERY = timedelta(seconds=60)
 """From one look of the watching flow to the next. A look is a process that starts (some
@@ -434,36 +435,15 @@ that another plan is called for, which a failed task is a reason for, too."""
 
 def replanning_automation(namespace: str) -> Automation:
     """The automation that starts the replanning flow for a run that deviates."""
-    deployment = names.deployment_name(names.REPLAN_FLOW, namespace)
-    return Automation(
+    return started_by(
+        CALLS_FOR_ANOTHER_PLAN,
+        namespace=namespace,
         name=names.replanning_name(namespace),
         description="A run that deviates, or whose assumption is violated, gets another plan "
         "for its rest, where one is called for",
-        tags=(names.OURS, names.namespace_tag(namespace)),
-        trigger={
-            "type": "event",
-            "posture": "Reactive",
-            "after": [],
-            "expect": list(CALLS_FOR_ANOTHER_PLAN),
-            "for_each": [],
-            "threshold": 1,
-            "within": 0.0,
-            "match": {"prefect.resource.id": "athena.plan.*", "athena.namespace": namespace},
-            "match_related": {},
+        flow=names.REPLAN_FLOW,
+        parameters={
+            "plan_run": "{{ event.payload.plan_run }}",
+            "trigger": "{{ event.event }}",
         },
-        actions=(
-            {
-                "type": "run-deployment",
-                "source": "selected",
-                "deployment": f"{names.REPLAN_FLOW}/{deployment}",
-                "parameters": {
-                    "plan_run": _from_event("{{ event.payload.plan_run }}"),
-                    "trigger": _from_event("{{ event.event }}"),
-                },
-            },
-        ),
     )
-
-
-def _from_event(template: str) -> dict[str, str]:
-    return {"__prefect_kind": "jinja", "template": template}

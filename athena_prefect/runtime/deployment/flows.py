@@ -83,22 +83,6 @@ def watch_file() -> FlowFile:
     return FlowFile(path=names.WATCH_FILE, text=_WATCH)
 
 
-def watch_parameters() -> dict[str, Any]:
-    """The parameter schema of the watching flow."""
-    return {
-        "title": "Parameters",
-        "type": "object",
-        "properties": {
-            "plan": {
-                "anyOf": [{"type": "string"}, {"type": "null"}],
-                "default": None,
-                "position": 0,
-                "title": "plan",
-            }
-        },
-    }
-
-
 def replan_files() -> tuple[FlowFile, ...]:
     """The replanning flow's file and that of its steps, as a new project has them."""
     return tuple(

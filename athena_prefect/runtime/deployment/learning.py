@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from athena_prefect.runtime.deployment import names
 from athena_prefect.runtime.deployment.state import Automation, FlowFile
+from athena_prefect.runtime.deployment.triggered import started_by
 
 FLOW = "learn"
 """The learning flow's name, and its deployment's."""
@@ -31,22 +31,6 @@ def learn_files() -> tuple[FlowFile, ...]:
     )
 
 
-def learn_parameters() -> dict[str, Any]:
-    """The parameter schema of the learning flow."""
-    return {
-        "title": "Parameters",
-        "type": "object",
-        "properties": {
-            "plan": {
-                "anyOf": [{"type": "string"}, {"type": "null"}],
-                "default": None,
-                "position": 0,
-                "title": "plan",
-            }
-        },
-    }
-
-
 def automation_name(namespace: str) -> str:
     """The name of the automation that starts the learning flow."""
     return names.deployment_name("athena: learn from finished runs", namespace)
@@ -54,29 +38,11 @@ def automation_name(namespace: str) -> str:
 
 def learning_automation(namespace: str) -> Automation:
     """The automation that starts the learning flow for the plan of a run that has ended."""
-    deployment = names.deployment_name(FLOW, namespace)
-    plan = {"__prefect_kind": "jinja", "template": "{{ event.payload.plan }}"}
-    return Automation(
+    return started_by(
+        ENDS,
+        namespace=namespace,
         name=automation_name(namespace),
         description="What a finished run teaches is learned",
-        tags=(names.OURS, names.namespace_tag(namespace)),
-        trigger={
-            "type": "event",
-            "posture": "Reactive",
-            "after": [],
-            "expect": list(ENDS),
-            "for_each": [],
-            "threshold": 1,
-            "within": 0.0,
-            "match": {"prefect.resource.id": "athena.plan.*", "athena.namespace": namespace},
-            "match_related": {},
-        },
-        actions=(
-            {
-                "type": "run-deployment",
-                "source": "selected",
-                "deployment": f"{FLOW}/{deployment}",
-                "parameters": {"plan": plan},
-            },
-        ),
+        flow=FLOW,
+        parameters={"plan": "{{ event.payload.plan }}"},
     )

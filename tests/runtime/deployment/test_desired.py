@@ -18,9 +18,10 @@ from athena_prefect.runtime.deployment.desired import (
     prefect_schedule,
     wanted_limits,
 )
-from athena_prefect.runtime.deployment.flows import watch_file, watch_parameters
+from athena_prefect.runtime.deployment.flows import watch_file
 from athena_prefect.runtime.deployment.pool import Pool, check_pool
 from athena_prefect.runtime.deployment.state import Deployment, Limit, ServerState
+from athena_prefect.runtime.deployment.triggered import plan_or_all
 from athena_prefect.service.deploying import DeployOptions, _target
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.deployment.support import DOCKER, KUBERNETES, URL, flow, plan, target
@@ -312,7 +313,7 @@ def test_the_watching_flow_is_the_projects_own_and_so_are_its_parameters() -> No
         str(root / names.WATCH_ENTRYPOINT), use_placeholder_flow=False
     )
     assert watch.name == names.WATCH_FLOW
-    assert watch_parameters() == parameter_schema(watch).model_dump(exclude_unset=True)
+    assert plan_or_all() == parameter_schema(watch).model_dump(exclude_unset=True)
 
 
 @pytest.mark.parametrize(
