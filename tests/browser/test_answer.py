@@ -15,7 +15,7 @@ from tests.browser.conftest import SECONDS, Server
 from tests.browser.test_dashboards import DEEDS, status_of
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Locator, Page
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 
@@ -49,6 +49,30 @@ def paused(server: Server, plan_run: UUID) -> str:
     raise AssertionError("no form was opened")
 
 
+def form_of(page: Page) -> Locator:
+    """The dialog of a paused run's page, opened by its menu.
+
+    The page's own menu is the last one only when the page is whole, and it offers to
+    resume only when the run's state has come: until then another menu opens.
+    """
+    from playwright.sync_api import TimeoutError as NotThere
+
+    dialog = page.get_by_role("dialog")
+    item = page.get_by_role("menuitem", name="Resume")
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        page.locator("button[aria-haspopup=menu]").last.click()
+        try:
+            item.wait_for(timeout=10_000)
+        except NotThere:
+            page.keyboard.press("Escape")
+            continue
+        item.click()
+        dialog.wait_for()
+        return dialog
+    raise AssertionError(f"no menu offers to resume:\n{page.inner_text('body')}")
+
+
 def test_an_option_is_chosen_in_the_form(browser: Browser, server: Server, tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(PLAN)
@@ -58,21 +82,25 @@ def test_an_option_is_chosen_in_the_form(browser: Browser, server: Server, tmp_p
     page.set_default_timeout(SECONDS * 1000)
     try:
         page.goto(f"{server.url}/v2/runs/flow-run/{form}")
-        page.locator("button[aria-haspopup=menu]").last.click()
-        page.get_by_role("menuitem", name="Resume").click()
-        dialog = page.get_by_role("dialog")
+        dialog = form_of(page)
         dialog.get_by_text("bad failed, which is required").wait_for()
         shown = dialog.inner_text()
         assert "bad is done again in mode other" in shown and "█" in shown
         dialog.get_by_label("Select What to do").click()
-        page.get_by_role("option").first.click()
+        chosen = page.get_by_role("option").first
+        words = chosen.inner_text().strip()
+        chosen.click()
+        page.get_by_role("option").first.wait_for(state="hidden")
+        assert words in dialog.get_by_label("Select What to do").inner_text()
         dialog.get_by_label("Your name").fill("Ada")
         dialog.get_by_role("button", name="Resume").click()
+        dialog.wait_for(state="hidden")
         end = time.monotonic() + SECONDS
         while not (status := status_of(server, plan_run)).over and time.monotonic() < end:
             time.sleep(0.5)
     finally:
         page.close()
-    assert status.word == "completed" and status.state.revision == 2
+    log = (server.home / f"{plan_run}.log").read_text()
+    assert status.word == "completed" and status.state.revision == 2, (words, status.word, log)
     assert status.state.acceptance["author"] == "Ada (claimed)"
     assert status.state.acceptance["changes"] == ["bad is done again in mode other"]

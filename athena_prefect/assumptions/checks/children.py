@@ -27,6 +27,12 @@ from athena_prefect.plan.units import format_duration
 
 START_SECONDS = 60.0
 """For a child to be there, on a machine that is busy with the run's own work."""
+LAST_WORDS_SECONDS = 1.0
+"""Beyond its time-out, for a check to say itself that it was late and what it waited for.
+
+Kinds keep their own time-out; only what hangs in spite of it is ended from here, and
+both at the same moment would leave it to chance which of the two is heard.
+"""
 READY = b"ready"
 
 
@@ -92,7 +98,9 @@ class Children:
         self._closed = False
 
     def make(self, check: Check, context: CheckContext) -> Made:
-        """Make the check in a child; one that gives no answer in time is killed."""
+        """Make the check in a child; one that gives no answer in time, and does not say
+        so itself, is killed.
+        """
         options = check.model_dump(by_alias=True, exclude_unset=True)
         job = _Job(
             kind=check.kind,
@@ -108,7 +116,7 @@ class Children:
             return Made(error="checks are not made any more: the run is over")
         kept = False
         try:
-            made = child.ask(job, check.seconds)
+            made = child.ask(job, check.seconds + LAST_WORDS_SECONDS)
             kept = True
         except TimeoutError:
             limit = format_duration(check.timeout)
