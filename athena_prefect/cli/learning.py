@@ -300,6 +300,12 @@ def _accuracy(found: PlanAccuracy) -> RenderableType:
                 f"{_percent(calibration.pinball)} of the run"
             )
         )
+        shares = [
+            f"{_percent(covered)} at {_percent(float(share))}"
+            for share, covered in calibration.coverage_by_share.items()
+        ]
+        if len(shares) > 1:
+            parts.append(Text(f"inside it by work done: {', '.join(shares)}"))
     parts += [Text(f"{name}: {why}", style="dim") for name, why in metrics.reasons.items()]
     return Group(*parts)
 

@@ -98,6 +98,7 @@ class LiveView:
             render.run_heading(status),
             self._progress(status),
             Text(render.forecast_line(status)),
+            *(Text(basis, style="dim") for basis in [render.basis_line(status)] if basis),
             *self._running(status),
             *(Text(f"  {text}", style="yellow") for text in self._news[-MOST_NEWS:]),
             *([Text(CANCELLING, style="yellow")] if self._cancelling else []),
@@ -151,6 +152,7 @@ class PlainLines:
         self._failures: dict[str, int] = {}
         """Of each task, how many failed attempts were said, or are said by where it stands."""
         self._forecast = ""
+        self._rests_on = ""
         self._said = -FORECAST_SECONDS
         self._begun: datetime | None = None
 
@@ -223,9 +225,13 @@ class PlainLines:
         if status.view.finish is None and not (status.deviation and status.deviation.reason):
             return  # the run has begun and its baseline is still being made
         text = render.forecast_line(status)
-        if text != self._forecast:
-            self._forecast, self._said = text, now
-            self._line(now, text)
+        if text == self._forecast:
+            return
+        first = not self._rests_on
+        self._forecast, self._said = text, now
+        self._rests_on = self._rests_on or render.basis_line(status)
+        # What it rests on does not change while it runs: it is said once.
+        self._line(now, f"{text} · {self._rests_on}" if first and self._rests_on else text)
 
     def cancelling(self) -> None:
         """Say that the run is being cancelled."""

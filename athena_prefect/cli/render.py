@@ -120,6 +120,13 @@ def forecast_line(status: RunStatus) -> str:
     return text
 
 
+def basis_line(status: RunStatus) -> str:
+    """What the forecast rests on; empty where there is none, and of a run that is over."""
+    found = status.deviation
+    there = status.view.finish is not None and status.view.ended is None
+    return f"forecast {found.basis}" if there and found and found.basis else ""
+
+
 def brief(text: str) -> str:
     """The beginning of `text`, at most 160 characters; the report has all of it."""
     return text if len(text) <= MOST_WORDS else text[: MOST_WORDS - 1] + "…"
@@ -158,8 +165,7 @@ def status_table(status: RunStatus, limit: int | None = None) -> RenderableType:
         listed = f"athena status {str(status.plan_run)[:8]}"
         note = f"{left} more tasks; `{listed}` lists them all"
     parts: list[RenderableType] = [run_heading(status), Text(forecast_line(status))]
-    if status.view.finish is not None and status.deviation and status.deviation.basis:
-        parts.append(Text(f"forecast {status.deviation.basis}", style="dim"))
+    parts += [Text(basis, style="dim") for basis in [basis_line(status)] if basis]
     if status.state.end_reason:
         why = status.state.end_reason if limit is None else brief(status.state.end_reason)
         parts.append(Text(why, style="red" if status.exit_code else ""))

@@ -64,6 +64,9 @@ class RunEventKind(StrEnum):
     """A new dispatcher goes on where the journal ends."""
     BASELINED = "baselined"
     """The baseline was made: `data` is what `schedule.Baseline` says of itself."""
+    FORECAST = "forecast"
+    """A forecast, kept to be judged when the run is over; `source`: the checkpoint in percent.
+    `data` is what `monitor.recorded.PastForecast` says of itself, and `basis`, in words."""
     REVISED = "revised"
     """A revision is in force: `data.revision`, and what was promised with it: `p50` and
     `accepted` finish in seconds from the start of the run, `p_deadline`; `modes`, the modes of

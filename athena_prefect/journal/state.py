@@ -440,7 +440,7 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
                 return state
             over = replace(breach, open=False)
             return replace(state, breaches=state.breaches.set(breach.name, over))
-        case RunEventKind.RESCHEDULED:
+        case RunEventKind.RESCHEDULED | RunEventKind.FORECAST:
             return state
         case RunEventKind.TOLD:
             return replace(state, told=max(state.told, int(event.data["position"])))

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from athena_prefect.learning.frame import History
 from athena_prefect.learning.results import Calibration
+from athena_prefect.monitor.recorded import reached
 
 OUTER = (0.1, 0.9)
 """The quantiles between which a finish lies with probability 0.8."""
@@ -21,6 +22,7 @@ def calibration(history: History) -> Calibration:
     losses: list[float] = []
     inside: list[bool] = []
     at_or_below: dict[float, list[bool]] = {}
+    by_share: dict[float, list[bool]] = {}
     runs = 0
     for run in history.runs:
         if run.started is None or run.ended is None or run.status != "completed":
@@ -36,6 +38,9 @@ def calibration(history: History) -> Calibration:
             low, high = (forecast.quantiles.get(q) for q in OUTER)
             if low is not None and high is not None:
                 inside.append(low <= run.ended <= high)
+                if forecast.share_done is not None:
+                    checkpoint = reached(forecast.share_done) or 0.0
+                    by_share.setdefault(checkpoint, []).append(inside[-1])
     count = sum(len(r.forecasts) for r in history.runs)
     return Calibration(
         forecasts=count,
@@ -43,6 +48,7 @@ def calibration(history: History) -> Calibration:
         coverage=sum(inside) / len(inside) if inside else None,
         pinball=sum(losses) / len(losses) if losses else None,
         reliability={f"p{round(q * 100)}": sum(v) / len(v) for q, v in sorted(at_or_below.items())},
+        coverage_by_share={f"{c:g}": sum(v) / len(v) for c, v in sorted(by_share.items())},
         reason="" if inside else _reason(count, runs),
     )
 

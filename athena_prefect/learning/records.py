@@ -85,7 +85,9 @@ class ForecastRecord:
     quantiles: Mapping[float, datetime]
     """0.1 → the moment by which the run ends with probability 0.1."""
     share_done: float | None = None
-    """Share of the tasks that were done then."""
+    """Share of the work that was done then."""
+    from_history: bool = False
+    """Whether it rested on finished runs; else on the plan's estimates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,8 @@ class Calibration:
     """Mean pinball loss over the forecast's quantiles, as a share of the run's duration."""
     reliability: Mapping[str, float] = field(default_factory=dict)
     """Quantile's name → share of finishes at or below it; of p50 it should be 0.5."""
+    coverage_by_share: Mapping[str, float] = field(default_factory=dict)
+    """Share of the work that was done → coverage of the forecasts of then; 0: at the start."""
     reason: str = ""
     """Why figures are None."""
 

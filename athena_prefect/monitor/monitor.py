@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -24,17 +25,19 @@ from athena_prefect.journal.state import ExecutionState, Item, Status, fold_entr
 from athena_prefect.monitor.chain import Chain
 from athena_prefect.monitor.conformal import Calibration
 from athena_prefect.monitor.context import ExecutionContext, Remembering
+from athena_prefect.monitor.course import Stage
 from athena_prefect.monitor.deadlines import TaskLimit, next_deadline, task_limits
 from athena_prefect.monitor.deviation import PlanDeviation, severity
 from athena_prefect.monitor.earned_value import EarnedValue, earned_value
 from athena_prefect.monitor.effects import Effects
-from athena_prefect.monitor.forecast import Forecast, quantile_of
+from athena_prefect.monitor.forecast import QUANTILES, Forecast, quantile_of
 from athena_prefect.monitor.forecaster import MICROSECOND, Forecaster
 from athena_prefect.monitor.history import History
 from athena_prefect.monitor.impact import Impact, impact
 from athena_prefect.monitor.learned import ESTIMATES, Learned
 from athena_prefect.monitor.learned import samples_for as learned_samples
 from athena_prefect.monitor.progress import Progress
+from athena_prefect.monitor.recorded import PastForecast, reached, source_of
 from athena_prefect.monitor.recording import completion_event, start_event
 from athena_prefect.monitor.records import TaskExecutionRecord, attempts_of, record_of
 from athena_prefect.monitor.table import TaskRow, task_rows
@@ -93,6 +96,7 @@ class ExecutionMonitor:
         self._plan = plan
         known = fold_entries(context.journal.read(context.plan_run))
         self.started = known.started or context.started_at
+        self._why_estimates = ""
         self._learned = None if baseline else self._taught(known, history)
         self.baseline = baseline = (
             Baseline.from_dict(known.baseline)
@@ -125,14 +129,21 @@ class ExecutionMonitor:
 
     def _taught(self, known: ExecutionState, history: History | None) -> Learned | None:
         """What finished runs teach, where there are enough of the plan's own."""
-        told = (known.baseline or {}).get("history")
+        told = (known.baseline or {}).get("history") or {}
         least = self.policy.forecast_runs
-        if least is None or (known.baseline is not None and not told):
+        if least is None:
+            self._why_estimates = "earlier runs are not used (forecast_runs: null)"
+            return None
+        if known.baseline is not None and "calibration" not in told:
+            self._why_estimates = told.get("without", "")
             return None
         journal = self.context.journal
         if history is None and isinstance(journal, Remembering):
             history = journal.finished_runs(self.context.plan_run)
-        if history is None or len(history.of_plan(self._plan.name)) < least:
+        own = 0 if history is None else len(history.of_plan(self._plan.name))
+        if history is None or own < least:
+            runs = f"{own} finished run{'' if own == 1 else 's'}, {least} are needed"
+            self._why_estimates = runs if own else "no finished run yet"
             return None
         if told:
             calibration = Calibration.from_dict(told["calibration"])
@@ -141,7 +152,8 @@ class ExecutionMonitor:
 
     def _made(self, seed: int, samples: int) -> Baseline:
         if self._learned is None:
-            return make_baseline(self._plan, seed=seed, samples=samples)
+            made = make_baseline(self._plan, seed=seed, samples=samples)
+            return replace(made, history={"without": self._why_estimates})
         return self._learned.baseline(self._plan, seed=seed, samples=samples)
 
     def _promise(
@@ -185,7 +197,9 @@ class ExecutionMonitor:
     @property
     def basis(self) -> str:
         """What forecasts of this run rest on."""
-        return ESTIMATES if self._learned is None else str(self._learned)
+        if self._learned is not None:
+            return str(self._learned)
+        return f"{ESTIMATES}; {self._why_estimates}" if self._why_estimates else ESTIMATES
 
     def learned_estimates(self) -> Mapping[str, Estimate]:
         """What finished runs and this one say of the durations of waiting tasks; else empty."""
@@ -367,6 +381,54 @@ class ExecutionMonitor:
         self.refresh()
         if recorded is Recorded.SPOOLED:
             self._progress.take(event)
+        return recorded
+
+    @property
+    def share_done(self) -> float | None:
+        """Share of the work that is done: tasks, or items of mapped ones. None where there is none.
+
+        What was skipped, and what will not run, is no work.
+        """
+        course, joins = self._progress.course, self._progress.chain.joins
+        work = (course.stage != Stage.DEAD) & ~joins
+        return float((course.stage[work] == Stage.DONE).mean()) if work.any() else None
+
+    def record_forecast(self, *, now: datetime | None = None) -> Recorded | None:
+        """Write the forecast at `now` down, once for each of `CHECKPOINTS` that is passed.
+
+        None where there is nothing new to write: no further checkpoint, no forecast, or
+        no work that is open.
+        """
+        share = self.share_done
+        checkpoint = None if share is None or share >= 1 else reached(share)
+        if share is None or checkpoint is None:
+            return None
+        source = source_of(checkpoint)
+        if f"run|{source}|{RunEventKind.FORECAST}" in self.state.run_keys:
+            return None
+        moment = self._bring_up(now)
+        found = self._quick(moment)
+        seconds = {q: found.seconds(q) for q in QUANTILES.values()}
+        known = {q: s for q, s in seconds.items() if s is not None}
+        if not known:
+            return None
+        told = PastForecast(
+            at=self._progress.seconds(moment),
+            share_done=share,
+            quantiles=known,
+            from_history=self._learned is not None,
+        )
+        (recorded,) = self.context.journal.append(
+            RunEvent(
+                plan_run=self.context.plan_run,
+                kind=RunEventKind.FORECAST,
+                at=moment,
+                source=source,
+                reported_by=Reporter.CALLER,
+                data={**told.as_dict(), "basis": self.basis},
+            )
+        )
+        self.refresh()
         return recorded
 
     def _record_of(self, item: Item, number: int) -> TaskExecutionRecord:

@@ -111,6 +111,8 @@ def _forecast_rows(found: PlanDeviation, *, over: bool) -> list[tuple[str, str]]
     rows = []
     if not over:
         rows.append(("Forecast finish", _forecast(found)))
+        if found.estimated_completion is not None and found.basis:
+            rows.append(("Forecast rests on", resting_on(found.basis)))
     if found.deadline is not None:
         text = moment(found.deadline)
         if found.deadline_probability is not None and not over:
@@ -121,6 +123,11 @@ def _forecast_rows(found: PlanDeviation, *, over: bool) -> list[tuple[str, str]]
     if found.deviation_severity is not None:
         rows.append(("Severity", f"**{found.deviation_severity.value}**"))
     return rows
+
+
+def resting_on(basis: str) -> str:
+    """What a forecast rests on, without the preposition that it begins with."""
+    return basis.removeprefix("from ")
 
 
 def _forecast(found: PlanDeviation) -> str:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 
-from athena_prefect.journal.events import CheckEvent, Event, RunEvent, TaskEvent
+from athena_prefect.journal.events import (
+    CheckEvent,
+    Event,
+    RunEvent,
+    RunEventKind,
+    TaskEvent,
+)
 from athena_prefect.journal.state import ExecutionState, Status
 from athena_prefect.monitor.deviation import PlanDeviation
 from athena_prefect.plan.model import Assumption, Plan
@@ -156,6 +162,8 @@ def _facts(view: RunView, state: ExecutionState, deviation: PlanDeviation | None
     elif view.finish:
         low, middle, high = view.finish
         interval = f"between {elapsed(low)} and {elapsed(high)}, 8 times in 10"
+        if deviation is not None and deviation.basis:
+            interval += f"; {deviation.basis}"
         facts.append(("Forecast finish", f"after {elapsed(middle)}", interval))
     else:
         why = (
@@ -380,6 +388,9 @@ def event_words(event: Event) -> str:
             again = f", try {event.run_count}" if event.run_count > 1 else ""
             why = event.data.get("reason") or event.data.get("error") or ""
             return f"{event.task_id}{item} {event.kind}{how}{again}" + (f": {why}" if why else "")
+        case RunEvent() if event.kind is RunEventKind.FORECAST:
+            share = f"{event.data['share_done']:.0%}".replace("%", " %")
+            return f"forecast kept with {share} of the work done, {event.data['basis']}"
         case RunEvent():
             why = event.data.get("reason") or event.data.get("status") or ""
             return f"run {event.kind}" + (f": {why}" if why else "")

@@ -249,6 +249,7 @@ class Telling:
                 now = self.clock()
                 events = tuple(changes(assess(monitor, now), monitor.state, self.plan_run, now))
                 self.journal.append(*events)
+                monitor.record_forecast(now=now)
         took = time.thread_time() - begun
         self._not_before = time.monotonic() + took / BUSY_SHARE
         return events

@@ -60,7 +60,8 @@ class Baseline:
     reasons: tuple[str, ...] = ()
     """Why figures are None."""
     history: Mapping[str, Any] = field(default_factory=dict)
-    """What of finished runs the figures rest on; empty where on the plan's estimates."""
+    """What of finished runs the figures rest on; where on the plan's estimates, `without` says
+    why."""
 
     @property
     def known(self) -> bool:

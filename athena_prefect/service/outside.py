@@ -213,7 +213,10 @@ def writing(row: RunRow, settings: AthenaSettings, clock: Clock = utc_now) -> It
         context = ExecutionContext(
             plan_run=row.plan_run, clock=clock, started_at=row.started_at, journal=fenced
         )
-        yield Writing(row, ExecutionMonitor(store.revision(row.plan_run), context), fenced)
+        monitor = ExecutionMonitor(store.revision(row.plan_run), context)
+        yield Writing(row, monitor, fenced)
+        monitor.refresh()
+        monitor.record_forecast()
     finally:
         leases.release(lease)
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.learning.frame import OUTCOMES, Floats, History, amounts, encode, zones_of
 from athena_prefect.learning.records import CheckRecord, ForecastRecord, RunRecord, TaskRecord
+from athena_prefect.monitor.recorded import KEYS
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import LIVE
@@ -250,17 +251,26 @@ def _forecasts(
     started: Mapping[UUID, datetime],
     decisions: Mapping[UUID, Sequence[tuple[datetime, str, Mapping[str, Any] | None]]],
 ) -> dict[UUID, list[ForecastRecord]]:
-    """What was forecast when a run started, and when a revision of it was accepted."""
-    quantiles = EventRow.document["data"]["quantiles"]
+    """What was forecast when a run started, while it ran, and when a revision was accepted."""
+    data = EventRow.document["data"]
+    # The baseline's data is large: of it only what is needed is read.
     query = (
-        select(EventRow.plan_run, EventRow.at, quantiles)
-        .where(EventRow.plan_run.in_(wanted), EventRow.key == BASELINE)
+        select(
+            EventRow.plan_run, EventRow.at, data["quantiles"], data["share_done"],
+            data["from_history"], data["history"]["basis"],
+        )
+        .where(EventRow.plan_run.in_(wanted), EventRow.key.in_([BASELINE, *KEYS]))
         .where(EventRow.conflict.is_(False))
-    )
+        .order_by(EventRow.plan_run, EventRow.position)
+    )  # fmt: skip
     found: dict[UUID, list[ForecastRecord]] = {}
-    for run, at, seconds in connection.execute(query):
+    for run, at, seconds, share, from_history, basis in connection.execute(query):
         named = {float(name[1:]) / 100: value for name, value in (seconds or {}).items()}
-        _note(found, run, at, named, started)
+        _note(
+            found, run, at, named, started,
+            share_done=0.0 if share is None else float(share),
+            from_history=bool(from_history or basis),
+        )  # fmt: skip
     for run, revisions in decisions.items():
         for at, _, figures in revisions[1:]:
             promised = figures or {}
@@ -275,13 +285,19 @@ def _note(
     at: datetime,
     seconds: Mapping[float, float | None],
     started: Mapping[UUID, datetime],
+    *,
+    share_done: float | None = None,
+    from_history: bool = False,
 ) -> None:
     begun = started.get(run)
     if begun is None:
         return
     known = {q: begun + timedelta(seconds=s) for q, s in seconds.items() if s is not None}
     if known:
-        found.setdefault(run, []).append(ForecastRecord(run=str(run), at=at, quantiles=known))
+        told = ForecastRecord(
+            run=str(run), at=at, quantiles=known, share_done=share_done, from_history=from_history
+        )
+        found.setdefault(run, []).append(told)
 
 
 def _records(wanted: Select[Any], sqlite: bool) -> Select[Any]:

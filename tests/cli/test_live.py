@@ -20,6 +20,7 @@ from athena_prefect.service.results import RunStatus
 from tests.report.runs import RUN, half_run, plan_of, view_of
 from tests.report.test_report import deviation
 
+BASIS = "from the plan's estimates; no finished run yet"
 T0 = datetime(2026, 5, 4, 8, tzinfo=UTC)
 
 
@@ -32,7 +33,7 @@ def standing(count: int = 10, **more: object) -> RunStatus:
         plan_run=RUN,
         state=state,
         view=view_of(count, width=3),
-        deviation=deviation(),
+        deviation=deviation(basis=BASIS),
         as_of=now,
     )
     return replace(status, **more)  # type: ignore[arg-type]
@@ -67,6 +68,7 @@ def test_the_live_view_says_what_it_waits_for_then_shows_the_run() -> None:
     for part in (
         "5 of 10 tasks done",
         "finishes in",
+        f"forecast {BASIS}",
         "met with 82 %",
         "step_005_extract",
         "planned",
@@ -108,6 +110,7 @@ def test_plain_lines_say_each_change_once() -> None:
     assert told.count("step_000_load success") == 1
     assert told.count("step_005_extract running") == 1
     assert told.count("finishes in") == 1
+    assert told.replace("\n", " ").count(f"· forecast {BASIS}") == 1
     assert "step_009" not in told.split("starting the flow")[1]
 
 

@@ -9,10 +9,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from athena_prefect.journal.events import Event, RunEvent, RunEventKind
-from athena_prefect.journal.journal import MemoryJournal
+from athena_prefect.journal.journal import MemoryJournal, Recorded
 from athena_prefect.monitor.context import ExecutionContext, VirtualClock
 from athena_prefect.monitor.history import History, PastRun, PastTask
 from athena_prefect.monitor.monitor import ExecutionMonitor
+from athena_prefect.monitor.recorded import KEYS, PastForecast
 from athena_prefect.plan.model import Plan
 from tests.monitor.generated import T0, Made, history_of, population
 
@@ -39,8 +40,10 @@ def watched(
     return ExecutionMonitor(run.plan, context, **more)  # type: ignore[arg-type]
 
 
-def tell(run: Made, journal: MemoryJournal, plan_run: UUID, until: float) -> None:
-    """Write down what happened until then."""
+def tell(
+    run: Made, journal: MemoryJournal, plan_run: UUID, until: float, since: float = -1.0
+) -> None:
+    """Write down what happened until then, and after `since`."""
     events: Sequence[tuple[float, str, bool]] = sorted(
         [(s, t, False) for t, s in zip(run.plan.task_ids, run.starts.tolist(), strict=True)]
         + [(f, t, True) for t, f in zip(run.plan.task_ids, run.finishes.tolist(), strict=True)]
@@ -50,6 +53,8 @@ def tell(run: Made, journal: MemoryJournal, plan_run: UUID, until: float) -> Non
         moment = T0 + timedelta(seconds=seconds)
         if seconds > until:
             break
+        if seconds <= since:
+            continue
         if ended:
             monitor.record_task_completion(task, moment, None, {}, "success")
         else:
@@ -76,8 +81,8 @@ def test_the_baseline_is_the_forecast_so_the_deviation_is_zero_at_the_start(
     assert found.estimated_completion is not None
     assert abs((found.estimated_completion - T0).total_seconds() / run.end - 1) < 0.3
     estimates = watched(run, MemoryJournal(), uuid4()).get_plan_deviation()
-    assert estimates.basis == "from the plan's estimates"
-    assert estimates.as_dict()["basis"] == "from the plan's estimates"
+    assert estimates.basis == "from the plan's estimates; no finished run yet"
+    assert estimates.as_dict()["basis"] == estimates.basis
 
 
 def test_the_forecast_moves_with_the_run_and_names_its_tasks(runs: list[Made]) -> None:
@@ -121,9 +126,10 @@ def test_over_is_over(runs: list[Made]) -> None:
 def test_a_run_that_began_with_estimates_stays_with_them(runs: list[Made]) -> None:
     *past, run = runs
     journal, plan_run = Recalling(history_of(past[:2])), uuid4()
-    assert watched(run, journal, plan_run).basis == "from the plan's estimates", "two are too few"
+    few = "from the plan's estimates; 2 finished runs, 3 are needed"
+    assert watched(run, journal, plan_run).basis == few
     journal.history = history_of(past)
-    assert watched(run, journal, plan_run).basis == "from the plan's estimates"
+    assert watched(run, journal, plan_run).basis == few
     assert watched(run, journal, uuid4()).basis == "from 8 runs, 288 records"
 
 
@@ -132,8 +138,59 @@ def test_a_plan_may_do_without(runs: list[Made]) -> None:
     policy = run.plan.replanning.policy.model_copy(update={"forecast_runs": None})
     journal = Recalling(history_of(past))
     monitor = watched(run, journal, uuid4(), policy=policy)
-    assert monitor.basis == "from the plan's estimates"
+    assert monitor.basis == (
+        "from the plan's estimates; earlier runs are not used (forecast_runs: null)"
+    )
     assert journal.asked == 0
+
+
+def test_a_forecast_is_written_down_at_each_checkpoint_once(runs: list[Made]) -> None:
+    *past, run = runs
+    journal, plan_run = Recalling(history_of(past)), uuid4()
+    said, before = [], -1.0
+    for share in (0.05, 0.12, 0.2, 0.26, 0.6, 0.8, 0.8, 1.0):
+        now = run.moment_of(share)
+        tell(run, journal, plan_run, now, before)
+        before = now
+        monitor = watched(run, journal, plan_run, now)
+        expected = monitor.predict_completion_time()[0]
+        recorded = monitor.record_forecast()
+        said.append((share, recorded, expected))
+        assert monitor.record_forecast() is None
+    assert [share for share, recorded, _ in said if recorded is Recorded.STORED] == [
+        0.12, 0.26, 0.6, 0.8,
+    ]  # fmt: skip
+    events = [
+        e.event
+        for e in journal.read(plan_run)
+        if isinstance(e.event, RunEvent) and e.event.kind is RunEventKind.FORECAST
+    ]
+    assert [KEYS[e.key] for e in events] == [0.1, 0.25, 0.5, 0.75]
+    told = [PastForecast.of(e.data) for e in events]
+    assert all(
+        t.from_history and t.share_done >= KEYS[e.key] for t, e in zip(told, events, strict=True)
+    )
+    assert events[0].data["basis"] == "from 8 runs, 288 records"
+    middles = [T0 + timedelta(seconds=t.quantiles[0.5]) for t in told]
+    assert middles == [e for _, recorded, e in said if recorded is not None]
+    assert PastForecast.of(told[0].as_dict()) == told[0]
+
+
+def test_without_a_forecast_nothing_is_written_down() -> None:
+    plan = Plan.model_validate(
+        {
+            "name": "p",
+            "tasks": [{"id": "a", "duration": "1s"}, {"id": "b", "duration": "learned"}],
+        }
+    )
+    context = ExecutionContext(
+        plan_run=uuid4(), clock=VirtualClock(T0), started_at=T0, journal=MemoryJournal()
+    )
+    monitor = ExecutionMonitor(plan, context)
+    monitor.record_task_start("a", T0, {})
+    monitor.record_task_completion("a", T0 + timedelta(seconds=1), None, {}, "success")
+    assert monitor.share_done == 0.5
+    assert monitor.record_forecast(now=T0 + timedelta(seconds=1)) is None
 
 
 def test_a_learned_duration_is_known_once_there_is_history() -> None:

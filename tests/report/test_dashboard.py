@@ -54,6 +54,7 @@ def shown(count: int, **more: Any) -> Shown:
         estimated_completion=START + timedelta(minutes=20),
         baseline_finish=START + timedelta(minutes=18),
         quantiles={"p10": START + timedelta(minutes=19), "p90": START + timedelta(minutes=24)},
+        basis="from 12 runs, 480 records",
     )
     return replace(
         Shown(plan=plan, view=view_of(count), state=state, as_of=now, deviation=found), **more
@@ -72,6 +73,7 @@ def test_the_status_tells_the_figures_that_were_read() -> None:
         "## Running, forecast to finish 2026-03-02 04:20:00 UTC, deadline met with 82 %"
     )
     assert "between 04:19:00 and 04:24:00 in 8 of 10 simulated runs" in text
+    assert "| Forecast rests on | 12 runs, 480 records |" in text
     assert "**3 of 10 tasks** (30 %)" in text
     assert "2026-03-02 04:18:00 UTC, 9s late (+15 %)" in text
     assert "| Severity | **medium** |" in text

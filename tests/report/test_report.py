@@ -183,7 +183,7 @@ def test_the_page_is_whole_and_needs_nothing_else(count: int, width: int) -> Non
     planned = profile(plan, earliest(plan))
     events: list[Event] = [event(t, TaskEventKind.STARTED, 1.0) for t in plan.tasks]
     html = page(
-        plan, view, state, deviation(), as_of=now, events=events,
+        plan, view, state, deviation(basis="from 12 runs, 480 records"), as_of=now, events=events,
         profiles=[Profile(name="cpu", capacity=8, planned=planned["cpu"], used=used["cpu"])],
     )  # fmt: skip
     parsed = _Page()
@@ -194,6 +194,7 @@ def test_the_page_is_whole_and_needs_nothing_else(count: int, width: int) -> Non
     assert "url(" not in html
     for fact in ("82%", "9s late", "Forecast finish", "Baseline finish", "severity medium"):
         assert fact in html
+    assert "8 times in 10; from 12 runs, 480 records" in html
     assert html.count("<tr><td><span") == count
 
 
@@ -244,6 +245,11 @@ def test_every_kind_of_event_has_words() -> None:
     assert "started" in event_words(event(plan.tasks[0], TaskEventKind.STARTED, 0))
     run = RunEvent(plan_run=RUN, kind=RunEventKind.ENDED, at=START, data={"status": "completed"})
     assert event_words(run) == "run ended: completed"
+    kept = RunEvent(
+        plan_run=RUN, kind=RunEventKind.FORECAST, at=START, source="25",
+        data={"share_done": 0.26, "basis": "from 3 runs, 9 records"},
+    )  # fmt: skip
+    assert event_words(kept) == "forecast kept with 26 % of the work done, from 3 runs, 9 records"
     check = CheckEvent(plan_run=RUN, assumption_id="disk", check_id="1", at=START, verdict="holds")
     assert event_words(check) == "disk holds"
     told = Command(plan_run=RUN, command_id="1", kind=CommandKind.PAUSE, at=START)

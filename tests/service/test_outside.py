@@ -32,6 +32,7 @@ from athena_prefect.service.plans import register
 from athena_prefect.service.recording import record
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
+from athena_prefect.storage.history import StoredHistory
 from athena_prefect.storage.records import ExecutionRecords
 from athena_prefect.storage.replans import replanning_events
 from athena_prefect.storage.sql_journal import SqlJournal
@@ -178,6 +179,9 @@ def test_the_second_scenario_without_any_flow(
     assert over.word == "completed" and over.state.ended == START + 27 * HOUR
     rows = ExecutionRecords(Database.open(settings)).read(run.plan_run)
     assert [r.outcome for r in rows] == ["success"] * 8
+    (kept,) = StoredHistory(Database.open(settings)).history("release").runs
+    shares = [f.share_done for f in kept.forecasts if f.share_done is not None]
+    assert shares == [0.0, 0.125, 0.25, 0.5, 0.75], "what was forecast is kept as it was said"
     with pytest.raises(RecordingError, match="completed"):
         record(run.plan_id, "t8", "start", settings=settings, clock=clock)
     again = begin(plan_id, settings=settings, clock=clock)

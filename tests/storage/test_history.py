@@ -12,6 +12,7 @@ from athena_prefect.journal.events import CheckEvent, RunEvent, RunEventKind, Ta
 from athena_prefect.learning.frame import History
 from athena_prefect.learning.learner import ExecutionLearner
 from athena_prefect.learning.records import RunRecord, TaskRecord
+from athena_prefect.monitor.recorded import PastForecast, source_of
 from athena_prefect.plan.model import Plan
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.history import StoredHistory
@@ -138,14 +139,34 @@ def test_checks_and_forecasts_come_with_their_runs(database: Database) -> None:
             data={"quantiles": quantiles, "p50": 100.0},
         )
     )
+    later = PastForecast(
+        at=60.0, share_done=0.6, quantiles={0.1: 85.0, 0.5: 95.0, 0.9: 99.0}, from_history=True
+    )
+    SqlJournal(database).append(
+        RunEvent(
+            plan_run=run,
+            kind=RunEventKind.FORECAST,
+            at=START + timedelta(seconds=60),
+            source=source_of(0.5),
+            data={**later.as_dict(), "basis": "from 5 runs, 10 records"},
+        )
+    )
     history = StoredHistory(database).history("p")
     seen, not_made = history.runs[0].checks
     assert (seen.holds, seen.observed, not_made.holds) == (False, 3, None)
-    (forecast,) = history.runs[0].forecasts
-    assert forecast.quantiles[0.9] == START + timedelta(seconds=120)
+    first, second = history.runs[0].forecasts
+    assert first.quantiles[0.9] == START + timedelta(seconds=120)
+    assert (first.share_done, first.from_history) == (0.0, False)
+    assert second.quantiles[0.9] == START + timedelta(seconds=99)
+    assert (second.at, second.share_done, second.from_history) == (
+        START + timedelta(seconds=60), 0.6, True,
+    )  # fmt: skip
     metrics = ExecutionLearner(source=StoredHistory(database)).compute_estimation_accuracy()
     assert metrics.assumption_validity_rate == 0
-    assert metrics.calibration is not None and metrics.calibration.coverage == 1
+    assert metrics.calibration is not None
+    assert metrics.calibration.forecasts == 2
+    assert metrics.calibration.coverage == 0.5
+    assert metrics.calibration.coverage_by_share == {"0": 1.0, "0.5": 0.0}
     assert metrics.avg_duration_error == pytest.approx(6.5 / 60)
 
 
