@@ -55,10 +55,11 @@ class Frame:
         ]
         steps = [rest.capacity_at(r) for r in columns]
         parts, most = [], []
-        moments = sorted({rest.now, *(at for s in steps for at, _ in s if at > rest.now)})
         running = self.fixed & (rest.starts + problem.durations > rest.now)
+        begins = np.maximum(rest.starts[running], rest.now)
         ends = (rest.starts + problem.durations)[running]
-        moments = sorted({*moments, *ends.tolist()})
+        changes = {at for s in steps for at, _ in s if at > rest.now}
+        moments = sorted({rest.now, *changes, *begins.tolist(), *ends.tolist()})
         heights = []
         for r, step in zip(columns, steps, strict=True):
             have = np.array([_at(step, m) for m in moments])
@@ -67,7 +68,7 @@ class Frame:
             parts.append(whole(demands[:, r], scale, up=True))
             left = whole(have, scale, up=False)
             taken = whole(held, scale, up=True)
-            using = np.array([taken[ends > m].sum() for m in moments])
+            using = np.array([taken[(begins <= m) & (m < ends)].sum() for m in moments])
             heights.append(np.maximum(left - using, 0))
             most.append(max(int(left.max()), int(parts[-1].max(initial=0))))
         self.packing = packing = Packing.of(np.array(most, dtype=np.int64))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from athena_prefect.errors import PlanError
+from athena_prefect.plan.graph import Bools, Floats
 from athena_prefect.schedule.exact import Outcome
 from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import Objective, change, generate
@@ -25,14 +26,54 @@ def _answer(rest: Rest, objective: Objective = Objective.MAKESPAN, budget: float
     return generate(rest, objective, budget_s=budget, seed=1, clock=ticking())
 
 
-@given(problems(), st.data())
-def test_serial_generation_is_the_same_however_amounts_are_kept(
-    problem: Problem, data: st.DataObject
+def _placed_one_by_one(problem: Problem, priority: Floats, begun: Floats, now: float) -> Floats:
+    """Serial generation as it is defined: each moment is tried, each resource added up."""
+    starts, network = begun.copy(), problem.network
+    tail, head, lag, _ = network.arcs
+    placed = ~np.isnan(begun)
+    ranks = sorted(range(len(problem)), key=lambda i: (priority[i], network.rank[i]))
+    for _ in range(int((~placed).sum())):
+        i = next(j for j in ranks if not placed[j] and placed[tail[head == j]].all())
+        before = head == i
+        earliest = max(
+            [now, *(starts[tail[before]] + problem.durations[tail[before]] + lag[before])]
+        )
+        ends = starts[placed] + problem.durations[placed]
+        moments = sorted({earliest, *(e for e in ends.tolist() if e > earliest)})
+        starts[i] = next(m for m in moments if _fits(problem, starts, placed, i, m))
+        placed[i] = True
+    return starts
+
+
+def _fits(problem: Problem, starts: Floats, placed: Bools, i: int, at: float) -> bool:
+    ends = starts + problem.durations
+    last = at + problem.durations[i]
+    for moment in (at, *(s for s in starts[placed].tolist() if at < s < last)):
+        runs = placed & (starts <= moment) & (moment < ends)
+        used = problem.demands[runs].sum(axis=0)
+        short = used + problem.demands[i] > problem.capacities
+        if at < last and (short & (problem.demands[i] > 0)).any():
+            return False
+    return True
+
+
+@given(problems(), st.integers(0, 12), st.data())
+def test_serial_generation_places_as_early_as_all_allows(
+    problem: Problem, now: int, data: st.DataObject
 ) -> None:
     priority = np.array(data.draw(st.permutations(range(len(problem)))), dtype=np.float64)
+    nothing = np.full(len(problem), np.nan)
+    starts = serial_generation(problem, priority=priority).starts
+    assert starts.tolist() == _placed_one_by_one(problem, priority, nothing, 0.0).tolist()
+    # What stands may stand in the future too: units are free until then.
+    stands = data.draw(st.sets(st.sampled_from(problem.network.order.tolist()[:3])))
+    moved = data.draw(st.integers(0, 4))
+    fixed = np.array([s + moved if i in stands else np.nan for i, s in enumerate(starts)])
+    after = serial_generation(
+        problem, priority=priority, release=float(now), fixed_starts=fixed
+    ).starts
+    assert after.tolist() == _placed_one_by_one(problem, priority, fixed, float(now)).tolist()
     frame = Frame(Rest(problem=problem), AS_IT_STANDS)
-    starts = np.array(serial(frame, frame.ranked(priority)))
-    assert starts.tolist() == serial_generation(problem, priority=priority).starts.tolist()
     assert check(problem, parallel(frame, frame.ranked(priority))) == ()
 
 
