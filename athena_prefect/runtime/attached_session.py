@@ -33,12 +33,12 @@ from athena_prefect.runtime.naming import name_flow_run
 from athena_prefect.runtime.observing import Observing
 from athena_prefect.runtime.questions import Questions
 from athena_prefect.runtime.recorder import recorder_for
+from athena_prefect.runtime.rows import project
 from athena_prefect.runtime.session import (
     NAME_SECONDS,
     Session,
     _wait_for_database,
     holder_name,
-    project,
     recording_of,
 )
 from athena_prefect.runtime.tap import Observed
@@ -78,13 +78,13 @@ class AttachedSession(Session):
 
     def watch(self) -> None:
         """Write the flow run's journal until it has ended. Raises what ends the watching."""
-        self._make_ready()
+        self.rows.prepare()
         recorder = recorder_for(recording_of(self.settings, self.compiled.plan))
         with self._alone():
             state = self._before(recorder)
             facts = self._facts(recorder, state)
             facts.started_at = state.started or self.began
-            self._register(facts)
+            self.rows.open(facts)
             self._say_started(facts, state)
             self._explain(facts.plan)
             self.observing = Observing(
@@ -118,7 +118,7 @@ class AttachedSession(Session):
         end = time.monotonic() + LEASE.total_seconds()
         while self.lease is None:
             try:
-                self.lease = self.leases().acquire(
+                self.lease = self.rows.leases.acquire(
                     self.plan_run, holder_name(self.flow_run.id), ttl=LEASE
                 )
             except StorageUnavailableError as error:
@@ -137,7 +137,7 @@ class AttachedSession(Session):
         finally:
             if self.lease is not None:
                 with suppress(StorageError):
-                    self.leases().release(self.lease)
+                    self.rows.leases.release(self.lease)
 
     def _explain(self, plan: Plan) -> None:
         decide = plan.replanning.decide
@@ -183,7 +183,7 @@ class AttachedSession(Session):
             checking.leave(in_its_place)
             if facts.plan.assumptions:
                 with suppress(StorageError):
-                    checking.keep(self._database())
+                    checking.keep(self.rows.database)
             _wait_for_database(facts.recorder)
             self._say_how_it_ended(facts, ended)
         except LeaseLostError as error:
@@ -203,7 +203,7 @@ class AttachedSession(Session):
         return tuple(chores)
 
     def _renew(self) -> None:
-        leases = self.leases()
+        leases = self.rows.leases
         if self.lease is None:  # the database was away when the run began
             name = holder_name(self.flow_run.id)
             self.lease = leases.acquire(self.plan_run, name, ttl=LEASE)
@@ -214,7 +214,7 @@ class AttachedSession(Session):
 
     def _named(self, facts: RunFacts) -> Chore:
         def name() -> None:
-            number = None if self.given_name else self._number(facts.plan_run)
+            number = None if self.given_name else self.rows.number()
             name_flow_run(
                 self.client, self.client.read_flow_run(self.flow_run.id),
                 plan=facts.plan.name, revision=facts.revision,
@@ -293,4 +293,4 @@ class AttachedSession(Session):
         )  # fmt: skip
         with suppress(StorageUnavailableError):
             state = fold_entries(facts.recorder.journal.read(facts.plan_run))
-            project(self._database(), facts, state)
+            project(self.rows.database, facts, state)

@@ -67,7 +67,7 @@ def _renew(session: Session, dispatcher: Dispatcher) -> None:
     if session.lease is None:
         return
     try:
-        session.lease = session.leases().renew(session.lease, ttl=LEASE)
+        session.lease = session.rows.leases.renew(session.lease, ttl=LEASE)
     except LeaseLostError as error:
         lost = error
 

@@ -15,20 +15,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-import httpx
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
 from athena_prefect.errors import (
     AthenaError,
-    InputError,
     LeaseHeldError,
     LeaseLostError,
     StorageError,
@@ -47,24 +45,13 @@ from athena_prefect.runtime.checking import Checking
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.chores import LEASE, chores
 from athena_prefect.runtime.code_version import commit_of
-from athena_prefect.runtime.continuing import (
-    SUPERSEDED,
-    Continuation,
-    continuation_of,
-    hands_over,
-    link_to,
-    newest_continued,
-    newest_flow_run,
-    redeploy,
-    roll_forward,
-    start,
-    waiting_revision,
-)
+from athena_prefect.runtime.continuing import SUPERSEDED
 from athena_prefect.runtime.dashboard import Boards
 from athena_prefect.runtime.dispatcher import Dispatcher
 from athena_prefect.runtime.ending import RunEnd
 from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.runtime.frontier import Frontier
+from athena_prefect.runtime.handing_over import HANDED_OVER, HandingOver
 from athena_prefect.runtime.handles import Handles
 from athena_prefect.runtime.heap import set_aside
 from athena_prefect.runtime.limits import Capacity, GlobalLimits
@@ -74,7 +61,7 @@ from athena_prefect.runtime.profiling import tasks_to_profile
 from athena_prefect.runtime.questions import Questions
 from athena_prefect.runtime.recorder import Recorder, Recording, recorder_for
 from athena_prefect.runtime.restore import restore, take_up
-from athena_prefect.runtime.seams import reached
+from athena_prefect.runtime.rows import Rows, jsonable, project
 from athena_prefect.runtime.submission import Submitter
 from athena_prefect.runtime.telling import Telling
 from athena_prefect.runtime.watcher import Chore, Watcher
@@ -85,8 +72,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
     from athena_prefect.journal.journal import Journal
-    from athena_prefect.storage.db import Database
-    from athena_prefect.storage.lease import Lease, Leases
+    from athena_prefect.storage.lease import Lease
 
 logger = logging.getLogger(__name__)
 
@@ -98,11 +84,6 @@ KEEP_SECONDS = 5.0
 NAME_SECONDS = 0.2
 """From a run's start to its name: behind what the first tasks wait for."""
 
-HANDED_OVER = "handed over"
-"""What has become of a flow run whose continuation is there."""
-SERVER_PATIENCE_SECONDS = 120.0
-"""How long a flow run that has drained tries to start its continuation: a restart of the server
-takes less, and what it has not started by then the watching flow does."""
 LAST_WAIT_SECONDS = 15.0
 """How long a run that has ended waits for its database: a restart of PostgreSQL takes that long."""
 
@@ -152,7 +133,7 @@ def run_session(compiled: Compiled, asked: Asked) -> Any:
         with set_aside():
             end = session.run_or_give_way()
             while end.status == "superseded":
-                end = session.hand_over(end)
+                end = session.over.start(end) or session.run()
     return _final_state(end)
 
 
@@ -195,19 +176,21 @@ class Session:
     lease: Lease | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     """What the start of the run says besides."""
+    rows: Rows = field(init=False)
+    over: HandingOver = field(init=False)
     telling: Telling = field(init=False)
-    _handing_over: bool | None = None
-    _first: bool = False
-    """Whether this flow run is the first that goes on by the revision in force."""
-    listed: bool = False
-    """Whether the run is in the list of runs."""
-    alone: bool = False
-    """Whether it goes on by every revision itself: nothing is there that could."""
 
     @property
     def plan_run(self) -> UUID:
         """The id of the first flow run, unless the caller gave one."""
         return self.asked.plan_run or self.flow_run.id
+
+    def __post_init__(self) -> None:
+        self.rows = Rows(settings=self.settings, plan_run=self.plan_run, clock=self.clock)
+        self.over = HandingOver(
+            plan=self.compiled.plan.name, flow_run=self.flow_run, client=self.client,
+            rows=self.rows, journal=self._journal, mine=self.asked.revision,
+        )  # fmt: skip
 
     def run_or_give_way(self) -> RunEnd:
         """Run; where a continuation has the plan run already, this flow run is over.
@@ -217,24 +200,20 @@ class Session:
         try:
             return self.run()
         except LeaseHeldError:
-            entries = self._journal().read(self.plan_run)
-            other = newest_flow_run(entries)
-            mine = self.asked.revision or 1
-            if other in (None, self.flow_run.id) or newest_continued(entries) <= mine:
+            end = self.over.overtaken()
+            if end is None:
                 raise
-            assert other is not None
-            reason = f"a newer revision goes on already: {link_to(other)}"
-            return RunEnd(status=HANDED_OVER, reason=reason)
+            return end
 
     def run(self) -> RunEnd:
         """Take the plan run, run what is left of it, and end it."""
-        self._make_ready()
+        self.rows.prepare()
         recorder = recorder_for(recording_of(self.settings, self.compiled.plan))
         state = self._known(recorder)
         with self._leased(recorder, resuming=state.started is not None):
             if self.lease is not None:
                 state = self._known(recorder)  # what was written before the lease was ours
-                waiting = self._waiting(recorder, state)
+                waiting = self.over.waiting(state)
                 if waiting is not None:
                     return RunEnd(status="superseded", reason=f"by revision {waiting}")
             facts = self._facts(recorder, state)
@@ -242,11 +221,6 @@ class Session:
             return self._dispatched(dispatcher)
 
     # -- taking it --------------------------------------------------------------------------
-
-    def _make_ready(self) -> None:
-        """A new SQLite database gets its schema. Raises SchemaError for any other without ours."""
-        with suppress(StorageUnavailableError):  # said when the journal is read
-            self._database().prepare()
 
     def _known(self, recorder: Recorder) -> ExecutionState:
         try:
@@ -262,7 +236,7 @@ class Session:
     @contextmanager
     def _leased(self, recorder: Recorder, *, resuming: bool) -> Iterator[None]:
         """Hold the plan run's lease. Raises LeaseHeldError, saying who holds it."""
-        leases = self.leases()
+        leases = self.rows.leases
         try:
             self.lease = leases.acquire(self.plan_run, holder_name(self.flow_run.id), ttl=LEASE)
         except StorageUnavailableError:
@@ -276,92 +250,6 @@ class Session:
                 with suppress(StorageError):
                     leases.release(self.lease)
 
-    def leases(self) -> Leases:
-        """The leases in the run's database."""
-        from athena_prefect.storage.lease import Leases
-
-        return Leases(self._database())
-
-    def _database(self) -> Database:
-        from athena_prefect.storage.db import database_for
-
-        return database_for(self.settings.database_url, durable=self.settings.durable)
-
-    # -- handing over -----------------------------------------------------------------------
-
-    def _waiting(self, recorder: Recorder, state: ExecutionState) -> int | None:
-        """The revision that a continuation other than this flow run is to go on by."""
-        from athena_prefect.storage.plans import PlanStore
-
-        if state.started is None:
-            return None
-        journal, store = recorder.journal, PlanStore(self._database())
-        try:
-            roll_forward(store, journal, self.plan_run, state.revision, now=self.clock())
-            waiting = waiting_revision(journal.read(self.plan_run))
-        except StorageError as error:
-            logger.error("whether a newer revision waits cannot be seen: %s", error)
-            return None
-        self._first = waiting is not None and self.asked.revision == waiting
-        if waiting is None or self.alone or self._first:
-            return None
-        return waiting if self._hands_over() else None
-
-    def _hands_over(self) -> bool:
-        """Whether greater revisions are for the replanning flow; False while nobody can say."""
-        if self.alone:
-            return False
-        if self._handing_over is None:
-            try:
-                self._handing_over = hands_over(
-                    self.client, self.flow_run, self.compiled.plan.name, self.settings.namespace
-                )
-            except Exception as error:  # noqa: BLE001 - the boundary: the server may be away
-                logger.warning("whether the plan has a continuation cannot be seen: %r", error)
-                return False
-        return self._handing_over
-
-    def hand_over(self, end: RunEnd) -> RunEnd:
-        """Start the continuation, the lease given back; where there can be none, go on here."""
-        from athena_prefect.storage.plans import PlanStore
-
-        store = PlanStore(self._database())
-        try:
-            revision = waiting_revision(self._journal().read(self.plan_run))
-            if revision is None:  # somebody has taken it up already
-                return RunEnd(status=HANDED_OVER, reason=f"{end.reason}, which goes on already")
-            wanted = continuation_of(
-                store, self.plan_run, revision, namespace=self.settings.namespace
-            )
-            started = self._started(wanted)
-        except (AthenaError, httpx.HTTPError) as error:
-            logger.error("the continuation is not started yet: %r; the watching flow does", error)
-            return RunEnd(
-                status=HANDED_OVER, reason=f"{end.reason}, which the watching flow starts"
-            )
-        if started is None:
-            logger.error("plan %r has no continuation; this process goes on", wanted.plan)
-            self.alone = True
-            return self.run()
-        link = link_to(started.id)
-        return RunEnd(status=HANDED_OVER, reason=f"{end.reason}, which goes on: {link}")
-
-    def _started(self, wanted: Continuation) -> FlowRun | None:
-        """The continuation's flow run; None where there is no such deployment."""
-        until = time.monotonic() + SERVER_PATIENCE_SECONDS
-        while True:
-            try:
-                reached("drained")
-                redeploy(self.client, wanted)
-                return start(self.client, wanted)
-            except ObjectNotFound:
-                return None
-            except httpx.HTTPError as error:
-                if time.monotonic() > until:
-                    raise
-                logger.warning("the continuation cannot be started yet: %r", error)
-                time.sleep(2.0)
-
     def _journal(self) -> Journal:
         return recorder_for(recording_of(self.settings, self.compiled.plan)).journal
 
@@ -371,7 +259,7 @@ class Session:
         plan = None
         if state.started is not None:
             # What is stored and not in force was left by a process that died.
-            plan = self._stored_plan(state.revision) or self._stored_plan()
+            plan = self.rows.plan(state.revision) or self.rows.plan()
         plan = plan or self.compiled.plan
         now = self.clock()
         logical = plain(self.asked.logical_date or self.flow_run.expected_start_time or now)
@@ -400,34 +288,22 @@ class Session:
             modes=dict(state.acceptance.get("modes") or {}),
             profiled=tasks_to_profile(plan, self.settings, now),
         )
-        facts.keep_revision = lambda number, author, reason, figures: self._keep_revision(
-            facts, number, author, reason, figures
-        )
-        facts.keep_decision = lambda outcome, strategy, reason, number: self._keep_decision(
-            facts, outcome, strategy, reason, number
-        )
-        facts.hands_over = self._hands_over
+        facts.keep_revision = partial(self.rows.keep_revision, facts)
+        facts.keep_decision = partial(self.rows.keep_decision, facts)
+        facts.hands_over = self.over.possible
         recorder.listen(facts.plan_run, facts.hear)
         return facts
-
-    def _stored_plan(self, number: int | None = None) -> Plan | None:
-        from athena_prefect.storage.plans import PlanStore
-
-        try:
-            return PlanStore(self._database()).revision(self.plan_run, number)
-        except (InputError, StorageUnavailableError):
-            return None
 
     def _prepared(self, facts: RunFacts, state: ExecutionState) -> Dispatcher:
         # Before anything is written: a call that cannot be imported fails the run at once.
         submitter = Submitter(facts)
-        self._register(facts)
+        self.rows.open(facts)
         self._leave_checks(facts.plan, state)
         self._say_started(facts, state)
         dispatcher = Dispatcher(
             facts=facts,
             state=fold_entries(_read(facts), state),
-            frontier=Frontier(facts.plan, self._priority(facts, state)),
+            frontier=Frontier(facts.plan, self._priority(facts)),
             capacity=Capacity(facts.plan),
             limits=self._limits(facts.plan),
             submitter=submitter,
@@ -436,21 +312,14 @@ class Session:
         )
         if state.started is not None:
             restore(dispatcher)
-        if self._first:
-            take_up(dispatcher, self._stored_plan(facts.revision - 1))
+        if self.over.first:
+            take_up(dispatcher, self.rows.plan(facts.revision - 1))
         return dispatcher
 
-    def _priority(self, facts: RunFacts, state: ExecutionState) -> Mapping[str, float]:
+    def _priority(self, facts: RunFacts) -> Mapping[str, float]:
         """Task → the second by which it is to start: by the revision's schedule, if it has one."""
-        from athena_prefect.storage.plans import PlanStore
-
-        if state.revision > 1:
-            with suppress(AthenaError):
-                figures = PlanStore(self._database()).figures(facts.plan_run, state.revision)
-                starts = (figures or {}).get("starts")
-                if starts:
-                    return priority_of(starts, facts.plan)
-        return latest_starts(facts.plan)
+        starts = self.rows.starts(facts.revision) if facts.revision > 1 else None
+        return priority_of(starts, facts.plan) if starts else latest_starts(facts.plan)
 
     def _leave_checks(self, plan: Plan, state: ExecutionState) -> None:
         """Leave checks to their schedules, where the plan is deployed with them.
@@ -472,63 +341,6 @@ class Session:
         named = {n: r.concurrency_limit for n, r in plan.resources.items() if r.concurrency_limit}
         return GlobalLimits(self.client, self.flow_run.id, named) if named else None
 
-    def _register(self, facts: RunFacts) -> None:
-        from athena_prefect.storage.plans import PlanStore
-
-        try:
-            PlanStore(self._database()).open_run(
-                facts.plan_run,
-                facts.plan,
-                flow_run_id=str(facts.flow_run_id),
-                namespace=self.settings.namespace,
-                parameters=_jsonable(facts.parameters),
-                logical_date=facts.logical_date,
-                started=facts.started_at,
-            )
-            self.listed = True
-        except StorageError as error:
-            logger.error("the run is not in the list of runs yet: %s", error)
-
-    def _keep_revision(
-        self,
-        facts: RunFacts,
-        number: int,
-        author: str,
-        reason: str,
-        figures: Mapping[str, Any] | None,
-    ) -> None:
-        from athena_prefect.storage.plans import PlanStore
-
-        store = PlanStore(self._database())
-        kept = figures or store.figures(facts.plan_run, number - 1)  # by hand: what was promised
-        store.save_run_revision(
-            facts.plan_run, number, facts.plan, author=author, reason=reason, figures=kept
-        )
-
-    def _keep_decision(
-        self, facts: RunFacts, outcome: str, strategy: str, reason: str, number: int | None
-    ) -> None:
-        from athena_prefect.storage.plans import PlanStore
-        from athena_prefect.storage.replans import add_replanning_event
-
-        try:
-            made = {
-                d.revision: d.id
-                for d in PlanStore(self._database()).decisions(plan_run=facts.plan_run)
-            }
-            before = facts.revision if number is None else number - 1
-            add_replanning_event(
-                self._database(),
-                original_plan_id=made[before],
-                new_plan_id=None if number is None else made[number],
-                trigger_reason=reason,
-                strategy=strategy,
-                outcome=outcome,
-            )
-        except (AthenaError, KeyError) as error:
-            # The journal has it; the table is for those who ask in SQL.
-            logger.error("a replanning decision is not in its table: %r", error)
-
     def _say_started(self, facts: RunFacts, state: ExecutionState) -> None:
         kind = RunEventKind.RESUMED if state.started is not None else RunEventKind.STARTED
         facts.recorder.record(
@@ -540,7 +352,7 @@ class Session:
                 data={
                     "revision": facts.revision,
                     "flow_run_id": str(facts.flow_run_id),
-                    "parameters": _jsonable(facts.parameters),
+                    "parameters": jsonable(facts.parameters),
                     "logical_date": facts.logical_date.isoformat(),
                     "scheduled_for": self._scheduled_for(),
                     "host": socket.gethostname(),
@@ -608,9 +420,9 @@ class Session:
             raise
         finally:
             _wait_for_database(facts.recorder)
-            afterwards("projection", lambda: project(self._database(), facts, dispatcher.state))
+            afterwards("projection", lambda: project(self.rows.database, facts, dispatcher.state))
             if facts.plan.assumptions:
-                afterwards("validations", lambda: checking.keep(self._database()))
+                afterwards("validations", lambda: checking.keep(self.rows.database))
             facts.recorder.listen(facts.plan_run, None)
         if end.status == "superseded":
             self._say_superseded(facts, dispatcher.state.revision)
@@ -653,12 +465,12 @@ class Session:
         from athena_prefect.runtime.deployment.check_schedules import needed, settle
 
         plan, namespace = self.compiled.plan.name, self.settings.namespace
-        settle(client, namespace, lambda: needed(self._database(), plan, namespace), plan)
+        settle(client, namespace, lambda: needed(self.rows.database, plan, namespace), plan)
 
     def _keeping(self, checking: Checking) -> tuple[Chore, ...]:
         if not checking.facts.plan.assumptions:
             return ()
-        do = lambda: checking.keep(self._database())  # noqa: E731 - what a chore is
+        do = lambda: checking.keep(self.rows.database)  # noqa: E731 - what a chore is
         return (Chore(name="keeping validations", every=KEEP_SECONDS, do=do),)
 
     def _naming(self, facts: RunFacts) -> Chore:
@@ -672,18 +484,10 @@ class Session:
                 plan=facts.plan.name,
                 revision=facts.revision,
                 date=facts.logical_date,
-                number=self._number(facts.plan_run),
+                number=self.rows.number(),
             ),
             once=True,
         )
-
-    def _number(self, plan_run: UUID) -> int | None:
-        from athena_prefect.storage.plans import PlanStore
-
-        try:
-            return PlanStore(self._database()).number(plan_run)
-        except AthenaError:
-            return None  # it is in the list of runs later, or never: no number is made up
 
     def _cancelling(self) -> bool:
         with suppress(Exception):  # the API may be what is gone
@@ -714,16 +518,7 @@ class Session:
             ),
             token=facts.token,
         )
-        from athena_prefect.storage.plans import PlanStore
-
-        try:
-            if not self.listed:  # the database was away when the run began
-                self._register(facts)
-            PlanStore(self._database()).set_run_status(
-                facts.plan_run, end.status, reason=end.reason, ended=self.clock()
-            )
-        except AthenaError as error:
-            logger.error("the list of runs does not show the end yet: %s", error)
+        self.rows.end(facts, end)
 
 
 def _wait_for_database(recorder: Recorder) -> None:
@@ -750,19 +545,3 @@ def _read(facts: RunFacts) -> Any:
         return facts.recorder.journal.read(facts.plan_run)
     except StorageUnavailableError:
         return ()
-
-
-def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
-    from pydantic_core import to_jsonable_python
-
-    return {k: to_jsonable_python(v, fallback=str) for k, v in values.items()}
-
-
-def project(database: Database, facts: RunFacts, state: ExecutionState) -> None:
-    """Bring the execution records in the tables up to what the journal says."""
-    from athena_prefect.runtime.projection import write_records
-
-    try:
-        write_records(database, facts.plan, facts.plan_run, state)
-    except AthenaError as error:
-        logger.error("the execution records are behind the journal: %s", error)
