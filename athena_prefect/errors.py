@@ -14,6 +14,7 @@
     │   ├── ParameterError          a run's parameter is missing or wrong
     │   ├── UnknownRunError         no such plan run
     │   ├── StaleRevisionError      chosen for a revision that is not in force
+    │   ├── StaleOptionError        chosen from options that the run has gone past
     │   └── SettingsError           a setting that cannot be used
     ├── InfeasibleError             no schedule exists; names the conflict   exit 2
     ├── StorageError                                                         exit 1
@@ -179,6 +180,15 @@ class StaleRevisionError(InputError):
 
     revision: int
     in_force: int
+
+
+class StaleOptionError(InputError):
+    """An option that was chosen cannot be carried out as it was shown; `options` (as data) are
+    those that there are now.
+    """
+
+    field: str
+    options: Sequence[dict[str, Any]]
 
 
 class SettingsError(InputError):

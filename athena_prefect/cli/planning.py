@@ -25,7 +25,7 @@ from athena_prefect.cli.base import (
     settings_here,
     terminal,
 )
-from athena_prefect.errors import InputError
+from athena_prefect.errors import InputError, StaleOptionError
 
 if TYPE_CHECKING:
     from athena_prefect.replanning.options import ReplanningOption
@@ -65,7 +65,7 @@ def replan(
         Parameter(help="How much may be changed; what is called for if not given."),
     ] = None,
     option: Annotated[
-        int | None, Parameter(help="Adopt this option: its number as --dry-run shows it.")
+        int | None, Parameter(help="Adopt this option: its number as it was shown to you.")
     ] = None,
     keep: Annotated[
         bool,
@@ -76,11 +76,14 @@ def replan(
     """Say whether the rest of a run needs another plan, and what the alternatives are.
 
     Every option is a solved, verified and simulated revision, measured against
-    carrying on. With --dry-run nothing is stored or adopted; --option has the run,
-    which must be going on, adopt one. --keep writes what the run's revision in force
-    says into the plan's file; the file's former content stays beside it.
+    carrying on. With --dry-run nothing is adopted; the list is kept, and --option has
+    the run, which must be going on, adopt what the number meant there. Where the run has
+    gone past that, nothing is adopted and the options that there are now are shown.
+    --keep writes what the run's revision in force says into the plan's file; the file's
+    former content stays beside it.
     """
-    from athena_prefect.service.replanning import replan as use_case
+    from athena_prefect.cli import render
+    from athena_prefect.service.showing import choose, look
 
     settings = settings_here()
     if keep:
@@ -91,18 +94,20 @@ def replan(
         answer(promote(run, settings=settings), json, _kept)
         return 0
     if option is not None and not dry_run:
-        from athena_prefect.service.by_hand import adopt
-
-        chosen = use_case(run, settings=settings, strategy=strategy)
-        answer(adopt(run, chosen, option, settings=settings), json, _adopted)
+        try:
+            adopted = choose(run, option, settings=settings, strategy=strategy)
+        except StaleOptionError as error:
+            if not json:
+                render.say(terminal(), _replanned(error.__dict__["_found"]))
+            raise
+        answer(adopted, json, _adopted)
         return 0
     if not dry_run:
         raise InputError(
             "say what to do: --dry-run shows the options, --option N has the run adopt one, "
             "--keep makes its revision the plan's"
         )
-    found = use_case(run, settings=settings, strategy=strategy)
-    answer(found, json, _replanned)
+    answer(look(run, settings=settings, strategy=strategy), json, _replanned)
     return 0
 
 

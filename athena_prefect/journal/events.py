@@ -77,6 +77,16 @@ class RunEventKind(StrEnum):
     """Another plan for the rest is called for: `data`: strategy, decide, reason, options,
     recommended; `handed_over`: true where the replanning flow is to see to it. `source` says
     for which state of the run."""
+    SHOWN = "shown"
+    """Somebody looked at the options: `data`: by, strategy, revision, recommended, options. A
+    number that is chosen afterwards means an option of this list."""
+    ASKED = "asked"
+    """People are asked by a form: `data`: strategy, reason, options, recommended, revision;
+    `flow_run`, which carries the form; `until`, when the time to answer is up; `again`: true
+    where it is asked a second time. `source` is the question's key."""
+    ANSWERED = "answered"
+    """The question `data.question` has its answer, the first that was given: `wish`, the option,
+    or null to carry on; `author`; `unanswered`: true where nobody gave one."""
     CHOSEN = "chosen"
     """An option was chosen, by whom: `data`: option, author, strategy."""
     NOT_REPLANNED = "not_replanned"

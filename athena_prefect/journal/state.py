@@ -423,6 +423,10 @@ def _evolve_run(state: ExecutionState, event: RunEvent) -> ExecutionState:
             )
         case RunEventKind.PROPOSED | RunEventKind.CHOSEN | RunEventKind.NOT_REPLANNED:
             return replace(state, decisions=(*state.decisions, event))
+        case RunEventKind.ASKED | RunEventKind.ANSWERED:
+            return replace(state, decisions=(*state.decisions, event))
+        case RunEventKind.SHOWN:
+            return state  # looked at, and nothing more
         case RunEventKind.PAUSED:
             return replace(state, paused=True)
         case RunEventKind.CONTINUED:

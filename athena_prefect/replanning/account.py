@@ -9,6 +9,7 @@ from athena_prefect.monitor.course import Stage
 from athena_prefect.monitor.progress import Progress
 from athena_prefect.plan.model import DEFAULT_MODE
 from athena_prefect.replanning.options import ReplanningOption
+from athena_prefect.replanning.wishes import levers_data, pulled
 from athena_prefect.schedule.proposal import Proposal, items_of
 from athena_prefect.schedule.standing import Item, Span
 
@@ -22,7 +23,7 @@ def account(
     options: Sequence[ReplanningOption], chosen: ReplanningOption | None, progress: Progress
 ) -> dict[str, Any]:
     """What is kept of a set of options, and of the one that is chosen or recommended of it."""
-    data: dict[str, Any] = {"options": [_told(o) for o in options]}
+    data: dict[str, Any] = {"options": [told(o) for o in options]}
     proposal = None if chosen is None else chosen.proposal
     if chosen is not None:
         data["option"] = chosen.title
@@ -40,12 +41,13 @@ def account(
     return data
 
 
-def _told(option: ReplanningOption) -> dict[str, Any]:
+def told(option: ReplanningOption) -> dict[str, Any]:
+    """What is kept of an option: its trade-offs, and by what it is found again."""
     said = option.as_dict()
     names = ("option_id", "title", "kind", "finish", "accepted_finish", "timeline_impact",
              "cost_impact", "value_lost", "quality_lost", "success_probability", "samples",
              "implementation_effort", "changes", "risks", "benefits")  # fmt: skip
-    return {n: said[n] for n in names}
+    return {n: said[n] for n in names} | {"levers": levers_data(pulled(option))}
 
 
 def _rounded(span: Span) -> list[float]:

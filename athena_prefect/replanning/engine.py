@@ -32,6 +32,7 @@ from athena_prefect.replanning.evaluation import (
 from athena_prefect.replanning.options import Kind, Options, ReplanningOption, levers_of
 from athena_prefect.replanning.picture import Picture, Violation, picture
 from athena_prefect.replanning.results import AdjustedPlan, ReplanResult
+from athena_prefect.replanning.wishes import Wish
 from athena_prefect.schedule.generate import Objective
 from athena_prefect.schedule.proposal import Phase6Orchestrator, Proposal, stability
 from athena_prefect.schedule.simulation import simulate
@@ -271,6 +272,38 @@ class AdaptiveReplanningEngine:
             return None
         _, options, made = self._options
         return made.recommended(options, strategy)
+
+    def option_like(
+        self,
+        wish: Wish,
+        deviations: PlanDeviation,
+        violations: Sequence[Violation],
+        *,
+        now: datetime | None = None,
+    ) -> ReplanningOption | None:
+        """The option that was shown, as it is by now: with the same changes.
+
+        It is looked for in the set that the state yields; where that no longer has it,
+        exactly its levers are solved. None where it cannot be carried out any more.
+        """
+        try:
+            wanted = AdaptiveReplanning(wish.strategy.lower())
+        except ValueError:
+            wanted = AdaptiveReplanning.NONE
+        within = None if wanted is AdaptiveReplanning.NONE else wanted
+        options = self.get_replanning_options(deviations, violations, now=now, strategy=within)
+        found = next((o for o in options if wish.means(o)), None)
+        if found is not None or wish.changes is None or wish.abort:
+            return found
+        view = self._view(violations, now)
+        allowed = levers_of(
+            view.plan, view.standing, view.unfinished, drop=True, policy=self.policy
+        )
+        if not allowed.hold(wish.levers):
+            return None  # some of what it changes has begun, or is not to be had any more
+        made = self._options_of(view, self._outlook(view, deviations))
+        again = made.solved(wish.levers, self.policy.budget_s)
+        return next((o for o in again if wish.means(o)), None)
 
     def _option_set(
         self,

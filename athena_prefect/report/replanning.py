@@ -23,6 +23,8 @@ MOST_DECISIONS = 200
 
 _WORDS = {
     RunEventKind.PROPOSED: "proposed",
+    RunEventKind.ASKED: "asked",
+    RunEventKind.ANSWERED: "answered",
     RunEventKind.CHOSEN: "chosen",
     RunEventKind.REVISED: "adopted",
     RunEventKind.NOT_REPLANNED: "not replanned",

@@ -27,6 +27,7 @@ from athena_prefect.replanning.account import account
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
 from athena_prefect.replanning.hindsight import hindsight
 from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.replanning.wishes import Wish, wish_from
 from athena_prefect.report.replanning import form_markdown
 from athena_prefect.runtime.adopting import Revision, adopt, priority_of
 from athena_prefect.runtime.asking import Form, ask
@@ -249,22 +250,26 @@ class Replanner:
 
     def choose(self, command: Command) -> str | None:
         """Adopt the option that a person names; None, or why not. In the dispatcher's thread."""
-        title = str(command.data.get("title") or "")
-        wanted = str(command.data.get("strategy") or "")
-        meant, in_force = command.data.get("revision"), self.dispatcher.facts.revision
-        if meant is not None and int(meant) != in_force:
+        wish = wish_from(command.data)
+        in_force = self.dispatcher.facts.revision
+        if wish.revision is not None and wish.revision != in_force:
             return (
-                f"revision {in_force} is in force, and option {title!r} was chosen for revision "
-                f"{meant}; look at the options again"
+                f"revision {in_force} is in force, and option {wish.words} was chosen for "
+                f"revision {wish.revision}; look at the options again"
             )
         with self.dispatcher.facts.shared.using() as monitor:
             if monitor is None:
                 return "the run has no baseline yet, so there is nothing to choose from"
-            found = self._proposed(monitor, wanted or None)
-            option = next((o for o in found.options if o.title == title), None)
+            monitor.refresh()
+            found = self._proposed(monitor, wish.strategy or None)
+            option = next((o for o in found.options if wish.means(o)), None)
+            option = option or self._like(monitor, wish)
             if option is None:
                 there = ", ".join(repr(o.title) for o in found.options) or "none"
-                return f"option {title!r} is no longer there; there are: {there}"
+                return (
+                    f"option {wish.words} cannot be carried out any more, for the run has moved "
+                    f"on; there are: {there}"
+                )
             if option.kind is Kind.ABORT:
                 self._abort(found, author=command.author)
                 return None
@@ -414,6 +419,12 @@ class Replanner:
                 monitor.brought_up(now)[1],
             ),
         )
+
+    def _like(self, monitor: ExecutionMonitor, wish: Wish) -> ReplanningOption | None:
+        """What was chosen, by its own levers, where the set that is solved no longer has it."""
+        now, engine = self.clock(), self._engine_of(monitor)
+        violations = engine.validator.get_violated_assumptions()
+        return engine.option_like(wish, monitor.get_plan_deviation(now=now), violations, now=now)
 
     def _engine_of(self, monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
         if self._engine is None or self._engine.monitor is not monitor:

@@ -141,6 +141,17 @@ class Levers:
             or self.relaxed
         )
 
+    def hold(self, fewer: Levers) -> bool:
+        """Whether every lever of `fewer` is one of these."""
+        return (
+            all(set(m) <= set(self.modes.get(t, ())) for t, m in fewer.modes.items())
+            and fewer.droppable <= self.droppable
+            and fewer.soft <= self.soft
+            and set(fewer.capacity) <= set(self.capacity)
+            and set(fewer.timeouts) <= set(self.timeouts)
+            and fewer.relaxed <= self.relaxed
+        )
+
 
 NO_LEVERS = Levers()
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.reading import open_run, report, runs, status, watch_run
     from athena_prefect.service.recording import record
     from athena_prefect.service.running import run_plan
+    from athena_prefect.service.showing import choose, look
     from athena_prefect.service.watching import watch_every, watch_live
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "begin",
     "check",
     "checks",
+    "choose",
     "db_current",
     "db_upgrade",
     "deploy",
@@ -52,6 +54,7 @@ __all__ = [
     "infer",
     "learn",
     "lessons",
+    "look",
     "numbered_runs",
     "open_run",
     "patterns",
@@ -96,6 +99,8 @@ _MODULES = {
     "revisions_of": "by_plan_id",
     "replanning_options": "by_plan_id",
     "preview": "choosing",
+    "choose": "showing",
+    "look": "showing",
     "execute": "choosing",
     "begin": "outside",
     "record": "recording",

@@ -25,7 +25,7 @@ from athena_prefect.plan.model import Plan
 from athena_prefect.service.following import Clock, utc_now
 
 if TYPE_CHECKING:
-    from athena_prefect.service.replanning import Replanned
+    from athena_prefect.replanning.wishes import Wish
     from athena_prefect.settings import AthenaSettings
     from athena_prefect.storage.decisions import RunRow
 
@@ -113,32 +113,26 @@ def rerun(run: str, task: str, *, reason: str = "", settings: AthenaSettings) ->
 
 def adopt(
     run: str,
-    found: Replanned,
-    option: int,
+    wish: Wish,
     *,
     settings: AthenaSettings,
     revision: int | None = None,
     key: str | None = None,
     by: str | None = None,
 ) -> ChangedByHand:
-    """Have a run that goes on adopt one of the options that were found for it.
+    """Have a run that goes on adopt an option that was shown for it.
 
-    Its dispatcher solves the options again, for the run has moved on, and refuses
-    where that one is no longer there, or where `revision`, for which it was chosen,
+    Its dispatcher finds it again by what it changes, for the run has moved on, and refuses
+    where that cannot be done any more, or where `revision`, for which it was chosen,
     is no longer in force. The same `key` is the same wish. Raises InputError, RunError.
     """
-    there = [o for o in found.options if o.option_id == option]
-    if not there:
-        numbers = ", ".join(str(o.option_id) for o in found.options) or "none"
-        raise InputError(f"there is no option {option}; there are: {numbers}")
-    title = there[0].title
-    data = {"title": title, "strategy": str(found.strategy), "option_id": option}
+    data = wish.as_data()
     if revision is not None:
         data["revision"] = revision
     return _Asked(run, None, settings).ask(
         CommandKind.ADOPT,
         data,
-        subject=title,
+        subject=wish.title,
         command_id=None if key is None else _wish(key),
         by=by,
     )

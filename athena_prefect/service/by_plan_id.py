@@ -27,11 +27,11 @@ from athena_prefect.service.reading import open_run
 from athena_prefect.service.replanning import (
     KeptRevision,
     Replanned,
-    replan,
     revisions,
     why_late,
 )
 from athena_prefect.service.results import RunStatus, _Answer
+from athena_prefect.service.showing import look
 
 if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings
@@ -85,12 +85,12 @@ def replanning_options(
     settings: AthenaSettings,
     clock: Clock = utc_now,
 ) -> Options:
-    """Evaluate the rest of a run and solve its options; nothing is stored.
+    """Evaluate the rest of a run and solve its options; the list is kept, nothing is adopted.
 
     Raises UnknownNameError, UnknownRunError, InputError, StorageError.
     """
     row = run_of(plan_id, settings)
-    found = replan(str(row.plan_run), settings=settings, strategy=strategy, clock=clock)
+    found = look(str(row.plan_run), settings=settings, strategy=strategy, clock=clock)
     return Options(plan_id=row.decision_id, revision=row.revision, found=found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -12,13 +12,16 @@ from athena_prefect.errors import InputError, RunError, StaleRevisionError
 from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind
 from athena_prefect.journal.journal import Entry
 from athena_prefect.journal.state import ExecutionState, fold_entries
+from athena_prefect.replanning.account import told
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.replanning.wishes import Wish, wish_from
 from athena_prefect.service.addressing import run_of, store_of
 from athena_prefect.service.following import Clock, utc_now
 from athena_prefect.service.outside import Writing, end, is_outside, journal_of, writing
 from athena_prefect.service.replanning import engine_for, keep_revision, replan
 from athena_prefect.service.results import _Answer
+from athena_prefect.service.showing import wish_for
 
 if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings
@@ -36,7 +39,7 @@ class Choice:
     key: str
     """The same key is the same choice, carried out once."""
     title: str | None = None
-    """Of the option, as it was shown: it decides, for the list is solved again."""
+    """Of the option, as it was shown: it decides where the list that was shown is not known."""
     author: str = ""
 
     def same_as(self, strategy: object, option_id: object) -> None:
@@ -87,7 +90,9 @@ def preview(
         return None
     _refuse_stale(row, fold_entries(entries), choice.revision)
     found = replan(str(row.plan_run), settings=settings, strategy=choice.strategy, clock=clock)
-    return _named(found.options, choice)
+    wish = _wished(row, choice, settings)
+    same = None if wish is None else next((o for o in found.options if wish.means(o)), None)
+    return same or _named(found.options, choice)
 
 
 def execute(
@@ -168,8 +173,10 @@ def _adopt(run: Writing, choice: Choice, settings: AthenaSettings, now: datetime
     violations = engine.validator.get_violated_assumptions()
     deviation = run.monitor.get_plan_deviation(now=now)
     evaluation = engine.evaluate_replanning_need(deviation, violations, now=now)
+    wish = _wished(run.row, choice, settings)
+    like = None if wish is None else engine.option_like(wish, deviation, violations, now=now)
     options = engine.get_replanning_options(deviation, violations, now=now, strategy=strategy)
-    option = _named(options, choice)
+    option = like or _named(options, choice)
     chosen: dict[str, Any] = {
         "option": option.title, "option_id": choice.option_id, "strategy": choice.strategy,
         "author": choice.author, "plan_id": run.row.decision_id, "revision": run.state.revision,
@@ -286,11 +293,20 @@ def _asked(row: RunRow, choice: Choice, settings: AthenaSettings, clock: Clock) 
     """Title of the option, and whether the run has answered. Raises InputError, RunError."""
     from athena_prefect.service.by_hand import adopt
 
-    run = str(row.plan_run)
-    found = replan(run, settings=settings, strategy=choice.strategy, clock=clock)
-    option = _named(found.options, choice)
+    run, wish = str(row.plan_run), _wished(row, choice, settings)
+    if wish is None:
+        found = replan(run, settings=settings, strategy=choice.strategy, clock=clock)
+        option = told(_named(found.options, choice))
+        wish = wish_from({**option, "strategy": choice.strategy})
+    wish = replace(wish, option_id=choice.option_id, strategy=choice.strategy)
     changed = adopt(
-        run, found, option.option_id, settings=settings, revision=choice.revision,
-        key=choice.key, by=choice.author,
-    )  # fmt: skip
-    return option.title, changed.answered
+        run, wish, settings=settings, revision=choice.revision, key=choice.key, by=choice.author
+    )
+    return wish.title, changed.answered
+
+
+def _wished(row: RunRow, choice: Choice, settings: AthenaSettings) -> Wish | None:
+    """The option in the list that was shown; None where that is not known."""
+    return wish_for(
+        row.plan_run, choice.option_id, choice.title, settings=settings, revision=choice.revision
+    )

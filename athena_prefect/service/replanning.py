@@ -50,6 +50,8 @@ class Replanned:
     """By the recommended option."""
     now: float = 0.0
     deadline: float | None = None
+    revision: int = 1
+    """In force when they were solved."""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON-able data."""
@@ -60,6 +62,7 @@ class Replanned:
         return {
             "plan_run": str(self.plan_run),
             "plan": self.plan.name,
+            "revision": self.revision,
             "strategy": str(self.strategy),
             "evaluation": {n: plain(getattr(found, n)) for n in names}
             | {"reasons": [{"rule": str(r.rule), "strategy": str(r.strategy), "text": r.text}
@@ -147,6 +150,7 @@ def replan(
         before=course_spans(progress),
         after=spans,
         now=progress.seconds(moment),
+        revision=monitor.state.revision,
         deadline=None if monitor.deadline is None else progress.seconds(monitor.deadline),
     )
 

@@ -10,8 +10,7 @@ import pytest
 
 from athena_prefect.journal.events import RunEventKind, TaskOutcome
 from athena_prefect.plan.model import Plan
-from athena_prefect.service.by_hand import adopt
-from athena_prefect.service.replanning import replan
+from athena_prefect.service.showing import choose, look
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import database_for
 from athena_prefect.storage.plans import PlanStore
@@ -88,10 +87,10 @@ def test_criteria_order_and_capacity_follow_the_revisions(tmp_path: Path) -> Non
         name, settings = str(plan_run), AthenaSettings()
 
         def take(wanted: set[str]) -> None:
-            found = replan(name, settings=settings, strategy="full")
+            found = look(name, settings=settings, strategy="full")
             option = next((o for o in found.options if set(o.changes) == wanted), None)
             assert option is not None, [o.changes for o in found.options]
-            assert adopt(name, found, option.option_id, settings=settings).answered
+            assert choose(name, option.option_id, settings=settings).answered
 
         take({"count: relaxed success criteria"})
         take({"beside no longer waits for hold", "cpu: 2 instead of 1"})

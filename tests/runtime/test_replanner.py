@@ -17,15 +17,16 @@ from prefect.client.schemas.filters import (
     FlowFilterName,
 )
 
-from athena_prefect.errors import InputError
+from athena_prefect.errors import InputError, StaleOptionError
 from athena_prefect.journal.events import CommandKind, Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import Status
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.replanner import Replanner
 from athena_prefect.runtime.session import recording_of
-from athena_prefect.service.by_hand import adopt, author
+from athena_prefect.service.by_hand import author
 from athena_prefect.service.reading import report
 from athena_prefect.service.replanning import replan
+from athena_prefect.service.showing import choose, look
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import database_for
 from athena_prefect.storage.plans import PlanStore
@@ -337,11 +338,13 @@ def test_an_option_is_adopted_by_hand_while_the_run_goes_on(tmp_path: Path) -> N
         until(plan, plan_run, running)
         until(plan, plan_run, lambda s: s.baseline is not None)
         name, settings = str(plan_run), AthenaSettings()
-        found = replan(name, settings=settings, strategy="full")
+        with pytest.raises(StaleOptionError, match="have been looked at, so 0 is none"):
+            choose(name, 0, settings=settings, strategy="segment")
+        found = look(name, settings=settings, strategy="full")
         with pytest.raises(InputError, match="there is no option 77"):
-            adopt(name, found, 77, settings=settings)
+            choose(name, 77, settings=settings)
         option = next(o for o in found.options if "extra is left out" in o.changes)
-        asked = adopt(name, found, option.option_id, settings=settings)
+        asked = choose(name, option.option_id, settings=settings)
         assert (asked.answered, asked.revision) == (True, 2)
         go.touch()
 
