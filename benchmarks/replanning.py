@@ -1,18 +1,25 @@
 """Replanning: how long an option set takes, and whether chosen revisions keep what they promise.
 
     python benchmarks/replanning.py options [--sizes 100 1000 10000] [--json]
-    python benchmarks/replanning.py accuracy [--cases 500] [--seed 0] [--json]
+    python benchmarks/replanning.py accuracy [--cases 500] [--seeds 0 1 2]
+                                             [--world estimates|unlike|history] [--json]
 
 `options`: a complete option set (all strategies' levers) of a run of so many remaining
 tasks, one of which was late.
 
 `accuracy`: generated plans of several shapes run in virtual time until something is
 disturbed: a late task, lost capacity, a failed task, several at once. The recommended
-option is then executed with durations drawn afresh, which the engine did not see:
-along its partial order, resources counted by a sweep of its own. A revision is right
-where it ends by its accepted finish (promised at 0.9) and its constraints hold. The
-stated probability of the deadline is held against what happened: a reliability table,
-and the Brier score beside that of the base rate.
+option is then executed with durations drawn afresh, which the engine did not see, by
+code of this file that reads the revised document: whatever a task waits for, by
+dependency or because it gets its units, has ended; capacities are what there really is;
+what the goals need is done. A revision is right where it ends by its accepted finish
+(promised at 0.9) and its constraints hold. The stated probability of the deadline is
+held against what happened: a reliability table, and the Brier score beside that of the
+base rate.
+
+Worlds: in `estimates` durations are drawn from what the plan says; in `unlike` each
+category has a bias (σ 0.3 in logarithms) and each run a slowness (σ 0.15) that the plan
+knows nothing of; `history` is the same world, but the engine has eight finished runs.
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import mean
@@ -38,19 +45,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.journal.journal import MemoryJournal
 from athena_prefect.monitor.context import ExecutionContext, VirtualClock
+from athena_prefect.monitor.history import History, PastRun, PastTask
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.orchestrator import PlanOrchestrator
 from athena_prefect.plan.model import Plan
 from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.schedule.partial_order import partial_order
 from athena_prefect.schedule.passes import forward
+from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.proposal import Proposal
-from athena_prefect.schedule.situation import NEVER
+from athena_prefect.schedule.solver import serial_generation
 
 T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
 CAPACITY = 6
-SHAPES = ("chain", "layers", "fork-join", "random")
+SHAPES = ("chain", "layers", "fork-join", "random", "two-resources")
+CATEGORIES = 4
+BIAS, SLOWNESS = 0.3, 0.15
+"""Spreads of the logarithms of what worlds other than `estimates` multiply durations by."""
+PAST_RUNS = 8
 KINDS = ("late", "capacity", "failed", "several")
 
 
@@ -90,7 +104,10 @@ def make_plan(shape: str, size: int, rng: np.random.Generator, budget_s: float) 
             },
             "resources": {"cpu": int(rng.integers(1, 4))},
             "depends_on": _upstream(shape, k, size, rng),
+            "category": f"c{k % CATEGORIES}",
         }
+        if shape == "two-resources" and rng.random() < 0.4:
+            task["resources"]["db"] = 1
         if rng.random() < 0.6:
             shorter = 0.6 * likely
             task["modes"] = [
@@ -101,7 +118,10 @@ def make_plan(shape: str, size: int, rng: np.random.Generator, budget_s: float) 
                         "likely": round(shorter),
                         "pessimistic": round(1.5 * shorter),
                     },
-                    "resources": {"cpu": min(CAPACITY, task["resources"]["cpu"] + 1)},
+                    "resources": {
+                        **task["resources"],
+                        "cpu": min(CAPACITY, task["resources"]["cpu"] + 1),
+                    },
                     "quality": 0.95,
                 }
             ]
@@ -113,7 +133,10 @@ def make_plan(shape: str, size: int, rng: np.random.Generator, budget_s: float) 
     return Plan.model_validate(
         {
             "name": f"{shape}-{size}",
-            "resources": {"cpu": {"capacity": CAPACITY, "cost_per_hour": 0.1}},
+            "resources": {
+                "cpu": {"capacity": CAPACITY, "cost_per_hour": 0.1},
+                "db": {"capacity": 2},
+            },
             "runner": {"max_workers": 64},
             "tasks": tasks,
             "goals": [f"t{size - 1}"],
@@ -157,6 +180,66 @@ def with_deadline(plan: Plan, seconds: float) -> Plan:
     return Plan.model_validate({**document, "deadline": seconds})
 
 
+# -- worlds -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """What durations really are: those that the estimates give, times factors."""
+
+    bias: Mapping[str, float]
+    """Category → factor, in every run."""
+    slowness: float = 1.0
+    """Factor of this run."""
+
+    @classmethod
+    def of(cls, name: str, rng: np.random.Generator) -> World:
+        """A world of that name, of which nothing is known yet."""
+        if name == "estimates":
+            return cls(bias={})
+        return cls(bias={f"c{k}": float(np.exp(rng.normal(0, BIAS))) for k in range(CATEGORIES)})
+
+    def another_run(self, rng: np.random.Generator) -> World:
+        """The same world in another run."""
+        slow = float(np.exp(rng.normal(0, SLOWNESS))) if self.bias else 1.0
+        return replace(self, slowness=slow)
+
+    def draw(self, plan: Plan, task: str, mode: str, rng: np.random.Generator) -> float:
+        """A duration: beta-PERT, drawn without the library's tables, times the factors."""
+        own = plan.get_task(task)
+        estimate = own.mode(mode).estimate
+        assert estimate is not None
+        low, likely, high = (
+            d.total_seconds() for d in (estimate.optimistic, estimate.likely, estimate.pessimistic)
+        )
+        factor = self.bias.get(own.group, 1.0) * self.slowness
+        if high <= low:
+            return low * factor
+        alpha = 1 + 4 * (likely - low) / (high - low)
+        return factor * (low + (high - low) * float(rng.beta(alpha, 6 - alpha)))
+
+
+def history_of(plan: Plan, world: World, rng: np.random.Generator) -> History:
+    """Finished runs of a plan, each along the order of its schedule."""
+    problem = Problem.of(plan)
+    network = problem.network.extended(*partial_order(serial_generation(problem)))
+    runs = []
+    for number in range(PAST_RUNS):
+        luck = world.another_run(rng)
+        lasted = np.array([luck.draw(plan, t, "default", rng) for t in problem.task_ids])
+        starts, _ = forward(network, lasted)
+        tasks = [
+            PastTask(
+                id=t, category=plan.get_task(t).group, planned=float(problem.durations[i]),
+                actual=float(lasted[i]), started=float(starts[i]),
+                after=tuple(d.task for d in plan.get_task(t).upstream),
+            )
+            for i, t in enumerate(problem.task_ids)
+        ]  # fmt: skip
+        runs.append(PastRun(key=f"run {number}", plan=plan.name, tasks=tasks))
+    return History.of(runs)
+
+
 # -- one case -----------------------------------------------------------------------------
 
 
@@ -169,29 +252,18 @@ class Case:
     violations: list[Violated]
 
 
-def draw(plan: Plan, task: str, mode: str, rng: np.random.Generator) -> float:
-    """A duration of the beta-PERT distribution, drawn without the library's tables."""
-    estimate = plan.get_task(task).mode(mode).estimate
-    assert estimate is not None
-    low, likely, high = (
-        d.total_seconds() for d in (estimate.optimistic, estimate.likely, estimate.pessimistic)
-    )
-    if high <= low:
-        return low
-    alpha = 1 + 4 * (likely - low) / (high - low)
-    return low + (high - low) * float(rng.beta(alpha, 6 - alpha))
-
-
-def run_until(plan: Plan, kind: str, rng: np.random.Generator) -> Case | None:
+def run_until(
+    plan: Plan, kind: str, world: World, history: History | None, rng: np.random.Generator
+) -> Case:
     """Run the baseline's partial order with drawn durations until the disturbance."""
     clock = VirtualClock(T0)
     context = ExecutionContext(
         plan_run=UUID(int=1), clock=clock, started_at=T0, journal=MemoryJournal()
     )
-    monitor = ExecutionMonitor(plan, context, samples=1000)
+    monitor = ExecutionMonitor(plan, context, samples=1000, history=history)
     problem = monitor.baseline.problem(plan)
     network = problem.network.extended(*monitor.baseline.arcs)
-    durations = np.array([draw(plan, t, "default", rng) for t in problem.task_ids])
+    durations = np.array([world.draw(plan, t, "default", rng) for t in problem.task_ids])
     starts, ends = forward(network, durations)
     struck = int(np.argsort(ends)[int(rng.uniform(0.1, 0.6) * len(ends))])
     if kind in ("late", "several"):
@@ -225,73 +297,107 @@ def engine_of(case: Case) -> AdaptiveReplanningEngine:
     return AdaptiveReplanningEngine(case.monitor, Violations(case.violations), planner)
 
 
-def executed(proposal: Proposal, rng: np.random.Generator) -> tuple[float, bool]:
-    """Finish of the revision with durations drawn afresh, and whether its capacities held."""
-    answer, standing = proposal.answer, proposal.standing
-    assert answer.schedule is not None
-    rest, problem = answer.rest, answer.schedule.problem
-    left_out = answer.left_out
-    durations = problem.durations.copy()
-    for i, task in enumerate(problem.task_ids):
-        if left_out[i]:
-            continue
-        if rest.free[i]:
-            durations[i] = draw(standing.plan, task, problem.modes[i], rng)
-        elif (task, None) not in standing.over:
-            elapsed = standing.now - rest.starts[i]
+def executed(
+    case: Case, proposal: Proposal, world: World, rng: np.random.Generator
+) -> tuple[float, bool]:
+    """Finish of the revision with durations drawn afresh, and whether its constraints held."""
+    standing, plan, modes = proposal.standing, proposal.plan, proposal.modes
+    spans: dict[str, tuple[float, float]] = {}
+    for (task, _), (start, end) in standing.spans.items():
+        if (task, None) not in standing.over:
+            elapsed = standing.now - start
             # What runs has not ended yet: a duration longer than that, if there is one.
-            drawn = [draw(standing.plan, task, problem.modes[i], rng) for _ in range(200)]
-            durations[i] = next((d for d in drawn if d > elapsed), elapsed)
-    network = problem.network.extended(*proposal.arcs)
-    lag = np.where(rest.free[network.heads], network.pred_lag, NEVER)
-    starts, ends = forward(network, durations, floor=rest.floor, lag=lag)
-    held = _capacity_held(problem.demands, starts, ends, rest.free, left_out, problem.capacities)
-    return float(ends[~left_out].max()), held
+            drawn = (world.draw(plan, task, modes.get(task, "default"), rng) for _ in range(200))
+            end = start + next((d for d in drawn if d > elapsed), elapsed)
+        spans[task] = (start, end)
+    todo = {t.id: t for t in plan.tasks if t.id not in spans and t.id not in standing.left_out}
+    waits = {
+        name: [(d.task, d.lag.total_seconds()) for d in t.upstream] for name, t in todo.items()
+    }
+    problem = proposal.answer.rest.problem
+    for a, b in zip(proposal.arcs.pred.tolist(), proposal.arcs.succ.tolist(), strict=True):
+        before, after = problem.task_ids[a], problem.task_ids[b]
+        if after in todo and (before in todo or before in spans):
+            waits[after].append((before, 0.0))
+    while todo:
+        ready = [n for n in todo if all(w in spans or w not in plan.task_ids for w, _ in waits[n])]
+        if not ready:
+            return float("inf"), False  # they wait for each other
+        for name in ready:
+            ends = [spans[w][1] + lag for w, lag in waits[name] if w in spans]
+            start = max([standing.now, *ends])
+            takes = world.draw(plan, name, modes.get(name, "default"), rng)
+            spans[name] = (start, start + takes)
+            del todo[name]
+    required = case.monitor.plan.required - standing.left_out
+    held = required <= set(spans) and _capacity_held(case, proposal, spans)
+    return max(end for _, end in spans.values()), held
 
 
 def _capacity_held(
-    demands: Any, starts: Any, ends: Any, free: Any, left_out: Any, capacities: Any
+    case: Case, proposal: Proposal, spans: Mapping[str, tuple[float, float]]
 ) -> bool:
-    for i in np.flatnonzero(free & ~left_out).tolist():
-        if ends[i] <= starts[i]:
+    """Whether whatever starts finds what it takes of what there is, not of what is planned with."""
+    plan, modes = proposal.plan, proposal.modes
+    have = {n: r.capacity for n, r in plan.resources.items()}
+    for violation in case.violations:
+        have["cpu"] = float(violation.actual_value)
+    begun = {item[0] for item in proposal.standing.spans}
+    uses = {t: plan.get_task(t).mode(modes.get(t, "default")).resources for t in spans}
+    for name, (start, end) in spans.items():
+        if name in begun or end <= start:
             continue
-        at = starts[i] + 1e-6
-        runs = (starts <= at) & (at < ends) & ~left_out
-        if (demands[runs].sum(axis=0) > capacities + 1e-6).any():
-            return False
+        runs = [t for t, (s, e) in spans.items() if s <= start + 1e-6 < e]
+        for resource, amount in have.items():
+            if sum(uses[t].get(resource, 0.0) for t in runs) > amount + 1e-6:
+                return False
     return True
 
 
-def accuracy(cases: int, seed: int, budget_s: float) -> dict[str, Any]:
+def accuracy(cases: int, seeds: Sequence[int], budget_s: float, world_name: str) -> dict[str, Any]:
     """The share of chosen revisions that kept what they promised, and their calibration."""
-    rows: list[dict[str, Any]] = []
-    number = calm = tried = 0
-    while len(rows) < cases and tried < 20 * cases:
-        tried += 1
-        rng = np.random.default_rng([seed, tried])
-        shape, kind = SHAPES[tried % len(SHAPES)], KINDS[(tried // len(SHAPES)) % len(KINDS)]
-        plan = make_plan(shape, int(rng.integers(8, 25)), rng, budget_s)
-        base = ExecutionMonitor(
-            plan,
-            ExecutionContext(
-                plan_run=UUID(int=2), clock=lambda: T0, started_at=T0, journal=MemoryJournal()
-            ),
-            samples=500,
-        ).baseline
-        assert base.p50 is not None
-        case = run_until(with_deadline(plan, base.p50 * rng.uniform(1.02, 1.5)), kind, rng)
-        if case is None:
-            continue
-        row = one(case, rng)
-        if row is None:
-            calm += 1
-            continue
-        number += 1
-        rows.append({"shape": shape, "kind": kind, **row})
-    return {"cases": len(rows), "nothing_to_do": calm, **summary(rows)}
+    all_rows, calm = [], 0
+    of_seeds = {}
+    for seed in seeds:
+        rows: list[dict[str, Any]] = []
+        tried = 0
+        while len(rows) < cases and tried < 20 * cases:
+            tried += 1
+            row = _tried(seed, tried, budget_s, world_name)
+            if row is None:
+                calm += 1
+            else:
+                rows.append(row)
+        of_seeds[seed] = {k: v for k, v in summary(rows).items() if k in ("kept_percent", "brier")}
+        all_rows += rows
+    return {
+        "world": world_name,
+        "cases": len(all_rows),
+        "nothing_to_do": calm,
+        "of_seeds": of_seeds,
+        **summary(all_rows),
+    }
 
 
-def one(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
+def _tried(seed: int, tried: int, budget_s: float, world_name: str) -> dict[str, Any] | None:
+    """One generated case; None where nothing is called for."""
+    rng = np.random.default_rng([seed, tried])
+    shape, kind = SHAPES[tried % len(SHAPES)], KINDS[(tried // len(SHAPES)) % len(KINDS)]
+    plan = make_plan(shape, int(rng.integers(8, 25)), rng, budget_s)
+    world = World.of(world_name, rng)
+    history = history_of(plan, world, rng) if world_name == "history" else None
+    first = ExecutionContext(
+        plan_run=UUID(int=2), clock=lambda: T0, started_at=T0, journal=MemoryJournal()
+    )
+    base = ExecutionMonitor(plan, first, samples=500, history=history).baseline
+    assert base.p50 is not None
+    run = world.another_run(rng)
+    bounded = with_deadline(plan, base.p50 * rng.uniform(1.02, 1.5))
+    row = one(run_until(bounded, kind, run, history, rng), run, rng)
+    return None if row is None else {"shape": shape, "kind": kind, "seed": [seed, tried], **row}
+
+
+def one(case: Case, world: World, rng: np.random.Generator) -> dict[str, Any] | None:
     """The recommended option of a case, executed; None where nothing is called for."""
     engine = engine_of(case)
     deviation = case.monitor.get_plan_deviation()
@@ -303,10 +409,12 @@ def one(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
     option: ReplanningOption = options[found.recommended_option]
     if option.kind is Kind.ABORT or option.proposal is None or option.accepted_finish is None:
         return None
-    finish, held = executed(option.proposal, rng)
+    finish, held = executed(case, option.proposal, world, rng)
     accepted = (option.accepted_finish - T0).total_seconds()
     assert case.monitor.deadline is not None
     deadline = (case.monitor.deadline - T0).total_seconds()
+    assert option.proposal.robustness is not None
+    ends = option.proposal.robustness.finishes
     return {
         "strategy": str(found.strategy),
         "option": str(option.kind),
@@ -315,6 +423,8 @@ def one(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
         "held": held,
         "stated": option.success_probability,
         "in_time": finish <= deadline,
+        # Where among the simulated finishes it came: over many cases every place as often.
+        "place": float(np.mean(ends < finish - 1e-3)),
     }
 
 
@@ -340,6 +450,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "kept_percent": 100 * mean(r["kept"] for r in rows),
         "constraints_held_percent": 100 * mean(r["held"] for r in rows),
+        "ended_by_p50_percent": 100 * mean(r["place"] < 0.5 for r in rows),
+        "ended_by_p80_percent": 100 * mean(r["place"] < 0.8 for r in rows),
         "by_kind": _by(rows, "kind"),
         "by_shape": _by(rows, "shape"),
         "strategies": _counts(rows, "strategy"),
@@ -407,7 +519,8 @@ def main() -> None:
     parser.add_argument("what", choices=["options", "accuracy"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1_000, 10_000])
     parser.add_argument("--cases", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--world", choices=["estimates", "unlike", "history"], default="estimates")
     parser.add_argument("--budget", type=float, default=None, help="seconds of an option set")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -415,7 +528,7 @@ def main() -> None:
     if given.what == "options":
         result = [option_sets(n, given.budget or 1.0) for n in given.sizes]
     else:
-        result = accuracy(given.cases, given.seed, given.budget or 0.2)
+        result = accuracy(given.cases, given.seeds, given.budget or 0.2, given.world)
     machine = (
         f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"load {os.getloadavg()[0]:.1f}"

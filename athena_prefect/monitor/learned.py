@@ -306,8 +306,8 @@ def work_of(chain: Chain, course: Course, history: History, plan: str) -> tuple[
     joins = chain.joins[kept]
     for k in np.flatnonzero(joins).tolist():
         done[k] |= course.is_past(int(kept[k]))
-    slots, network = _capacity(chain)
-    network = _without(network, dead)
+    slots, network = capacity_of(chain)
+    network = without(network, dead)
     names = [chain.plan.get_task(task_id).group for task_id, _ in chain.items]
     named = [names[n] for n in kept.tolist()]
     categories = tuple(dict.fromkeys(named))
@@ -335,7 +335,7 @@ def work_of(chain: Chain, course: Course, history: History, plan: str) -> tuple[
     )
 
 
-def _capacity(chain: Chain) -> tuple[float, Network]:
+def capacity_of(chain: Chain) -> tuple[float, Network]:
     """Slots and the network: without resource arcs where all work takes equally much.
 
     Where demands differ, the order of the schedule in force keeps every resource within
@@ -355,7 +355,7 @@ def _capacity(chain: Chain) -> tuple[float, Network]:
     return max(slots, 1.0), problem.network
 
 
-def _without(network: Network, dead: Bools) -> Network:
+def without(network: Network, dead: Bools) -> Network:
     """The network without some nodes; nothing waits for them."""
     if not dead.any():
         return network

@@ -201,6 +201,11 @@ class ExecutionMonitor:
             return str(self._learned)
         return f"{ESTIMATES}; {self._why_estimates}" if self._why_estimates else ESTIMATES
 
+    @property
+    def learned(self) -> Learned | None:
+        """What finished runs teach; None where forecasts rest on the plan's estimates."""
+        return self._learned
+
     def learned_estimates(self) -> Mapping[str, Estimate]:
         """What finished runs and this one say of the durations of waiting tasks; else empty."""
         if self._learned is None or self._why_not():

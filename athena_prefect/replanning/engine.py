@@ -29,6 +29,7 @@ from athena_prefect.replanning.evaluation import (
     risk_level,
     strategy_of,
 )
+from athena_prefect.replanning.from_history import with_history
 from athena_prefect.replanning.options import Kind, Options, ReplanningOption, levers_of
 from athena_prefect.replanning.picture import Picture, Violation, picture
 from athena_prefect.replanning.results import AdjustedPlan, ReplanResult
@@ -447,6 +448,12 @@ class AdaptiveReplanningEngine:
             levers,
             objective=Objective.COST,
             budget_s=asked.budget_s or self.policy.budget_s,
+            seed=self.seed,
+        )
+        proposal = with_history(
+            proposal,
+            self.monitor.learned,
+            accept_quantile=self.policy.accept_quantile,
             seed=self.seed,
         )
         return self._result(view, proposal, strategy, reason)

@@ -13,6 +13,7 @@ from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask
 from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.plan.revision import ChangeKind
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, Outlook
+from athena_prefect.replanning.from_history import with_history
 from athena_prefect.replanning.picture import Picture
 from athena_prefect.schedule.exact import load
 from athena_prefect.schedule.generate import Objective
@@ -277,13 +278,35 @@ class Options:
         self.old_starts = old_starts
         self.standing = standing or view.standing
         self.seed = seed
+        self.hurried: tuple[Kind, ...] = ()
+        """Sorts of levers that there was too little time to look for the best of."""
         self.carry = self._carry()
 
     def _carry(self) -> Proposal | None:
         """Carrying on, where it gets to the goals."""
         if self.outlook.p50 is None:
             return None
-        return self.orchestrator.propose(self.view.carried_on(), budget_s=0.0, seed=self.seed)
+        made = self.orchestrator.propose(self.view.carried_on(), budget_s=0.0, seed=self.seed)
+        return self._measured(made)
+
+    def _measured(self, proposal: Proposal) -> Proposal:
+        """By what finished runs teach, where the run's forecasts rest on that."""
+        return with_history(
+            proposal,
+            self.view.monitor.learned,
+            accept_quantile=self.view.policy.accept_quantile,
+            seed=self.seed,
+        )
+
+    @property
+    def reference(self) -> float | None:
+        """P50 finish by carrying on; where that never finishes, that at acceptance; seconds.
+
+        By the same law as the options' own, so that what differs is the option.
+        """
+        if self.carry is not None and self.carry.robustness is not None:
+            return self.carry.robustness.p50
+        return self.outlook.p50 if self.outlook.p50 is not None else self.accepted_p50
 
     def solved(self, levers: Levers, budget_s: float) -> list[ReplanningOption]:
         """The options that no other dominates, the abort last; within the budget."""
@@ -292,20 +315,25 @@ class Options:
         until = clock() + budget_s
         todo = list(candidates(self.standing, levers))
         found: list[tuple[Kind, Proposal]] = []
+        hurried: list[Kind] = []
         for k, (kind, some) in enumerate(todo):
-            share = max(until - clock(), 0.0) / (len(todo) - k)
+            # What solving leaves is needed to verify and to simulate.
+            share = 0.7 * max(until - clock(), 0.0) / (len(todo) - k)
+            least = max(LEAST_BUDGET, 3 * self._first_took())
+            if some and share < least:
+                hurried.append(kind)
             proposal = self.orchestrator.propose(
                 self.standing,
                 some,
                 objective=Objective.COST,
-                # What solving leaves is needed to verify and to simulate.
-                budget_s=max(0.7 * share, LEAST_BUDGET, 3 * self._first_took()),
+                budget_s=max(share, least),
                 seed=self.seed,
             )
             same = any(_same(proposal, other) for _, other in found)
             if proposal.feasible and not same:
                 found.append((_kind(kind, proposal), proposal))
-        options = [self._option(kind, proposal) for kind, proposal in found]
+        self.hurried = tuple(dict.fromkeys(hurried))
+        options = [self._option(kind, self._measured(proposal)) for kind, proposal in found]
         options = [o for o in options if not _idle(o, options)]
         kept = [o for o in options if not any(_dominates(p, o) for p in options if p is not o)]
         return [replace(o, option_id=k) for k, o in enumerate([*kept, self._abort()])]
@@ -338,7 +366,7 @@ class Options:
         robust = proposal.robustness
         assert robust is not None
         moment = self.view.monitor.moment
-        reference = self.outlook.p50 if self.outlook.p50 is not None else self.accepted_p50
+        reference = self.reference
         impact = None if reference is None else timedelta(seconds=robust.p50 - reference)
         bound = self.view.calm.deadline
         has_deadline = self.view.monitor.deadline is not None

@@ -179,6 +179,7 @@ class _Generation:
         self._repair()
         for choice in self._choices():
             self._construct(choice)
+        self._pull_everything()
         self._look_at_the_bound()
         free = int(self.rest.free.sum())
         self._sample(self.budget.seconds * BREEDING * (0.1 if free <= FEW else 1.0))
@@ -277,6 +278,22 @@ class _Generation:
         else:
             sequence = frame.ranked(frame.latest_finish())
             self._offer(np.array(serial(frame, sequence)), Choice(), "serial generation")
+
+    def _pull_everything(self) -> None:
+        """One schedule with every lever pulled where none was yet, whatever time is left.
+
+        Without it a budget that is over with the repair, as on a machine that does other
+        things, would leave levers untried and look as if they gained nothing.
+        """
+        rest = self.rest
+        shortest = {t: _least(ways, lambda w: w.duration) for t, ways in rest.ways.items()}
+        choice = Choice.of(shortest, dropped=frozenset(rest.droppable), cut=rest.loose)
+        if not choice or choice in self.frames:
+            return
+        frame = self._frame(choice)
+        if frame is not None:
+            improver = Improver(frame, self._value(choice))
+            self._offer(next(improver.first(also_serial=True)), choice, "generation")
 
     def _choices(self) -> Iterator[Choice]:
         """The choices that are worth a schedule of their own, before any search."""

@@ -22,6 +22,8 @@ CELLS = 1_000_000
 LEAST, MOST = 200, 2_000
 """Scenarios of one schedule: the standard error of a probability is at most 3.5 points with
 the least and 1.1 with the most."""
+QUANTILES = (0.1, 0.5, 0.8, 0.9, 0.95)
+"""Of the finish, that are told."""
 OFTEN = 0.5
 """Criticality index from which a task is taken to set the finish: in every second scenario."""
 
@@ -72,6 +74,11 @@ class Robustness:
         return float(count) / len(self.finishes)
 
 
+def quantiles_of(finishes: Floats) -> dict[str, float]:
+    """The `QUANTILES` of simulated finishes, by name."""
+    return {f"p{100 * q:g}": float(np.quantile(finishes, q)) for q in QUANTILES}
+
+
 def samples_for(activities: int) -> int:
     """Scenarios for a schedule of so many activities."""
     return min(max(CELLS // max(activities, 1), LEAST), MOST)
@@ -114,7 +121,7 @@ def assess(
     )
     certain = bool(simulation.makespans[0] == simulation.makespans[-1])
     return Robustness(
-        quantiles={f"p{100 * q:g}": simulation.quantile(q) for q in (0.1, 0.5, 0.8, 0.9, 0.95)},
+        quantiles={f"p{100 * q:g}": simulation.quantile(q) for q in QUANTILES},
         accepted=simulation.quantile(accept_quantile),
         p_deadline=None if rest.deadline is None else simulation.probability(rest.deadline),
         samples=1 if certain else simulation.samples,
