@@ -20,6 +20,7 @@ from athena_prefect.plan.model import Parameter, Plan, RunnerKind
 from athena_prefect.plan.references import project_root, put_first
 from athena_prefect.runtime.parameters import TYPES, parameter_value
 from athena_prefect.runtime.session import Asked, Compiled, run_session
+from athena_prefect.runtime.slots import MARK, outlive_slots
 
 RESERVED = {
     "plan_run": Optional[str],  # noqa: UP045 - a value
@@ -61,6 +62,7 @@ def _flow(plan: Plan, root: Path) -> Flow[..., Any]:
         raise ParameterError(
             f"plan {plan.name!r}: parameter {reserved[0]!r} is one that every plan has; rename it"
         )
+    outlive_slots()
     body = _body(Compiled(plan=plan, root=root), plan)
     return Flow(
         body,
@@ -92,6 +94,7 @@ def _body(compiled: Compiled, plan: Plan) -> Callable[..., Any]:
     types = {name: _type(p) for name, p in plan.parameters.items()} | RESERVED
     body.__name__ = body.__qualname__ = plan.name.replace("-", "_").replace(".", "_")
     body.__doc__ = plan.description or None
+    setattr(body, MARK, plan.name)
     body.__annotations__ = dict(types)
     body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [

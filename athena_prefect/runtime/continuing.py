@@ -310,6 +310,30 @@ def start(client: SyncPrefectClient, wanted: Continuation) -> FlowRun:
     )
 
 
+def supersede(
+    client: SyncPrefectClient, gone: UUID | None, wanted: Continuation, started: UUID
+) -> None:
+    """Say of a flow run whose process died, and that another goes on for, that it handed over.
+
+    Else the list of runs showed a crash for a plan that was finished. One that still
+    ends by itself says the same; one that waits for a worker is left to say it.
+    """
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Completed
+
+    if gone is None or gone == started:
+        return
+    try:
+        state = client.read_flow_run(gone).state
+    except ObjectNotFound:
+        return
+    if state is None or not (state.is_crashed() or state.is_running()):
+        return
+    why = f"its process is gone; revision {wanted.revision} goes on: {link_to(started)}"
+    over: Any = Completed(name=SUPERSEDED, message=why)
+    client.set_flow_run_state(gone, over)
+
+
 def start_replanning(
     client: SyncPrefectClient, plan_run: UUID, namespace: str, *, trigger: str, key: str
 ) -> FlowRun:

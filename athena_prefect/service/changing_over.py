@@ -298,7 +298,13 @@ class Rest:
 
     def redeploy(self, revision: int) -> Redeployed:
         """Have the continuation deployment say what goes on; start it where no process runs it."""
-        from athena_prefect.runtime.continuing import continuation_of, redeploy, start
+        from athena_prefect.runtime.continuing import (
+            continuation_of,
+            newest_flow_run,
+            redeploy,
+            start,
+            supersede,
+        )
         from athena_prefect.runtime.seams import reached
         from athena_prefect.storage.lease import Leases
 
@@ -310,7 +316,9 @@ class Rest:
         done = Redeployed(plan_run=self.plan_run, revision=revision, deployment=wanted.deployment)
         if Leases(self.database).current(self.plan_run) is not None:
             return done  # its dispatcher drains, and starts it
+        gone = newest_flow_run(self.journal.read(self.plan_run))
         started = start(self.client, wanted)
+        supersede(self.client, gone, wanted, started.id)
         return Redeployed(
             plan_run=self.plan_run, revision=revision, deployment=wanted.deployment,
             flow_run_id=started.id,

@@ -292,7 +292,7 @@ class _Watch:
         """Nobody runs the plan, and a revision waits: have its continuation started."""
         from prefect.exceptions import ObjectNotFound
 
-        from athena_prefect.runtime.continuing import continuation_of, redeploy, start
+        from athena_prefect.runtime.continuing import continuation_of, redeploy, start, supersede
 
         assert self.api is not None
         wanted = continuation_of(
@@ -306,6 +306,7 @@ class _Watch:
             self._raise(row.plan_run, state, f"{why}; go on with `{_by_hand(row)}`")
             return replace(found, status="interrupted", remedy=_by_hand(row))
         assert started is not None
+        supersede(self.api.client, _newest_flow_run(entries), wanted, started.flow_run_id)
         if started.type == "CRASHED":
             return self._resume(row, entries, state, started, found)
         if started.type in ("FAILED", "CANCELLED"):

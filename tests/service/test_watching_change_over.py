@@ -70,6 +70,20 @@ def test_a_revision_that_waits_for_its_continuation_gets_it_once(scene: Scene) -
     assert len(runs_of(there, run)) == 1
 
 
+def test_a_flow_run_that_died_is_superseded_by_its_continuation(scene: Scene) -> None:
+    """The list of runs shows no crash for a plan that goes on."""
+    run = scene.live()
+    put(run, Crashed(message="killed"))
+    revise(scene, run)
+    there = deployment(scene.plan.name, f"{scene.plan.name}.continuation")
+    assert [r.status for r in scene.watch()] == ["continued"]
+    (made,) = runs_of(there, run)
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+    assert state is not None and state.is_completed() and state.name == "Superseded"
+    assert "revision 2 goes on" in str(state.message) and str(made.id) in str(state.message)
+
+
 def test_a_continuation_that_cannot_go_on_is_told(scene: Scene) -> None:
     run = scene.live()
     revise(scene, run)
