@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from athena_prefect.learning.past import Arc, Past
+from athena_prefect.learning.arcs import Arc, Arcs
+from athena_prefect.learning.past import Past
 from athena_prefect.plan.graph import Floats, Ints, Network
 from athena_prefect.schedule.passes import forward
 
@@ -59,29 +60,32 @@ def blame(past: Past) -> Blame:
     count = len(past.tasks)
     network = past.network
     late = past.finishes - past.planned_finishes
-    soft = [a for a in past.arcs if not a.hard and late[a.tail] > DUST]
-    chain = _Ways(network).chain(past.finishes, past.wait + past.actual)
+    arcs = past.arcs
+    passes_on = ~arcs.hard & (late[arcs.tail] > DUST)
+    soft = arcs[passes_on]
+    came = past.wait + past.actual
+    chain = tuple(Ways(network).chain(past.finishes, came).tolist())
     lateness: dict[Arc, float] = {}
-    if soft:
-        passed = _without(past, soft)
-        weights = np.concatenate([past.wait + past.actual, np.zeros(len(soft))])
-        base, moved = weights.copy(), np.zeros(count + len(soft))
-        for k, arc in enumerate(soft):
-            base[count + k] = past.planned_finishes[arc.tail] + arc.lag
-            moved[count + k] = late[arc.tail]
-        shares = moving(passed, base, moved)
-        lateness = {
-            a: float(shares[count + k]) for k, a in enumerate(soft) if shares[count + k] > DUST
-        }
-    network, constant = (network, np.zeros(0)) if not soft else (_without(past, soft), None)
-    if constant is None:
-        constant = np.array([past.planned_finishes[a.tail] + a.lag for a in soft])
-    base = np.concatenate([past.planned_wait + past.planned, constant])
-    moved = np.concatenate(
-        [past.wait + past.actual - past.planned_wait - past.planned, np.zeros(len(constant))]
+    constant = np.zeros(0)
+    if len(soft):
+        # Each soft arc comes from a node of its own, with a given finish.
+        own = Arcs(count + np.arange(len(soft)), soft.head, np.zeros(len(soft)), ~soft.hard)
+        network = past.network_of(arcs[~passes_on] + own, more=len(soft))
+        constant = past.planned_finishes[soft.tail] + soft.lag
+        shares = moving(
+            network,
+            np.concatenate([came, constant]),
+            np.concatenate([np.zeros(count), late[soft.tail]]),
+        )[count:]
+        told = np.flatnonzero(shares > DUST)
+        lateness = dict(zip(soft[told], shares[told].tolist(), strict=True))
+    planned = past.planned_wait + past.planned
+    share = moving(
+        network,
+        np.concatenate([planned, constant]),
+        np.concatenate([came - planned, np.zeros(len(constant))]),
     )
-    share = moving(network, base, moved)[:count]
-    return _parts(past, share, lateness, chain)
+    return _parts(past, share[:count], lateness, chain)
 
 
 def _parts(past: Past, share: Floats, soft: dict[Arc, float], chain: tuple[int, ...]) -> Blame:
@@ -92,9 +96,7 @@ def _parts(past: Past, share: Floats, soft: dict[Arc, float], chain: tuple[int, 
     critical = np.divide(share, total, out=np.zeros_like(share), where=np.abs(total) > 1e-9)
     # A planned wait that a cut dependency explains is not the resource's.
     freed = np.zeros(len(share))
-    for arc in past.cut:
-        if past.planned_wait[arc.head] > 0:
-            freed[arc.head] = past.planned_wait[arc.head]
+    freed[past.cut.head] = np.maximum(past.planned_wait[past.cut.head], 0.0)
     return Blame(
         past=past,
         delay=past.delay,
@@ -108,25 +110,13 @@ def _parts(past: Past, share: Floats, soft: dict[Arc, float], chain: tuple[int, 
     )
 
 
-def _without(past: Past, soft: list[Arc]) -> Network:
-    """The network in which each soft arc comes from a node of its own, with a given finish."""
-    count = len(past.tasks)
-    gone = set(soft)
-    arcs = [a for a in past.arcs if a not in gone]
-    tails = [a.tail for a in arcs] + [count + k for k in range(len(soft))]
-    heads = [a.head for a in arcs] + [a.head for a in soft]
-    lags = [a.lag for a in arcs] + [0.0] * len(soft)
-    names = tuple(str(i) for i in range(count + len(soft)))
-    return Network.build(names, tails, heads, lag=lags if lags else 0.0)
-
-
 def moving(network: Network, base: Floats, moved: Floats) -> Floats:
     """What each node adds to the longest way while weights go from `base` to `base + moved`.
 
     The shares add up to the difference of the two longest ways.
     """
     looked, most = 0, min(LOOKS, max(NODES // max(len(base), 1), 4))
-    ways = _Ways(network)
+    ways = Ways(network)
     cache: dict[float, tuple[float, Ints, float]] = {}
 
     def look(t: float) -> tuple[float, Ints, float]:
@@ -136,7 +126,7 @@ def moving(network: Network, base: Floats, moved: Floats) -> Floats:
             looked += 1
             weights = base + t * moved
             finish = forward(network, weights)[1]
-            chain = np.array(ways.chain(finish, weights), dtype=np.int64)
+            chain = ways.chain(finish, weights)
             value = float(finish.max(initial=0.0))
             cache[t] = value, chain, float(moved[chain].sum())
         return cache[t]
@@ -183,30 +173,27 @@ def _halve(
     shares[chains[1]] += (1 - part) * length * moved[chains[1]]
 
 
-class _Ways:
+class Ways:
     """The longest ways of a network, followed back from their ends."""
 
     def __init__(self, network: Network) -> None:
-        # Plain numbers: numpy's are slow one at a time.
-        self._ptr = network.pred_ptr.tolist()
-        self._pred = network.pred.tolist()
-        self._lag = network.pred_lag.tolist()
+        self._network = network
 
-    def chain(self, finish: Floats, weights: Floats) -> tuple[int, ...]:
+    def chain(self, finish: Floats, weights: Floats) -> Ints:
         """The nodes of a longest way, the first first."""
         if not len(finish):
-            return ()
-        ends, lengths = finish.tolist(), weights.tolist()
+            return np.zeros(0, dtype=np.int64)
+        network = self._network
+        ptr, pred, lag = network.pred_ptr, network.pred, network.pred_lag
         node = int(np.argmax(finish))
         found = [node]
-        while (start := ends[node] - lengths[node]) > 0:
-            best, latest = -1, start - 1e-6 * max(1.0, start)
-            for arc in range(self._ptr[node], self._ptr[node + 1]):
-                reached = ends[self._pred[arc]] + self._lag[arc]
-                if reached >= latest:
-                    best, latest = self._pred[arc], reached
-            if best < 0:
+        while (start := float(finish[node] - weights[node])) > 0:
+            into = slice(int(ptr[node]), int(ptr[node + 1]))
+            tails = pred[into].tolist()
+            reached = [float(finish[t]) + g for t, g in zip(tails, lag[into].tolist(), strict=True)]
+            if not reached or max(reached) < start - 1e-6 * max(1.0, start):
                 break
-            node = best
+            # Of several that end together the last, as ever.
+            node = tails[len(reached) - 1 - reached[::-1].index(max(reached))]
             found.append(node)
-        return tuple(reversed(found))
+        return np.array(found[::-1], dtype=np.int64)

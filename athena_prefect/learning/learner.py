@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from athena_prefect.errors import InputError
 from athena_prefect.learning.accuracy import estimation_accuracy
@@ -14,7 +14,6 @@ from athena_prefect.learning.memory import (
     Evidence,
     MemoryLayer,
 )
-from athena_prefect.learning.past import with_tasks
 from athena_prefect.learning.patterns import execution_patterns
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.records import RunRecord, into_runs
@@ -24,8 +23,12 @@ from athena_prefect.learning.results import (
     ExecutionPattern,
     Recommendation,
 )
+from athena_prefect.learning.rows import with_tasks
 from athena_prefect.monitor.records import TaskExecutionRecord
 from athena_prefect.plan.model import Plan
+
+if TYPE_CHECKING:
+    from athena_prefect.learning.blame import Blame
 
 Records = History | Sequence[TaskExecutionRecord]
 """Columns, or records: `TaskRecord`s know their runs, see `records.into_runs` for plain ones."""
@@ -54,22 +57,33 @@ class ExecutionLearner:
         self.policy = policy or LearningPolicy()
         self._source = source
         self._plan = plan
+        self._given: Records | None = None
         self._seen: History | None = None
         self._runs: tuple[RunRecord, ...] | None = None
+        self._blames: tuple[Blame, ...] | None = None
 
     def history(self, execution_history: Records | None = None) -> History:
         """What is learned from: as given, else as given last, else from the source."""
-        if execution_history is not None:
-            self._seen = (
-                execution_history
-                if isinstance(execution_history, History)
-                else History.of_records(execution_history, plan=self._plan)
-            )
+        self._take(execution_history)
         if self._seen is None:
-            name = None if self._plan is None else self._plan.name
-            found = None if self._source is None else self._source.history(name)
-            self._seen = History.of(()) if found is None else found
+            if isinstance(self._given, History):
+                self._seen = self._given
+            elif self._given is not None:
+                self._seen = History.of(self.runs())
+            else:
+                found = None if self._source is None else self._source.history(self._name)
+                self._seen = History.of(()) if found is None else found
         return self._seen
+
+    def _take(self, given: Records | None) -> None:
+        """What is learned from until something else is given; the same again changes nothing."""
+        if given is not None and given is not self._given:
+            self._given = given
+            self._seen = self._runs = self._blames = None
+
+    @property
+    def _name(self) -> str | None:
+        return None if self._plan is None else self._plan.name
 
     def extract_execution_patterns(
         self, execution_history: Records | None = None
@@ -97,9 +111,9 @@ class ExecutionLearner:
         The shares of the runs' delay add up to 1. Over `execution_history`, else over
         what was given last, else over the source's newest runs.
         """
-        from athena_prefect.learning.bottlenecks import bottlenecks
+        from athena_prefect.learning.bottlenecks import of_blames
 
-        return list(bottlenecks(self.runs(execution_history)))
+        return list(of_blames(self.blames(execution_history)))
 
     def generate_recommendations(
         self,
@@ -113,23 +127,34 @@ class ExecutionLearner:
         """
         from athena_prefect.learning.recommendations import recommendations
 
-        found = recommendations(self.runs(execution_history), project_context, policy=self.policy)
+        blames = self.blames(execution_history)
+        found = recommendations(self.runs(), project_context, policy=self.policy, blames=blames)
         return list(found)
 
     def runs(self, execution_history: Records | None = None) -> tuple[RunRecord, ...]:
         """The runs with their attempts, as replays need them: given, else given last, else kept."""
-        if execution_history is not None:
-            self.history(execution_history)
-            self._runs = (
-                with_tasks(execution_history)
-                if isinstance(execution_history, History)
-                else into_runs(execution_history, plan=self._plan)
-            )
+        self._take(execution_history)
         if self._runs is None:
-            name = None if self._plan is None else self._plan.name
             recent = getattr(self._source, "recent", None)
-            self._runs = with_tasks(self.history()) if recent is None else tuple(recent(name))
+            if isinstance(self._given, History):
+                self._runs = with_tasks(self._given)
+            elif self._given is not None:
+                self._runs = into_runs(self._given, plan=self._plan)
+            elif recent is not None:
+                self._runs = tuple(recent(self._name))
+            else:
+                self._runs = with_tasks(self.history())
         return self._runs
+
+    def blames(self, execution_history: Records | None = None) -> tuple[Blame, ...]:
+        """Whose the delays of the runs were: reckoned once for all that is asked about them."""
+        from athena_prefect.learning.blame import blame
+        from athena_prefect.learning.past import past
+
+        self._take(execution_history)
+        if self._blames is None:
+            self._blames = tuple(blame(p) for r in self.runs() if (p := past(r)) is not None)
+        return self._blames
 
     def store_execution_outcome(
         self,

@@ -118,7 +118,8 @@ def run_record(
     checks: Iterable[CheckEvent] = (),
 ) -> RunRecord:
     """A run out of what its monitor says of it: `monitor.records`, `monitor.state.checks`."""
-    tasks = tuple(of_run(r, run=run, plan=plan.name, task=_task(plan, r)) for r in records)
+    known = {t.id: t for t in plan.tasks}
+    tasks = tuple(of_run(r, run=run, plan=plan.name, task=known.get(r.task_id)) for r in records)
     return RunRecord(
         run=run,
         plan_name=plan.name,
@@ -162,8 +163,9 @@ def into_runs(
     item and attempt is taken for one of the k-th run.
     """
     name = "" if plan is None else plan.name
+    known = {} if plan is None else {t.id: t for t in plan.tasks}
     found: dict[str, list[TaskRecord]] = {}
-    for record in _numbered(records, name, plan):
+    for record in _numbered(records, name, known):
         found.setdefault(record.run, []).append(record)
     return tuple(
         RunRecord(
@@ -179,7 +181,7 @@ def into_runs(
 
 
 def _numbered(
-    records: Iterable[TaskExecutionRecord], name: str, plan: Plan | None
+    records: Iterable[TaskExecutionRecord], name: str, known: Mapping[str, PlanTask]
 ) -> Iterator[TaskRecord]:
     seen: Counter[tuple[str, int | None, int]] = Counter()
     for record in records:
@@ -192,10 +194,4 @@ def _numbered(
             values = {f.name: getattr(record, f.name) for f in fields(TaskRecord)}
             yield TaskRecord(**(values | {"run": str(seen[key])}))
         else:
-            yield of_run(record, run=str(seen[key]), plan=name, task=_task(plan, record))
-
-
-def _task(plan: Plan | None, record: TaskExecutionRecord) -> PlanTask | None:
-    if plan is None:
-        return None
-    return next((t for t in plan.tasks if t.id == record.task_id), None)
+            yield of_run(record, run=str(seen[key]), plan=name, task=known.get(record.task_id))

@@ -40,6 +40,8 @@ def forward(
     floors = np.broadcast_to(np.asarray(floor, dtype=np.float64), (len(network),))
     if durations.ndim == 1:
         if network.narrow:
+            if lag is None and not floors.any():
+                return _forward_over_rows(network, durations)
             return _forward_in_a_loop(network, durations, floors, weights)
     elif len(network) * durations.shape[1] < NARROW * len(network.levels):
         passes = [_forward_in_a_loop(network, d, floors, weights) for d in durations.T]
@@ -61,6 +63,30 @@ def forward(
         start[a:b] = begin
         np.add(begin, length[a:b], out=finish[a:b])
     return _restored(order, start), _restored(order, finish)
+
+
+def _forward_over_rows(network: Network, durations: Floats) -> tuple[Floats, Floats]:
+    """Without floors and with the network's own lags."""
+    rows, order = network.rows, network.order
+    tails, lags = rows.tails, rows.lags
+    start: list[float] = []
+    finish: list[float] = []
+    at = 0
+    for count, length in zip(rows.counts, durations[order].tolist(), strict=True):
+        begin = 0.0
+        if lags is None:
+            for tail in tails[at : at + count]:
+                if finish[tail] > begin:
+                    begin = finish[tail]
+        else:
+            for arc in range(at, at + count):
+                reached = finish[tails[arc]] + lags[arc]
+                if reached > begin:
+                    begin = reached
+        at += count
+        start.append(begin)
+        finish.append(begin + length)
+    return _restored(order, np.array(start)), _restored(order, np.array(finish))
 
 
 def _forward_in_a_loop(

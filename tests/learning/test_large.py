@@ -11,11 +11,14 @@ from athena_prefect.learning import accuracy, groups, scaling
 from athena_prefect.learning.accuracy import estimation_accuracy
 from athena_prefect.learning.beside import beside, sampled_runs
 from athena_prefect.learning.frame import History
+from athena_prefect.learning.learner import ExecutionLearner
 from athena_prefect.learning.patterns import execution_patterns
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
+from athena_prefect.learning.rows import with_tasks
 from tests.learning.histories import attempt
 from tests.learning.planted import planted
+from tests.learning.runs import plan_of, record, run_of
 
 
 @pytest.mark.parametrize("kind", ["bias", "contention", "drift"])
@@ -107,3 +110,21 @@ def test_two_plans_keep_their_own_patterns() -> None:
     ]  # fmt: skip
     (pattern,) = execution_patterns(History.of_records(records))
     assert (pattern.plan, pattern.subject) == ("slow", "a")
+
+
+def test_columns_are_replayed_by_their_newest_runs() -> None:
+    plan = plan_of(tasks=[{"id": "a", "duration": "1h"}])
+    runs = [run_of(plan, record("a", (0, 1), (0, 1.5), run=f"r{i:02}")) for i in range(30)]
+    found = with_tasks(History.of(runs))
+    assert [r.run for r in found] == [f"r{i:02}" for i in range(10, 30)]
+    assert all(len(r.tasks) == 1 and r.tasks[0].planned_start is not None for r in found)
+
+
+def test_delays_are_put_down_once_for_all_that_is_asked() -> None:
+    plan = plan_of(tasks=[{"id": "a", "duration": "1h"}])
+    records = [record("a", (0, 1), (0, 1.5))]
+    learner = ExecutionLearner(plan=plan)
+    first = learner.blames(records)
+    learner.generate_recommendations(records)
+    assert learner.blames() is first
+    assert learner.blames(list(records)) is not first
