@@ -128,6 +128,10 @@ class CycleError(PlanError):
         super().__init__("dependency cycle: " + " -> ".join(cycle), cycle=tuple(cycle))
 
 
+MOST_NAMES = 8
+"""Known names that an error lists where none is like the unknown one."""
+
+
 class UnknownNameError(PlanError):
     """A name that the plan does not have; `nearest` is the known one most like it."""
 
@@ -138,9 +142,15 @@ class UnknownNameError(PlanError):
     def __init__(self, kind: str, name: str, known: Iterable[str] = ()) -> None:
         import difflib
 
-        close = difflib.get_close_matches(name, list(known), n=1)
+        names = list(known)
+        close = difflib.get_close_matches(name, names, n=1)
         nearest = close[0] if close else None
         hint = f"; did you mean {nearest!r}?" if nearest else ""
+        if names and not nearest:
+            left = len(names) - MOST_NAMES
+            more = f" and {left} more" if left > 0 else ""
+            hint = f"; there {'is' if len(names) == 1 else 'are'} "
+            hint += ", ".join(map(repr, names[:MOST_NAMES])) + more
         super().__init__(f"no {kind} {name!r}{hint}", kind=kind, name=name, nearest=nearest)
 
 

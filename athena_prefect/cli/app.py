@@ -6,6 +6,7 @@ service, and renders. Importing them here is what registers them.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -26,7 +27,11 @@ from athena_prefect.cli import (
     watching,
 )
 from athena_prefect.cli.base import app, emit, messages, settings_here, terminal
-from athena_prefect.errors import AthenaError, InputError, PlanDocumentError
+from athena_prefect.cli.streams import abandon_output, prepare_streams
+from athena_prefect.errors import AthenaError, InputError, PlanDocumentError, SettingsError
+
+OUTPUT_FAILS = (errno.ENOSPC, errno.EIO, errno.EBADF)
+"""What writing to standard output fails with; other files are named in their errors."""
 
 
 def main(tokens: list[str] | None = None) -> None:
@@ -36,7 +41,24 @@ def main(tokens: list[str] | None = None) -> None:
 
 def run_command(tokens: list[str]) -> int:
     """The exit code of a command line. Never raises, never shows a traceback."""
-    as_json = "--json" in tokens
+    prepare_streams()
+    try:
+        code = _answered(tokens, as_json="--json" in tokens)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read has enough.
+        abandon_output()
+        return 0
+    except OSError as error:
+        abandon_output()
+        told = f"athena: cannot write the output: {error.strerror or error}"
+        messages().print(told, markup=False, highlight=False, soft_wrap=True)
+        return 1
+
+
+def _answered(tokens: list[str], as_json: bool) -> int:
+    """The exit code. Raises OSError, and BrokenPipeError, only of standard output."""
     try:
         code = app(
             tokens, exit_on_error=False, print_error=False, help_on_error=False, console=terminal()
@@ -52,11 +74,32 @@ def run_command(tokens: list[str]) -> int:
         messages().print("stopped")
         return 130
     except BrokenPipeError:
-        # Whoever read has enough; Python would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
+    except OSError as error:
+        if error.filename is None and error.errno in OUTPUT_FAILS:
+            raise
+        refused = _unusable(error)
+        return _refuse(refused, as_json) if refused else _unexpected(error, as_json)
     except Exception as error:  # noqa: BLE001 - the outermost boundary: kept in a file, told in a line
         return _unexpected(error, as_json)
+
+
+def _unusable(error: OSError) -> AthenaError | None:
+    """What is said where a folder of ours cannot be made or written to; None of other errors."""
+    try:
+        settings = settings_here()
+    except AthenaError:
+        return None
+    for name in ("spool_folder", "results_folder", "log_folder", "home"):
+        folder: Path = getattr(settings, name)
+        if error.filename and Path(os.fsdecode(error.filename)).is_relative_to(folder):
+            variable = f"ATHENA_{name.upper()}"
+            return SettingsError(
+                f"{error.filename}: {error.strerror}; set {variable} to a folder that can be "
+                "made and written to",
+                variable=variable,
+            )
+    return None
 
 
 def _text_of(error: CycloptsError) -> str:
@@ -94,16 +137,19 @@ def _unexpected(error: Exception, as_json: bool) -> int:
 def _keep(details: str) -> Path:
     import tempfile
 
+    def write(folder: Path) -> Path:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=folder, prefix="athena-error-", suffix=".log", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(details)
+        return Path(file.name)
+
     try:
         folder = settings_here().log_folder
         folder.mkdir(parents=True, exist_ok=True)
+        return write(folder)
     except (AthenaError, OSError):
-        folder = Path(tempfile.gettempdir())
-    with tempfile.NamedTemporaryFile(
-        "w", dir=folder, prefix="athena-error-", suffix=".log", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(details)
-    return Path(file.name)
+        return write(Path(tempfile.gettempdir()))
 
 
 __all__ = [

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from cyclopts import App, Parameter
 from rich.console import Console
 
+from athena_prefect.cli.streams import OurConsole
+
 if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings
 
@@ -64,7 +66,7 @@ def settings_here() -> AthenaSettings:
 
 def terminal() -> Console:
     """Standard output."""
-    console = Console(highlight=False)
+    console = OurConsole(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         # Nobody's window: wide enough that a table keeps one line a row.
         console.width = 140
@@ -73,7 +75,7 @@ def terminal() -> Console:
 
 def messages() -> Console:
     """Standard error."""
-    return Console(stderr=True, highlight=False)
+    return OurConsole(stderr=True, highlight=False)
 
 
 def emit(content: Any) -> None:

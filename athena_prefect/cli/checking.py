@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from athena_prefect.cli.base import Json, PlanFile, answer, app, examples, settings_here
+from athena_prefect.cli.fitting import Column, FittedTable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 OfRun = Annotated[
     str | None, Parameter(name="--run", help="A run of the plan; else its live, or newest, one.")
 ]
+COLUMNS = (
+    Column(name="assumption", whole=False),
+    Column(name="check", rank=5),
+    Column(name="every", rank=4),
+    Column(name="verdict"),
+    Column(name="last", rank=2),
+    Column(name="next", rank=3),
+    Column(name="may fail", rank=1),
+    Column(name="", whole=False, rank=6),
+)
 STYLES = {"holds": "green", "violated": "red", "unknown": "yellow"}
 
 
@@ -91,18 +102,14 @@ def _verdict(row: KnownAssumption) -> str:
 
 def _table(found: KnownAssumptions) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     if not found.assumptions:
         return Text(f"{found.plan} has no assumptions")
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("assumption", "check", "every", "verdict", "last", "next", "may fail", ""):
-        table.add_column(name)
-    for row in found.assumptions:
-        table.add_row(
-            row.assumption_id,
-            row.kind or "a person",
+    rows = [
+        (
+            Text(row.assumption_id),
+            Text(row.kind or "a person"),
             row.frequency,
             Text(_verdict(row), style=STYLES.get(row.verdict or "", "dim")),
             f"{row.last:%H:%M:%S}" if row.last else "",
@@ -110,9 +117,12 @@ def _table(found: KnownAssumptions) -> RenderableType:
             f"{row.probability:.0%}".replace("%", " %") if row.probability is not None else "",
             Text(row.impact or row.reason or row.description, style="dim"),
         )
+        for row in found.assumptions
+    ]
     told = (
         "no run yet"
         if found.plan_run is None
         else f"run {str(found.plan_run)[:8]}, {'live' if found.live else 'over'}"
     )
-    return Group(Text.assemble((found.plan, "bold"), f"  {told}"), table)
+    heading = Text.assemble((found.plan, "bold"), f"  {told}")
+    return Group(heading, FittedTable(COLUMNS, rows))

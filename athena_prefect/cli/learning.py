@@ -216,10 +216,10 @@ def _pattern_lines(found: tuple[ExecutionPattern, ...]) -> list[RenderableType]:
 
     lines: list[RenderableType] = []
     for one in found[:MOST]:
-        sure = "seen once" if one.confidence is None else f"confidence {one.confidence:.2f}"
-        lines.append(
-            Text.assemble(f"  {one.description}  ", (f"{one.frequency} times, {sure}", "dim"))
-        )
+        sure = f"{one.frequency} times" if one.frequency != 1 else ""
+        if one.confidence is not None:
+            sure = f"{sure or 'once'}, confidence {one.confidence:.2f}"
+        lines.append(Text.assemble(f"  {one.description}  ", (sure, "dim")))
     if len(found) > MOST:
         lines.append(Text(f"  and {len(found) - MOST} more: athena patterns --json", style="dim"))
     return lines

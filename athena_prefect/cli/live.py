@@ -238,7 +238,8 @@ class PlainLines:
         render.say(self._console, Text(CANCELLING))
 
     def _line(self, moment: float, text: str) -> None:
-        render.say(self._console, Text(f"{render.seconds(round(moment, 1)):>8}  {text}"))
+        line = " ".join(text.splitlines())  # of an error with several lines too
+        render.say(self._console, Text(f"{render.seconds(round(moment, 1)):>8}  {line}"))
 
 
 def _took(stretch: Stretch) -> str:

@@ -175,6 +175,8 @@ def simulate(
     """Simulate a plan before a run: P(deadline), what is critical, what would hurt most."""
     from athena_prefect.service.replanning import simulate_plan as use_case
 
+    if seed < 0:
+        raise InputError(f"--seed is {seed}; it is 0 or more")
     answer(use_case(Path(plan), seed=seed, settings=settings_here()), json, _simulated)
     return 0
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from athena_prefect.cli.fitting import Column, FittedTable
 from athena_prefect.journal.events import Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import Status
 from athena_prefect.report.svg import elapsed
@@ -60,27 +59,38 @@ def _deadline(shown: ShownPlan) -> str:
     return f"deadline {deadline.at:%H:%M} {deadline.timezone}{days}, {left} after a start now"
 
 
-def plan_table(shown: ShownPlan, limit: int | None = None) -> Table:
+PLAN_COLUMNS = (
+    Column(name="task", whole=False),
+    Column(name="duration", right=True),
+    Column(name="start", right=True, rank=1),
+    Column(name="finish", right=True),
+    Column(name="float", right=True, rank=2),
+    # One line a task, whatever the width; JSON has it all.
+    Column(name="resources", whole=False, cut=True, rank=4),
+    Column(name="after", whole=False, cut=True, rank=3),
+)
+
+
+def plan_table(shown: ShownPlan, limit: int | None = None) -> FittedTable:
     """The network with durations, floats and the baseline's times."""
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("task", overflow="fold")
-    for name in ("duration", "start", "finish", "float"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("resources", "after"):
-        # One line a task, whatever the width; JSON has it all.
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for task in shown.tasks[:limit]:
-        style = "bold" if task.critical else ""
-        table.add_row(
-            Text(("◆ " if task.critical else "  ") + task.task_id, style=style),
-            seconds(task.duration),
-            seconds(task.planned_start),
-            seconds(task.planned_finish),
-            seconds(task.total_float),
-            ", ".join(f"{escape(n)} {a:g}" for n, a in task.resources.items()),
-            Text(", ".join(task.after), style="dim"),
-        )
-    return table
+    return FittedTable(
+        PLAN_COLUMNS,
+        [
+            (
+                Text(
+                    ("◆ " if task.critical else "  ") + task.task_id,
+                    style="bold" if task.critical else "",
+                ),
+                seconds(task.duration),
+                seconds(task.planned_start),
+                seconds(task.planned_finish),
+                seconds(task.total_float),
+                Text(", ".join(f"{n} {a:g}" for n, a in task.resources.items())),
+                Text(", ".join(task.after), style="dim"),
+            )
+            for task in shown.tasks[:limit]
+        ],
+    )
 
 
 def shown_plan(shown: ShownPlan, limit: int | None = None) -> RenderableType:
@@ -141,25 +151,24 @@ def percent(chance: float, samples: int) -> str:
     return f"{chance:.0%}".replace("%", " %")
 
 
+STATUS_COLUMNS = (
+    Column(name="task", whole=False),
+    Column(name="status"),
+    Column(name="start", right=True, rank=1),
+    Column(name="took", right=True),
+    Column(name="planned", right=True, rank=2),
+    Column(name="finish", right=True, rank=3),
+    Column(name="", whole=False),
+)
+
+
 def status_table(status: RunStatus, limit: int | None = None) -> RenderableType:
     """A run: its heading, forecast, and one line a task; of more than `limit` what went wrong."""
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name, right in (
-        ("task", False),
-        ("status", False),
-        ("start", True),
-        ("took", True),
-        ("planned", True),
-        ("finish", True),
-        ("", False),
-    ):
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
     rows = status.view.rows
     if limit is not None and len(rows) > limit:
         rows = tuple(r for r in rows if not r.status.good and r.status is not Status.SKIPPED)
         rows = tuple(sorted(rows, key=lambda r: r.status is not Status.FAILURE))[:limit]
-    for row in rows:
-        table.add_row(*task_cells(row))
+    table = FittedTable(STATUS_COLUMNS, [task_cells(row) for row in rows])
     note, left = "", len(status.view.rows) - len(rows)
     if left:
         listed = f"athena status {str(status.plan_run)[:8]}"
@@ -200,7 +209,7 @@ def run_heading(status: RunStatus) -> Text:
     )
 
 
-def task_cells(row: Row) -> tuple[RenderableType, ...]:
+def task_cells(row: Row) -> tuple[str | Text, ...]:
     """The cells of one task of a run."""
     last = row.latest
     start, end = (last.start, last.finish) if last else (None, None)
@@ -222,22 +231,32 @@ def task_cells(row: Row) -> tuple[RenderableType, ...]:
     )
 
 
+RUN_COLUMNS = (
+    Column(name="run"),
+    Column(name="plan", whole=False),
+    Column(name="status"),
+    Column(name="started", rank=2),
+    Column(name="took", rank=1),
+)
+
+
 def runs_table(runs: Sequence[ListedRun]) -> RenderableType:
     """The list of runs, newest first."""
     if not runs:
         return Text("no runs yet; start one with `athena run PLAN`")
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("run", "plan", "status", "started", "took"):
-        table.add_column(name)
-    for run in runs:
-        table.add_row(
-            str(run.plan_run)[:8],
-            escape(run.plan),
-            Text(run.status, style=RUN_STYLE.get(run.status, "red")),
-            f"{run.started:%Y-%m-%d %H:%M:%S} UTC",
-            seconds((run.ended - run.started).total_seconds()) if run.ended else "",
-        )
-    return table
+    return FittedTable(
+        RUN_COLUMNS,
+        [
+            (
+                str(run.plan_run)[:8],
+                Text(run.plan),
+                Text(run.status, style=RUN_STYLE.get(run.status, "red")),
+                f"{run.started:%Y-%m-%d %H:%M:%S} UTC",
+                seconds((run.ended - run.started).total_seconds()) if run.ended else "",
+            )
+            for run in runs
+        ],
+    )
 
 
 def ending(outcome: RunOutcome) -> RenderableType:

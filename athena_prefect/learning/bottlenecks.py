@@ -185,7 +185,7 @@ def _words(
     match kind:
         case BottleneckType.ESTIMATION:
             planned, actual = _durations(subject, blames)
-            longer = "longer" if mean > 0 else "less long"
+            longer = "longer" if mean > 0 else "less"
             took = f"took {words(abs(actual - planned))} {longer} than planned"
             return (
                 f"{subject} {took} and {side} {span}{per_run}",

@@ -33,6 +33,8 @@ _ISO = re.compile(
     r"(?:T(?:(?P<h>\d+)H)?(?:(?P<m>\d+)M)?(?:(?P<s>\d+(?:\.\d+)?)S)?)?"
 )
 _EXAMPLES = "write e.g. 20s, 10m, 1h30m, 2d"
+MOST_TOLD = 40
+"""Characters of a text that is no duration that its refusal repeats."""
 LONGEST = timedelta(days=3650)
 """No estimate is longer: what is, is a slip of the unit."""
 
@@ -89,8 +91,13 @@ def _parse_text(text: str) -> float:
         total += float(part[1]) * SECONDS[unit]
         end = part.end()
     if end == 0 or end != len(stripped):
-        raise ValueError(f"{text!r} is not a duration; {_EXAMPLES}")
+        raise ValueError(f"{_brief(text)} is not a duration; {_EXAMPLES}")
     return total
+
+
+def _brief(text: str) -> str:
+    """`text` in quotes; of a long one its beginning."""
+    return repr(text) if len(text) <= MOST_TOLD else repr(text[:MOST_TOLD]) + "…"
 
 
 def _unit_hint(unit: str) -> str:

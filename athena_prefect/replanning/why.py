@@ -175,7 +175,7 @@ def _longer(
 ) -> Share:
     stage = progress.course.stage[node]
     verb = "took" if stage == Stage.DONE else "has run" if stage == Stage.RUNNING else "will take"
-    side = "longer" if more > 0 else "less long"
+    side = "longer" if more > 0 else "less"
     words = f"{task_id} {verb} {_span(abs(more))} {side} than planned"
     causes = [
         r.id

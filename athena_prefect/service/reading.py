@@ -30,8 +30,11 @@ BUSY_SHARE = 0.05
 def runs(
     *, settings: AthenaSettings, plan: str | None = None, limit: int = 20
 ) -> tuple[ListedRun, ...]:
-    """The plan runs of the namespace, newest first. Raises StorageError."""
-    found = _store(settings).runs(settings.namespace, plan=plan, limit=limit)
+    """The plan runs of the namespace, newest first. Raises StorageError, UnknownNameError."""
+    store = _store(settings)
+    found = store.runs(settings.namespace, plan=plan, limit=limit)
+    if plan is not None and not found:
+        store.plan(plan, namespace=settings.namespace)  # raises where there is no such plan
     return tuple(
         ListedRun(
             plan_run=r.plan_run,

@@ -108,7 +108,7 @@ def _sqlite_engine(url: URL, durable: Durability, common: Mapping[str, Any]) -> 
             f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed, or PostgreSQL"
         )
     assert url.database is not None
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(Path(url.database).parent)
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, **common)
     synchronous = "FULL" if durable == "power" else "NORMAL"
 
@@ -127,6 +127,17 @@ def _sqlite_engine(url: URL, durable: Durability, common: Mapping[str, Any]) -> 
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the database's folder {folder} cannot be made: {error.strerror}; set ATHENA_HOME "
+            "(or ATHENA_DATABASE_URL) to a place that can be written to",
+            folder=str(folder),
+        ) from None
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,52 @@
+"""Tables on terminals of every width."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from athena_prefect.cli.fitting import Column, FittedTable
+
+TABLE = FittedTable(
+    (
+        Column(name="task", whole=False),
+        Column(name="took", right=True),
+        Column(name="finish", right=True, rank=1),
+        Column(name="after", whole=False, cut=True, rank=2),
+    ),
+    [
+        (Text("extract"), "1.5s", "2.5s", ""),
+        (Text("a_task_with_a_rather_long_name"), "12m 30s", "1h", "extract, " * 10),
+    ],
+)
+
+
+def lines(width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(TABLE)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 140, 200])
+def test_what_matters_most_is_whole_at_every_width(width: int) -> None:
+    found = lines(width)
+    assert found[0].split()[:2] == ["task", "took"]
+    assert "extract" in found[1]
+    assert "12m 30s" in found[2] and "1.5s" in found[1]
+    assert all(len(line) <= width for line in found)
+
+
+def test_columns_go_by_rank() -> None:
+    assert "after" not in lines(40)[0] and "finish" in lines(40)[0]
+    assert "finish" not in lines(27)[0]
+    assert "after" in lines(60)[0]
+
+
+def test_a_wide_terminal_shows_all_uncut() -> None:
+    assert len(lines(200)) == 3
+    assert "a_task_with_a_rather_long_name" in lines(200)[2]
+    assert "…" not in lines(200)[2]
