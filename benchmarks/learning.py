@@ -5,7 +5,7 @@ may be shared), least of a few repeats, and what loading that many from SQLite c
 `planted`: 200 histories with a planted pattern or none: found, with the right size,
 false ones.
 
-    python benchmarks/learning.py size [--records 1000000] [--load] [--repeats 3]
+    python benchmarks/learning.py size [--records 1000000] [--tasks 100] [--runs 200] [--load]
     python benchmarks/learning.py planted [--histories 200] [--seed 9000]
 """
 
@@ -37,16 +37,16 @@ TASKS, CATEGORIES, RUNS = 100, 20, 200
 """Of each plan; a run of 100 tasks is a mid-sized one, 200 runs some months of daily ones."""
 
 
-def records(count: int, seed: int = 0) -> History:
-    """A history of plans of 100 tasks in 20 categories, 200 runs each, `count` attempts."""
+def records(count: int, seed: int = 0, *, tasks: int = TASKS, each: int = RUNS) -> History:
+    """A history of `count` attempts: plans of `tasks` tasks in 20 categories, `each` runs each."""
     rng = np.random.default_rng(seed)
-    plans = max(count // (TASKS * RUNS), 1)
-    runs = plans * RUNS
-    run, task = (a.ravel() for a in np.mgrid[0:runs, 0:TASKS])
-    plan = run // RUNS
-    code = plan * TASKS + task
+    plans = max(count // (tasks * each), 1)
+    runs = plans * each
+    run, task = (a.ravel() for a in np.mgrid[0:runs, 0:tasks])
+    plan = run // each
+    code = plan * tasks + task
     n = len(run)
-    planned = np.exp(rng.normal(4.5, 0.6, plans * TASKS))[code]
+    planned = np.exp(rng.normal(4.5, 0.6, plans * tasks))[code]
     rows = np.exp(rng.normal(8, 0.5, n))
     log = rng.normal(0, 0.2, n) + rng.normal(0, 0.08, runs)[run]
     log += np.where(task % CATEGORIES == 3, np.log(1.2), 0)  # one category is slow
@@ -54,21 +54,21 @@ def records(count: int, seed: int = 0) -> History:
     # Ten tasks at a time, each a little later than the one before, as slots come free.
     start = (task // 10) * 150.0 + rng.exponential(60, n)
     hour = rng.integers(0, 24, runs)
-    begun = MONDAY.timestamp() + 86400.0 * (np.arange(runs) % RUNS) + 3600.0 * hour
+    begun = MONDAY.timestamp() + 86400.0 * (np.arange(runs) % each) + 3600.0 * hour
     started = begun[run] + start
     failed = rng.random(n) < 0.02
     cpu = np.where(task % 2 == 0, 2.0, np.nan)
     return History(
         runs=tuple(
-            RunRecord(run=str(r), plan_name=f"p{r // RUNS}", status="completed")
+            RunRecord(run=str(r), plan_name=f"p{r // each}", status="completed")
             for r in range(runs)
         ),
         plans=tuple(f"p{p}" for p in range(plans)),
         categories=tuple(f"c{c}" for c in range(CATEGORIES)),
-        tasks=tuple(f"t{t}" for _ in range(plans) for t in range(TASKS)),
-        task_plan=np.repeat(np.arange(plans, dtype=np.int32), TASKS),
-        task_category=(np.arange(plans * TASKS) % TASKS % CATEGORIES).astype(np.int32),
-        run_plan=np.repeat(np.arange(plans, dtype=np.int32), RUNS),
+        tasks=tuple(f"t{t}" for _ in range(plans) for t in range(tasks)),
+        task_plan=np.repeat(np.arange(plans, dtype=np.int32), tasks),
+        task_category=(np.arange(plans * tasks) % tasks % CATEGORIES).astype(np.int32),
+        run_plan=np.repeat(np.arange(plans, dtype=np.int32), each),
         run=run.astype(np.int32),
         task=code.astype(np.int32),
         item=np.full(n, -1, np.int32),
@@ -99,9 +99,9 @@ def least(repeats: int, do: Callable[[], Any]) -> tuple[float, float]:
     return 1000 * min(cpu), 1000 * min(wall)
 
 
-def size(count: int, repeats: int, load: bool) -> None:
+def size(count: int, repeats: int, load: bool, tasks: int = TASKS, each: int = RUNS) -> None:
     """CPU and wall time of both, and of loading."""
-    history = records(count)
+    history = records(count, tasks=tasks, each=each)
     found = execution_patterns(history)
     print(f"{len(history):,} records, {len(history.runs):,} runs, {len(history.tasks):,} tasks, "
           f"{len(found)} patterns; load average {os.getloadavg()[0]:.1f}")  # fmt: skip
@@ -226,12 +226,14 @@ def main() -> None:
     parser.add_argument("what", choices=["size", "planted"])
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tasks", type=int, default=TASKS, help="of each plan")
+    parser.add_argument("--runs", type=int, default=RUNS, help="of each plan")
     parser.add_argument("--load", action="store_true", help="load them from SQLite, too")
     parser.add_argument("--histories", type=int, default=200)
     parser.add_argument("--seed", type=int, default=9000)
     asked = parser.parse_args()
     if asked.what == "size":
-        size(asked.records, asked.repeats, asked.load)
+        size(asked.records, asked.repeats, asked.load, asked.tasks, asked.runs)
     else:
         find(asked.histories, asked.seed)
 

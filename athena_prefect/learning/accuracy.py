@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,12 +33,16 @@ def estimation_accuracy(
     policy = policy or LearningPolicy()
     rows = np.flatnonzero(history.succeeded & (history.planned > 0))
     errors = history.duration[rows] / history.planned[rows] - 1
-    run, task = history.run[rows], history.task[rows]
-    by_task = _errors(task, errors, run, len(history.runs), _names(history))
-    category = history.task_category[task]
-    by_category = _errors(category, errors, run, len(history.runs), history.categories)
-    whole = _errors(np.zeros(len(rows), np.int32), errors, run, len(history.runs), ("overall",))
-    overall = whole.get("overall")
+    run, task = history.run[rows].astype(np.intp), history.task[rows].astype(np.intp)
+    own, runs = _sums(task, len(history.tasks), errors), len(history.runs)
+    group = history.task_category.astype(np.intp)
+    by_task = _errors(own, task, errors, run, runs, _names(history))
+    by_category = _errors(
+        own.over(group, len(history.categories)), group[task], errors, run, runs,
+        history.categories,
+    )  # fmt: skip
+    whole = own.over(np.zeros_like(group), 1)
+    overall = _errors(whole, np.zeros_like(task), errors, run, runs, ("overall",)).get("overall")
     test = _trend(history, run, errors, policy)
     validity, assumptions = _assumptions(history)
     dependencies, why_none = dependency_accuracy(history)
@@ -82,18 +87,44 @@ def _names(history: History) -> Sequence[str]:
     ]
 
 
+class _Sums(NamedTuple):
+    """Of each group: samples, sum, sum of sizes, and sum of squares about its mean."""
+
+    samples: Floats
+    total: Floats
+    size: Floats
+    squares: Floats
+
+    def over(self, group: Codes, groups: int) -> _Sums:
+        """The sums of groups of these groups: what lies about the means of the parts, and what
+        the parts' means lie about theirs, add up.
+        """
+        count, total, size = (group_sums(group, groups, v) for v in self[:3])
+        apart = self.total / np.maximum(self.samples, 1) - (total / np.maximum(count, 1))[group]
+        squares = group_sums(group, groups, self.squares + self.samples * apart**2)
+        return _Sums(count, total, size, squares)
+
+
+def _sums(code: Codes, groups: int, errors: Floats) -> _Sums:
+    count = group_sums(code, groups)
+    total = group_sums(code, groups, errors)
+    rest = errors - (total / np.maximum(count, 1))[code]
+    return _Sums(
+        count,
+        total,
+        group_sums(code, groups, np.abs(errors)),
+        group_sums(code, groups, rest * rest),
+    )
+
+
 def _errors(
-    code: Codes, errors: Floats, run: Codes, runs: int, names: Sequence[str]
+    sums: _Sums, code: Codes, errors: Floats, run: Codes, runs: int, names: Sequence[str]
 ) -> dict[str, Error]:
     groups = len(names)
-    count = group_sums(code, groups)
-    n = np.maximum(count, 1)
-    mean = group_sums(code, groups, errors) / n
-    size = group_sums(code, groups, np.abs(errors)) / n
-    squares = group_sums(code, groups, (errors - mean[code]) ** 2)
-    spread = np.sqrt(squares / np.maximum(n - 1, 1)).tolist()
-    columns = (count, _runs(code, groups, run, runs), mean, group_medians(code, groups, errors),
-               size)  # fmt: skip
+    n = np.maximum(sums.samples, 1)
+    spread = np.sqrt(sums.squares / np.maximum(n - 1, 1)).tolist()
+    columns = (sums.samples, _runs(code, groups, run, runs), sums.total / n,
+               group_medians(code, groups, errors), sums.size / n)  # fmt: skip
     found = {}
     for name, extent, own in zip(names, spread, np.stack(columns, axis=1).tolist(), strict=True):
         samples, told, bias, typical, mape = own

@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 
 from athena_prefect.learning.frame import Codes, Floats, History
 
-CHUNK = 4_000_000
-"""Pairs of attempts that are compared at once: some 50 MB."""
-
 
 def sampled_runs(history: History, columns: int, most_cells: int) -> NDArray[np.bool_]:
     """Runs, evenly over each plan's, whose attempts by `columns` are about `most_cells`."""
@@ -32,46 +29,70 @@ def beside(history: History, rows: Codes, reaches: Sequence[Floats]) -> NDArray[
     Beside is what runs at an attempt's start, or begins within the reach (seconds, by
     row) of it and before its end. `rows` are all attempts of their runs that are
     looked at.
+
+    A sweep: who began by then, less who had ended by the start. So many a category are
+    counted by running totals over the attempts in the order of their runs and times.
     """
     width = len(history.categories)
     found = np.zeros((len(reaches), len(rows), width + 1), dtype=np.bool_)
-    order = np.argsort(history.run[rows], kind="stable")
-    run = history.run[rows][order]
-    changes = np.concatenate(([True], np.diff(run) != 0, [True])) if len(run) else np.zeros(0)
-    bounds = np.flatnonzero(changes)
-    start = history.started[rows][order]
-    end = np.where(np.isnan(history.ended[rows]), np.inf, history.ended[rows])[order]
-    same = (history.task[rows].astype(np.int64) * (1 << 32) + history.item[rows])[order]
-    category = history.category[rows][order]
-    begin = 0
-    while begin < len(bounds) - 1:
-        # Runs of about one length go together, padded to the longest.
-        longest, stop = 0, begin
-        while stop < len(bounds) - 1:
-            longest = max(longest, int(bounds[stop + 1] - bounds[stop]))
-            if stop > begin and (stop + 1 - begin) * longest**2 > CHUNK:
-                break
-            stop += 1
-        first, last = int(bounds[begin]), int(bounds[stop])
-        lengths = np.diff(bounds[begin : stop + 1])
-        line = np.repeat(np.arange(stop - begin), lengths)
-        place = np.arange(last - first) - np.repeat(bounds[begin:stop] - first, lengths)
-        shape = (stop - begin, int(lengths.max()))
-        s, e = (np.full(shape, np.nan) for _ in range(2))
-        s[line, place], e[line, place] = start[first:last], end[first:last]
-        which = np.zeros((*shape, width), dtype=np.float32)
-        which[line, place, category[first:last]] = 1.0
-        who = np.full(shape, -1, dtype=np.int64)
-        who[line, place] = same[first:last]
-        meets = e[:, None, :] > s[:, :, None]
-        # What begins as this one ends waited for it; another attempt at it is no other task.
-        meets &= (s[:, None, :] < e[:, :, None]) & (who[:, None, :] != who[:, :, None])
-        for number, reach in enumerate(reaches):
-            w = np.full(shape, np.nan)
-            w[line, place] = start[first:last] + reach[order[first:last]]
-            near = meets & (s[:, None, :] <= w[:, :, None])
-            block = (near.astype(np.float32) @ which)[line, place] > 0
-            found[number, order[first:last], :width] = block
-            found[number, order[first:last], width] = block.any(axis=1)
-        begin = stop
+    if not len(rows):
+        return found
+    start, end, last = _one_after_the_other(history, rows)
+    category = history.category[rows]
+    by_start, by_end = np.argsort(start, kind="stable"), np.argsort(end, kind="stable")
+    starts, ends = start[by_start], end[by_end]
+    begun, ended = _totals(category[by_start], width), _totals(category[by_end], width)
+    # What began by the attempt's start and had ended by then began before: it is in both.
+    gone = ended[np.searchsorted(ends, start, "right")]
+    until_end = np.searchsorted(starts, end, "left")
+    own = np.arange(len(rows)), category
+    itself = end > start
+    again = _overlapping(history, rows, start, end)
+    for number, reach in enumerate(reaches):
+        within = np.minimum(start + reach, last)
+        upto = np.minimum(np.searchsorted(starts, within, "right"), until_end)
+        count = begun[upto] - gone
+        count[own] -= itself
+        for one, other in again:
+            # Another attempt at it is no other task.
+            count[one, category[one]] -= start[other] <= within[one]
+        near = count > 0
+        found[number, :, :width] = near
+        found[number, :, width] = near.any(axis=1)
     return found
+
+
+def _one_after_the_other(history: History, rows: Codes) -> tuple[Floats, Floats, Floats]:
+    """Starts, ends and the last moment of the run, by row, as if each run began after the last
+    one was over; what still runs ends after all else in its run.
+    """
+    runs, run = np.unique(history.run[rows], return_inverse=True)
+    start, end = history.started[rows], history.ended[rows]
+    first, last = np.full(len(runs), np.inf), np.full(len(runs), -np.inf)
+    np.minimum.at(first, run, start)
+    np.maximum.at(last, run, np.fmax(start, end))
+    shift = np.concatenate(([0.0], np.cumsum(last - first + 2.0)[:-1])) - first
+    moved: Floats = start + shift[run]
+    over = (last + shift)[run]
+    return moved, np.where(np.isnan(end), over + 1.0, end + shift[run]), over
+
+
+def _totals(category: Codes, width: int) -> NDArray[np.int32]:
+    """Running totals of each category, shape (rows + 1, width)."""
+    each = np.zeros((len(category) + 1, width), dtype=np.int32)
+    each[np.arange(1, len(category) + 1), category] = 1
+    total: NDArray[np.int32] = np.cumsum(each, axis=0, out=each)
+    return total
+
+
+def _overlapping(
+    history: History, rows: Codes, start: Floats, end: Floats
+) -> list[tuple[int, int]]:
+    """Pairs of attempts at one task or item, one after the other, that overlap; both ways."""
+    who = history.task[rows].astype(np.int64) * (1 << 32) + history.item[rows]
+    order = np.lexsort((start, who, history.run[rows]))
+    same = (np.diff(who[order]) == 0) & (np.diff(history.run[rows][order]) == 0)
+    one, other = order[:-1][same], order[1:][same]
+    meet = (end[one] > start[other]) & (start[one] < end[other])
+    pairs = list(zip(one[meet].tolist(), other[meet].tolist(), strict=True))
+    return [*pairs, *((b, a) for a, b in pairs)]

@@ -75,9 +75,12 @@ def biases(
     # The tasks are those that there are, not a sample of others: how they differ is no error
     # of their mean, but a reason not to speak of them as one (`_agree`).
     error, freedom = np.sqrt(within), np.maximum(runs - 1, 1)
+    centre, p = np.full(len(groups), np.nan), np.ones(len(groups))
     while len(family.findings) < MOST:
-        centre = groups.sums(n * m) / np.maximum(total, 1)
-        p = student_two_sided(centre / error, freedom)
+        before, centre = centre, groups.sums(n * m) / np.maximum(total, 1)
+        # What was taken off some tasks changes nothing about the groups of others.
+        moved = np.flatnonzero(centre != before)
+        p[moved] = student_two_sided(centre[moved] / error[moved], freedom[moved])
         count = int(tested.sum())
         good = tested & ~done & (p * count <= policy.family_level) & (np.abs(centre) >= least)
         if arithmetic is not None:

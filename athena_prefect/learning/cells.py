@@ -53,17 +53,20 @@ class Cells:
 def cells_of(history: History, rows: Codes, values: Floats) -> Cells:
     """The mean of `values` (one for each of `rows`) over each task and run."""
     tasks, runs = len(history.tasks), len(history.runs)
-    task, run = history.task[rows], history.run[rows]
-    key = run.astype(np.int64) * max(tasks, 1) + task
-    order = np.argsort(key, kind="stable") if (np.diff(key) <= 0).any() else np.arange(len(key))
+    # Codes as wide as the machine counts with: each sum over groups would widen them again.
+    task, run = history.task[rows].astype(np.intp), history.run[rows].astype(np.intp)
+    key = run * max(tasks, 1) + task
+    if (key[1:] > key[:-1]).all():
+        return Cells(values.copy(), task, run, tasks, runs, rows)
+    order = np.argsort(key, kind="stable") if (key[1:] < key[:-1]).any() else np.arange(len(key))
     key = key[order]
-    first = np.flatnonzero(np.concatenate(([True], np.diff(key) > 0))) if len(key) else order
+    first = np.flatnonzero(np.concatenate(([True], key[1:] > key[:-1])))
     values = values[order]
     if len(first) < len(key):
         totals = np.add.reduceat(values, first)
         values = totals / np.diff(np.concatenate((first, [len(key)])))
-    own = order[first] if len(key) else order
-    return Cells(values.copy(), task[own], run[own], tasks, runs, rows[own])
+    own = order[first]
+    return Cells(values, task[own], run[own], tasks, runs, rows[own])
 
 
 def cut_off(values: Floats, task: Codes, tasks: int, sigmas: float) -> Floats:

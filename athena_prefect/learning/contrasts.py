@@ -51,7 +51,7 @@ class Contrasts:
         self.cells, self.groups, self.policy = cells, groups, policy
         self.n = cells.counts()
         # Fewer standard errors than this pass no level, whatever the degrees of freedom and
-        # the number of tests: no p-value is reckoned for them.
+        # the number of tests: no p-value is reckoned for them, nor for too small an effect.
         self.screen = NormalDist().inv_cdf(1 - policy.family_level / 2)
 
     def of(self, x: Floats, e: Floats, least: float, only: Sequence[int] | None = None) -> Contrast:
@@ -106,7 +106,7 @@ class Contrasts:
         error = np.sqrt(np.maximum(np.nan_to_num(variance, posinf=np.inf), floor))
         freedom = np.maximum(few - 1, 1.0)
         p = np.ones(count)
-        clear = tested & (np.abs(effect) > self.screen * error)
+        clear = tested & (np.abs(effect) >= least) & (np.abs(effect) > self.screen * error)
         p[clear] = student_two_sided(effect[clear] / error[clear], freedom[clear])
         return Contrast(
             effect=effect,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 from athena_prefect.learning.bias import DEVIANT, JITTER, MOST
 from athena_prefect.learning.cells import Cells, Codes
@@ -14,6 +16,7 @@ from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
 from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
 
+Flags = NDArray[np.bool_]
 STEADIEST = 0.9
 """Correlation of one run's rest with the next one's beyond which no series is believed to
 have any information at all."""
@@ -48,8 +51,14 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
     e = cells.demeaned()
     num_t = group_sums(cells.task, cells.tasks, e * xd)
     ss_t = group_sums(cells.task, cells.tasks, e * e)
-    lag_t = _lag(cells, e, xd, num_t / np.maximum(den_t, 1e-12))
-    own_error = _own_error(n, num_t, ss_t, den_t, lag_t)
+    own = num_t / np.maximum(den_t, 1e-12)
+    own_error = _own_error(n, num_t, ss_t, den_t, np.zeros(cells.tasks))
+    # Rests that follow one another make errors larger, never smaller: of tasks of which there
+    # is nothing to tell without that, it need not be known.
+    close = _close(groups, own, own_error, groups.sums(num_t) / np.maximum(den, 1e-12), policy)
+    if close.any():
+        lag_t = _lag(cells, e, xd, own, close)
+        own_error = _own_error(n, num_t, ss_t, den_t, lag_t)
     error, runs = _errors(cells, groups, e, x_run, num_t, den_t, den, own_error, n)
     tested = (runs >= policy.least_trend_runs) & (den > 1e-9)
     while len(family.findings) < MOST:
@@ -96,6 +105,19 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
     return family
 
 
+def _close(
+    groups: Groups, own: Floats, error: Floats, slope: Floats, policy: LearningPolicy
+) -> Flags:
+    """Tasks that may have a drift to tell of, or are in a group of several that may."""
+    least = math.log1p(policy.least_drift)
+    screen = NormalDist().inv_cdf(1 - policy.family_level / 2)
+    close: Flags = (np.abs(own) >= least) & (np.abs(own) > screen * error)
+    for place in groups.wide.tolist():
+        if abs(slope[place]) >= least:
+            close[groups[place].tasks] = True
+    return close
+
+
 def _own_error(n: Floats, num: Floats, ss: Floats, den: Floats, lag: Floats) -> Floats:
     """Standard error of each task's own slope."""
     safe = np.maximum(den, 1e-12)
@@ -105,13 +127,16 @@ def _own_error(n: Floats, num: Floats, ss: Floats, den: Floats, lag: Floats) -> 
     return error
 
 
-def _lag(cells: Cells, e: Floats, xd: Floats, slope: Floats) -> Floats:
-    """By task: correlation of a run's rest with the next one's, less what chance gives."""
-    rest = e - slope[cells.task] * xd
+def _lag(cells: Cells, e: Floats, xd: Floats, slope: Floats, close: Flags) -> Floats:
+    """By task: correlation of a run's rest with the next one's, less what chance gives; 0 of
+    tasks that are not `close`.
+    """
+    near = np.flatnonzero(close[cells.task])
+    rest = e[near] - slope[cells.task[near]] * xd[near]
     # Cells come in the order of runs, and small numbers are sorted by their digits.
     narrow = np.uint16 if cells.tasks <= np.iinfo(np.uint16).max else np.int64
-    order = np.argsort(cells.task.astype(narrow), kind="stable")
-    task, u = cells.task[order], rest[order]
+    order = np.argsort(cells.task[near].astype(narrow), kind="stable")
+    task, u = cells.task[near][order], rest[order]
     same = task[1:] == task[:-1]
     products = group_sums(task[1:][same], cells.tasks, u[1:][same] * u[:-1][same])
     squares = group_sums(task, cells.tasks, u * u)

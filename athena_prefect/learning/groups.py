@@ -83,10 +83,24 @@ class Groups:
         """Sums of the groups of several tasks by run."""
         return Clusters(self)
 
+    @cached_property
+    def _members(self) -> tuple[Tasks, Tasks]:
+        """Tasks of the groups of several, one after the other, and where each group begins."""
+        members = [self.each[p].tasks for p in self.wide.tolist()]
+        if not members:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        bounds = np.cumsum([0, *(len(m) for m in members[:-1])])
+        return np.concatenate(members), bounds
+
     def sums(self, by_task: Floats) -> Floats:
         """Sums over the tasks of each group."""
-        group, task = self.pairs
-        return np.bincount(group, weights=by_task[task], minlength=len(self)).astype(np.float64)
+        found = np.zeros(len(self))
+        places, code = self.alone
+        found[places] = by_task[code]
+        tasks, bounds = self._members
+        if len(tasks):
+            found[self.wide] = np.add.reduceat(by_task[tasks], bounds)
+        return found
 
 
 def groups_of(

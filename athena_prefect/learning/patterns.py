@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -132,9 +133,23 @@ def _queues(history: History, groups: Groups, policy: LearningPolicy) -> Family:
     count = np.maximum(group_sums(task, len(history.tasks)), 1)
     typical = np.exp(group_sums(task, len(history.tasks), np.log(history.duration[rows])) / count)
     cells = cells_of(history, rows, history.queued[rows] / typical[task])
-    return biases(
+    found = biases(
         cells, groups, policy, kind=PatternKind.QUEUE, least=policy.least_queue, logarithmic=False
     )
+    if found.findings:
+        queued = group_sums(task, len(history.tasks), history.queued[rows])
+        ran = group_sums(task, len(history.tasks), history.duration[rows])
+        found.findings = [
+            replace(
+                f,
+                data={
+                    "mean_queue_seconds": float(queued[f.tasks].sum() / count[f.tasks].sum()),
+                    "mean_run_seconds": float(ran[f.tasks].sum() / count[f.tasks].sum()),
+                },
+            )
+            for f in found.findings
+        ]
+    return found
 
 
 def _uses(history: History, groups: Groups, policy: LearningPolicy) -> Family:

@@ -25,11 +25,6 @@ def pattern_of(
     if "plan" in finding.data:
         plans = {str(finding.data["plan"])}
     data = dict(finding.data)
-    if finding.kind is PatternKind.QUEUE:
-        rows = _rows(finding, history)
-        queued = history.queued[rows]
-        data["mean_queue_seconds"] = float(np.nanmean(queued))
-        data["mean_run_seconds"] = float(np.nanmean(history.duration[rows]))
     parts = [finding.kind, finding.subject_kind, finding.subject, finding.beside]
     return ExecutionPattern(
         pattern_id=":".join(str(p) for p in parts if p),
@@ -53,12 +48,6 @@ def pattern_of(
         p_corrected=corrected,
         data=data,
     )
-
-
-def _rows(finding: Finding, history: History) -> np.ndarray:
-    inside = np.zeros(len(history.tasks), dtype=np.bool_)
-    inside[finding.tasks] = True
-    return np.flatnonzero(inside[history.task] & (history.queued >= 0) & history.succeeded)
 
 
 def subject_words(kind: SubjectKind, name: str, resource: bool = False) -> str:
