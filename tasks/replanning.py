@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from athena_prefect.replanning.asked import Answered
 from athena_prefect.replanning.options import ReplanningOption
 from athena_prefect.replanning.results import ReplanResult
+from athena_prefect.service.asking import Form
 from athena_prefect.service.changing_over import Called, Redeployed, Rest, Stored
 
 
@@ -46,3 +48,15 @@ def store(rest: Rest, option: ReplanningOption, result: ReplanResult) -> Stored:
 def redeploy(rest: Rest, revision: int) -> Redeployed:
     """Have the continuation deployment say which run goes on, by which revision."""
     return rest.redeploy(revision)
+
+
+@task(cache_policy=NO_CACHE)
+def ask(rest: Rest) -> Form | None:
+    """The question that people are asked, written down; None where they were asked twice."""
+    return rest.ask()
+
+
+@task(cache_policy=NO_CACHE)
+def take_answer(rest: Rest, form: Form, answer: Answered) -> Answered:
+    """Write an answer down; the one that counts, which is the first that was given."""
+    return rest.take_answer(form, answer)

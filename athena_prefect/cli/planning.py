@@ -122,6 +122,11 @@ def _kept(found: PromotedRevision) -> str:
 
 def _adopted(found: ChangedByHand) -> str:
     run = str(found.plan_run)[:8]
+    if found.told is not None:
+        how = "the flow that asked" if found.told else "the watching flow, at its next look,"
+        return (
+            f"{found.task_id}: answered for run {run}; {how} carries it out; `athena status {run}`"
+        )
     if found.answered:
         return f"{found.task_id}: adopted, revision {found.revision} of run {run}"
     return f"{found.task_id}: sent to run {run}, which has not answered yet; `athena status {run}`"

@@ -11,9 +11,10 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -24,16 +25,23 @@ from athena_prefect.journal.events import Command, CommandKind, RunEvent, RunEve
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.replanning.account import account
+from athena_prefect.replanning.asked import (
+    Question,
+    answered_event,
+    newest_question,
+    open_question,
+)
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
 from athena_prefect.replanning.hindsight import hindsight
 from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.replanning.wishes import Wish, wish_from
 from athena_prefect.report.replanning import form_markdown
 from athena_prefect.runtime.adopting import Revision, adopt, priority_of
-from athena_prefect.runtime.asking import Form, ask
+from athena_prefect.runtime.asking import Form, ask, close_form
 from athena_prefect.runtime.continuing import changeovers, flows_answer, last_revised
 
 if TYPE_CHECKING:
+    from athena_prefect.journal.journal import Entry
     from athena_prefect.replanning.engine import AdaptiveReplanningEngine
     from athena_prefect.runtime.dispatcher import Dispatcher
 
@@ -161,7 +169,20 @@ class Replanner:
         if self.pending is None:
             self._close_form("Answered", "the run goes by it")
         self._close_form("Withdrawn", "the run has ended")
+        self._close_question()
         self._look_back()
+
+    def _close_question(self) -> None:
+        """A form that a replanning flow shows is needed no more when the run has ended."""
+        facts = self.dispatcher.facts
+        if self.decide != "ask" or self.dispatcher.superseded or not facts.hands_over():
+            return
+        try:
+            question = newest_question(self._entries())
+            if question is not None:
+                close_form(facts.client, question.flow_run, "Settled", "the run has ended")
+        except (httpx.HTTPError, AthenaError) as error:
+            logger.warning("the question to people stays open: %s", error)
 
     def _look_back(self) -> None:
         """Of what was only proposed: whether it would have been right, into its table."""
@@ -332,10 +353,21 @@ class Replanner:
     def _left_to_flow(self, found: Proposed) -> bool:
         """Whether the replanning flow is to see to it: of a deployed plan, more than one task."""
         local = found.evaluation.strategy is AdaptiveReplanning.LOCAL
-        if self.decide != "auto" or local or found.key in self._not_handed:
+        asks = self.decide == "ask"
+        if not (asks or (self.decide == "auto" and not local)) or found.key in self._not_handed:
             return False
         if not self.dispatcher.facts.hands_over():
             return False
+        new = self.dispatcher.held - self._held_for
+        self._held_for = set(self.dispatcher.held)
+        question = open_question(self._entries()) if asks and not new else None
+        if question is not None:  # asked by a flow that began by itself, or before a restart
+            self.handed = Handed(
+                key=found.key,
+                position=question.position - 1,
+                until=time.monotonic() + HANDED_OVER_SECONDS,
+            )
+            return True
         logger.info("%s; the replanning flow sees to it", found.evaluation.rationale)
         self.handed = Handed(
             key=found.key,
@@ -350,23 +382,65 @@ class Replanner:
 
     def _wait_for_the_flow(self, handed: Handed) -> bool:
         """Whether it may still answer; a revision of its making is the dispatcher's to see."""
+        entries = self._entries(handed.position)
+        question = newest_question(entries)
+        if question is not None and not question.settled:
+            return self._people_are_asked(question)
         if time.monotonic() > handed.until:
             logger.warning("the replanning flow has not answered: this process adopts")
             self._not_handed.add(handed.key)
             self.handed = None
             return False
-        entries = self.dispatcher.facts.recorder.journal.read(
-            self.dispatcher.facts.plan_run, handed.position
-        )
         answer = flows_answer(entries, handed.position)
         if answer is None:
+            if question is not None:  # the run went another way: by hand, or another's revision
+                self.handed = None
+                return False
             return True
         logger.info("the replanning flow found nothing better: %s", answer)
         self.handed = None
         hold = max(self.dispatcher.facts.plan.replanning.cooldown.total_seconds(), ANSWER_HOLDS)
-        self._answered[handed.key] = time.monotonic() + hold
+        # People are not asked twice for the same reasons.
+        self._answered[handed.key] = inf if question is not None else time.monotonic() + hold
         self._nothing()
         return True
+
+    def _people_are_asked(self, question: Question) -> bool:
+        """Whether their answer, and its flow, are still waited for."""
+        handed = self.handed
+        assert handed is not None
+        if self.dispatcher.held - self._held_for and question.answer is None:
+            self.handed = None  # what has failed since is another question
+            return False
+        patience = timedelta(seconds=HANDED_OVER_SECONDS)
+        if self.clock() < question.until + patience:
+            return True
+        # Neither the watching flow nor a worker has seen to it: this process does.
+        logger.warning("no flow carries the answer out: this process does")
+        answer = question.answer
+        if answer is None:
+            answer = question.default(self.dispatcher.facts.plan.replanning.unanswered)
+            event = answered_event(
+                self.dispatcher.facts.plan_run, question, answer, at=self.clock()
+            )
+            self.dispatcher.facts.recorder.record(event)
+        self._not_handed.add(handed.key)
+        self._answered[handed.key] = inf
+        self.handed = None
+        if answer.wish is None:
+            self._record(
+                RunEventKind.NOT_REPLANNED, f"answer to {question.key}", outcome="declined",
+                reason="nobody answered in time", strategy=question.strategy,
+            )  # fmt: skip
+            self._nothing()
+        else:
+            wish = replace(answer.wish, revision=self.dispatcher.facts.revision)
+            self._command(wish.as_data(), answer.author, f"answer to {question.key}")
+        return True
+
+    def _entries(self, after: int = 0) -> Sequence[Entry]:
+        facts = self.dispatcher.facts
+        return facts.recorder.journal.read(facts.plan_run, after)
 
     def _await_checks(self) -> None:
         """What an event has made due is checked before the event is judged, each check once."""
@@ -496,6 +570,7 @@ class Replanner:
     def _taken_up(self, revision: Revision) -> None:
         """A revision is in force: the monitor watches that one from now on."""
         self.pending = None
+        self.handed = None
         self._replanned_at = self.clock()
         facts = self.dispatcher.facts
         with facts.shared.using() as old:
@@ -603,21 +678,29 @@ class Replanner:
 
     def _send(self, pending: Proposed, title: str, author: str) -> str:
         """Have the dispatcher verify and adopt what was chosen, as any other command."""
+        told: Mapping[str, Any] = next(
+            (o for o in pending.account["options"] if o["title"] == title), {}
+        )
+        data = {
+            **told,
+            "title": title,
+            "strategy": str(pending.evaluation.strategy),
+            "revision": self.dispatcher.facts.revision,
+        }
+        return self._command(wish_from(data).as_data(), author, str(uuid4()))
+
+    def _command(self, data: Mapping[str, Any], author: str, command_id: str) -> str:
         facts = self.dispatcher.facts
         command = Command(
             plan_run=facts.plan_run,
-            command_id=str(uuid4()),
+            command_id=command_id,
             kind=CommandKind.ADOPT,
             at=self.clock(),
             author=author,
-            data={
-                "title": title,
-                "strategy": str(pending.evaluation.strategy),
-                "revision": facts.revision,
-            },
+            data=data,
         )
         facts.recorder.record(command)
-        return command.command_id
+        return command_id
 
     def _propose_again(self, pending: Proposed, why: str) -> None:
         """The run has moved on: the same question once more, with what can be done now."""

@@ -53,6 +53,9 @@ class ChangedByHand:
     """The plan's file."""
     deployed: bool = False
     """Whether a worker was asked to go on with it."""
+    told: bool | None = None
+    """Of the answer to a question: whether the flow that asks knows it already; else the watching
+    flow tells it. None of everything else."""
 
     @property
     def go_on(self) -> str | None:
@@ -124,12 +127,18 @@ def adopt(
 
     Its dispatcher finds it again by what it changes, for the run has moved on, and refuses
     where that cannot be done any more, or where `revision`, for which it was chosen,
-    is no longer in force. The same `key` is the same wish. Raises InputError, RunError.
+    is no longer in force. Where people are asked by a form just now, this is their answer, and
+    the flow that asks carries it out. The same `key` is the same wish. Raises InputError,
+    RunError.
     """
     data = wish.as_data()
     if revision is not None:
         data["revision"] = revision
-    return _Asked(run, None, settings).ask(
+    asked = _Asked(run, None, settings)
+    answered = asked.answer_question(wish, by or author(), settings.namespace)
+    if answered is not None:
+        return answered
+    return asked.ask(
         CommandKind.ADOPT,
         data,
         subject=wish.title,
@@ -221,6 +230,26 @@ class _Asked:
             source=self.row.source,
             deployed=deployed,
         )
+
+    def answer_question(self, wish: Wish, by: str, namespace: str) -> ChangedByHand | None:
+        """Have this be the answer to what people are asked now; None where they are not."""
+        from athena_prefect.replanning.asked import Answered, open_question
+        from athena_prefect.service.asking import give_answer
+
+        plan_run = self.row.plan_run
+        question = open_question(self.journal.read(plan_run))
+        if question is None:
+            return None
+        told = give_answer(
+            self.journal, plan_run, question, Answered(wish=wish, author=by),
+            namespace=namespace, at=self.clock(),
+        )  # fmt: skip
+        return ChangedByHand(
+            plan_run=plan_run, plan=self.plan.name, kind=CommandKind.ADOPT, task_id=wish.title,
+            command_id=question.key, answered=False,
+            live=self.leases.current(plan_run) is not None, revision=None,
+            source=self.row.source, deployed=True, told=told,
+        )  # fmt: skip
 
     def _state(self) -> ExecutionState:
         return fold_entries(self.journal.read(self.row.plan_run))

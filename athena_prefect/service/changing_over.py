@@ -11,15 +11,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from athena_prefect.errors import LeaseHeldError, RevisionTakenError, UnknownRunError
-from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind
+from athena_prefect.journal.events import Command, CommandKind, Reporter, RunEvent, RunEventKind
+from athena_prefect.journal.journal import Recorded
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.revision import ChangeKind
+from athena_prefect.replanning.account import account
+from athena_prefect.replanning.asked import (
+    Answered,
+    Question,
+    newest_question,
+    open_question,
+    proposed,
+    proposed_since,
+)
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
 from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.service.following import Clock, utc_now
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
     from athena_prefect.replanning.engine import AdaptiveReplanningEngine
     from athena_prefect.replanning.results import ReplanResult
     from athena_prefect.runtime.continuing import Continuation
+    from athena_prefect.service.asking import Form
     from athena_prefect.settings import AthenaSettings
     from athena_prefect.storage.db import Database
     from athena_prefect.storage.plans import PlanStore
@@ -42,6 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOTHING_TO_DO, ALREADY, ADVISED = "NothingToDo", "AlreadyReplanned", "Advised"
+DECLINED, PASSED_ON = "Declined", "PassedOn"
 """Names of the final states of replanning flows that make no revision."""
 CLAIM = timedelta(seconds=120)
 """How long a replanning of one run keeps others off, at most: it takes seconds, and a process of
@@ -66,6 +78,10 @@ class Called(_Answer):
     """Name of the flow's final state, where they do not."""
     waiting: bool = False
     """Whether `revision` is in force already and its continuation is not known to go on."""
+    asks: bool = False
+    """Whether people are to be asked, by a form."""
+    answered: bool = False
+    """Whether they have answered, and what they chose is to be carried out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +112,7 @@ class Rest:
 
     def __init__(
         self, plan_run: UUID | str, *, settings: AthenaSettings, client: SyncPrefectClient,
-        clock: Clock = utc_now,
+        clock: Clock = utc_now, flow_run: UUID | None = None,
     ) -> None:  # fmt: skip
         from athena_prefect.storage.db import Database
         from athena_prefect.storage.plans import PlanStore
@@ -109,6 +125,11 @@ class Rest:
         self.plan_run: UUID = self.store.run(plan_run).plan_run
         self.evaluation: ReplanningEvaluation | None = None
         self.recommended: int | None = None
+        self.flow_run = flow_run
+        """That is in hand; None outside one."""
+        self.question: Question | None = None
+        self.refused = ""
+        """Why what was chosen cannot be done any more."""
         self._read()
 
     # -- what is known ----------------------------------------------------------------------
@@ -172,20 +193,28 @@ class Rest:
             )  # fmt: skip
         if self.state.end_status is not None:
             return self._no(NOTHING_TO_DO, f"the run is over: {self.state.end_status}", "")
+        self.question = open_question(self.entries)
+        if self.question is not None and (self.question.answer or not self.question.outdated):
+            return self._about(self.question)
         if self.state.paused:
             return self._no(NOTHING_TO_DO, "the run is paused", "")
+        found = self._evaluated()
+        if found is None:
+            return self._no(NOTHING_TO_DO, "the run has no baseline yet", "")
+        return self._called(found)
+
+    def _evaluated(self) -> ReplanningEvaluation | None:
         monitor = self._monitor()
         if monitor is None:
-            return self._no(NOTHING_TO_DO, "the run has no baseline yet", "")
+            return None
         self.engine = self._engine(monitor)
         now = self.clock()
-        found = self.engine.evaluate_replanning_need(
+        self.evaluation = self.engine.evaluate_replanning_need(
             monitor.get_plan_deviation(now=now),
             self.engine.validator.get_violated_assumptions(),
             now=now,
         )
-        self.evaluation = found
-        return self._called(found)
+        return self.evaluation
 
     def _called(self, found: ReplanningEvaluation) -> Called:
         strategy, why = str(found.strategy), found.rationale
@@ -194,13 +223,20 @@ class Rest:
             return self._no(NOTHING_TO_DO, why, strategy)
         if self.state.attached:
             return self._no(ADVISED, f"{why}; the run is only monitored", strategy)
+        if decide == "ask" and self.flow_run is not None and self._hands_over():
+            if self._was_declined(found):
+                return self._no(NOTHING_TO_DO, f"{why}; it was asked before", strategy)
+            return self._called_for(strategy, why, asks=True)
         if decide != "auto":
             return self._no(ADVISED, f"{why}; its plan says `decide: {decide}`", strategy)
         if found.strategy not in GREATER or not self._hands_over():
             return self._no(NOTHING_TO_DO, f"{why}; its own process sees to it", strategy)
+        return self._called_for(strategy, why, replans=True)
+
+    def _called_for(self, strategy: str, why: str, **more: Any) -> Called:
         return Called(
             plan_run=self.plan_run, plan=self.plan.name, revision=self.state.revision,
-            strategy=strategy, reason=why, replans=True,
+            strategy=strategy, reason=why, **{"replans": False, **more},
         )  # fmt: skip
 
     def _no(self, state: str, why: str, strategy: str) -> Called:
@@ -209,6 +245,132 @@ class Rest:
             plan_run=self.plan_run, plan=self.plan.name, revision=self.state.revision,
             strategy=strategy, reason=why, replans=False, state=state,
         )  # fmt: skip
+
+    # -- asking people ------------------------------------------------------------------------
+
+    def _about(self, question: Question) -> Called:
+        """What an open question calls for: its form, its answer carried out, or nothing now."""
+        from athena_prefect.service.asking import form_waits
+
+        strategy, answer = question.strategy, question.answer
+        if answer is None:
+            if question.flow_run != self.flow_run and form_waits(self.client, question):
+                why = f"people are asked already, by flow run {question.flow_run}"
+                return self._called_for(strategy, why, state=ALREADY)
+            return self._called_for(strategy, str(question.data.get("reason")), asks=True)
+        who = "nobody answered in time" if answer.unanswered else answer.author
+        if answer.wish is None:
+            return self._no(DECLINED, f"{who}: carry on", strategy)
+        if self._evaluated() is None:
+            return self._no(NOTHING_TO_DO, "the run has no baseline yet", strategy)
+        if answer.wish.abort or strategy == AdaptiveReplanning.LOCAL:
+            return self._passed_on(question, answer, who)
+        why = f"{who}: {answer.wish.words}"
+        return self._called_for(strategy, why, replans=True, answered=True)
+
+    def _passed_on(self, question: Question, answer: Answered, who: str) -> Called:
+        """One task's change and an end are the run's own process's to carry out."""
+        assert answer.wish is not None
+        command_id = f"answer to {question.key}"
+        told = self.state.answers.get(command_id)
+        if told is not None and not told.accepted:
+            if question.again:
+                return self._no(DECLINED, f"{who}: cannot be done: {told.message}", "")
+            self.refused = told.message
+            return self._called_for(question.strategy, told.message, asks=True)
+        wish = replace(answer.wish, revision=self.state.revision)
+        self.journal.append(
+            Command(
+                plan_run=self.plan_run, command_id=command_id, kind=CommandKind.ADOPT,
+                at=self.clock(), author=answer.author, data=wish.as_data(),
+            )
+        )  # fmt: skip
+        why = f"{who}: {wish.words}; the run's own process sees to it"
+        return self._called_for(question.strategy, why, state=PASSED_ON)
+
+    def _about_key(self) -> str:
+        """Says for which reasons people are asked, so that they are not asked twice."""
+        found = self._open()[2]
+        rules = ",".join(sorted(r.rule for r in found.reasons))
+        return f"{self.state.revision}:{found.strategy}:{rules}"
+
+    def _was_declined(self, found: ReplanningEvaluation) -> bool:
+        last = newest_question(self.entries)
+        if last is None or last.data.get("about") != self._about_key():
+            return False
+        # What has failed since is another question, though the reasons are of the same sort.
+        return not proposed_since(self.entries, last.position)
+
+    def ask(self) -> Form | None:
+        """The form that this flow run is to show; None where it was shown twice already."""
+        from athena_prefect.runtime.asking import close_form
+        from athena_prefect.service.asking import form_of
+
+        question, now = self.question, self.clock()
+        assert self.flow_run is not None, "people are asked by a flow run"
+        again = question is not None and question.answer is not None
+        if question is not None and again and question.again:
+            return None
+        same = question is not None and not again and not question.outdated
+        if question is not None and same and question.flow_run == self.flow_run:
+            return form_of(question)
+        if question is not None and same:
+            data = {**question.data, "flow_run": str(self.flow_run)}
+        else:
+            if question is not None and not again:
+                close_form(self.client, question.flow_run, "Superseded", "asked anew")
+            data = self._asked(now, again=again)
+        source = f"question-{self.state.revision}-{self.state.position}"
+        self.journal.append(
+            RunEvent(
+                plan_run=self.plan_run, kind=RunEventKind.ASKED, at=now, source=source,
+                reported_by=Reporter.CALLER, data=data,
+            )
+        )  # fmt: skip
+        self._read()
+        self.question = open_question(self.entries)
+        return None if self.question is None else form_of(self.question)
+
+    def take_answer(self, form: Form, answer: Answered) -> Answered:
+        """Write an answer down, which needs no claim; the one that counts, the first."""
+        from athena_prefect.service.asking import write_answer
+
+        return write_answer(self.journal, self.plan_run, form.question, answer, at=self.clock())
+
+    def _asked(self, now: datetime, *, again: bool) -> dict[str, Any]:
+        """What is asked: the options as the run has proposed them, else solved here."""
+        if self.evaluation is None or self.engine is None:
+            self._evaluated()
+        monitor, _, found = self._open()
+        kept = None if again else proposed(self.entries, self.state.revision)
+        if kept is None:
+            options = self.options()
+            best = None if self.recommended is None else options[self.recommended]
+            kept = {
+                **account(options, best, monitor.brought_up(now)[1]),
+                "strategy": str(self.strategy), "recommended": self.recommended,
+                "reason": found.rationale,
+            }  # fmt: skip
+        until = now + self.plan.replanning.answer_within
+        return {
+            **{k: v for k, v in kept.items() if k not in ("handed_over", "course")},
+            "decide": "ask",
+            "revision": self.state.revision,
+            "flow_run": str(self.flow_run),
+            "until": until.isoformat(),
+            "about": self._about_key(),
+            "again": again,
+            "why": self.refused,
+        }
+
+    @property
+    def strategy(self) -> AdaptiveReplanning:
+        """What is carried out: as it was asked, else as it is called for."""
+        if self.question is not None and self.question.answer is not None:
+            asked = AdaptiveReplanning(self.question.strategy)
+            none = asked is AdaptiveReplanning.NONE
+            return AdaptiveReplanning.FULL if none else asked
+        return self._open()[2].strategy
 
     def _hands_over(self) -> bool:
         from athena_prefect.runtime.continuing import hands_over, newest_flow_run
@@ -221,31 +383,44 @@ class Rest:
 
     def options(self) -> tuple[ReplanningOption, ...]:
         """The real alternatives, each solved, checked and simulated; the abort last."""
-        monitor, engine, found = self._open()
+        monitor, engine, _ = self._open()
         now = self.clock()
         options = engine.get_replanning_options(
             monitor.get_plan_deviation(now=now),
             engine.validator.get_violated_assumptions(),
             now=now,
-            strategy=found.strategy,
+            strategy=self.strategy,
         )
-        self.recommended = engine.recommended_option(found.strategy)
+        self.recommended = engine.recommended_option(self.strategy)
         return tuple(options)
 
     def choose(self, options: Sequence[ReplanningOption]) -> ReplanningOption | None:
-        """The recommended one; None where that is to abort, which is the run's own to decide."""
+        """What people have chosen, as it is by now; else the recommended one.
+
+        None where that cannot be done any more, or is to abort, which is the run's own
+        to decide.
+        """
+        answer = None if self.question is None else self.question.answer
+        if answer is not None and answer.wish is not None:
+            monitor, engine, _ = self._open()
+            now, violations = self.clock(), self._open()[1].validator.get_violated_assumptions()
+            deviation = monitor.get_plan_deviation(now=now)
+            found = engine.option_like(answer.wish, deviation, violations, now=now)
+            self.refused = f"{answer.wish.words}, for the run has gone past it"
+            return found
         best = None if self.recommended is None else options[self.recommended]
         return None if best is None or best.kind is Kind.ABORT else best
 
     def verify(self, option: ReplanningOption) -> ReplanResult:
         """The revision behind an option, with whether it passed the checker, and the staleness."""
-        _, engine, found = self._open()
-        return engine.adopt(option, found.strategy)
+        return self._open()[1].adopt(option, self.strategy)
 
     def store_revision(
-        self, option: ReplanningOption, result: ReplanResult, *, author: str = "policy"
+        self, option: ReplanningOption, result: ReplanResult, *, author: str = ""
     ) -> Stored:
         """Store the revision and bring it into force, unless the run has gone past it."""
+        answer = None if self.question is None else self.question.answer
+        author = author or ("policy" if answer is None else answer.author)
         from athena_prefect.runtime.continuing import revised_event
         from athena_prefect.runtime.seams import reached
 
@@ -328,15 +503,28 @@ class Rest:
         """Tell the run's own process, where it waits for an answer, that it need not."""
         from athena_prefect.runtime.continuing import unanswered
 
-        asked = unanswered(self.entries)
-        if asked is None:
+        asked, question = unanswered(self.entries), open_question(self.entries)
+        if asked is None and question is None:
             return
-        self.journal.append(
+        about = question.key if question is not None else str(asked and asked[0])
+        data = {"reason": why, "strategy": strategy, "position": self.state.position}
+        if question is not None:
+            data["outcome"] = "declined"
+        (recorded,) = self.journal.append(
             RunEvent(
                 plan_run=self.plan_run, kind=RunEventKind.NOT_REPLANNED, at=self.clock(),
-                source=f"answer to {asked[0]}", reported_by=Reporter.CALLER,
-                data={"reason": why, "strategy": strategy, "position": self.state.position},
+                source=f"answer to {about}", reported_by=Reporter.CALLER, data=data,
             )
+        )  # fmt: skip
+        if question is not None and recorded is Recorded.STORED:
+            self._keep_declined(why, strategy)
+
+    def _keep_declined(self, why: str, strategy: str) -> None:
+        from athena_prefect.storage.replans import add_replanning_event
+
+        add_replanning_event(
+            self.database, original_plan_id=self.store.run(self.plan_run).decision_id,
+            new_plan_id=None, trigger_reason=why, strategy=strategy, outcome="declined",
         )  # fmt: skip
 
     def _open(self) -> tuple[ExecutionMonitor, AdaptiveReplanningEngine, ReplanningEvaluation]:
@@ -351,10 +539,12 @@ def rest_of(
     settings: AthenaSettings,
     clock: Clock = utc_now,
     client: SyncPrefectClient | None = None,
+    flow_run: UUID | None = None,
 ) -> Iterator[Rest | str]:
     """What is left of a run, for this replanning alone; or, in words, why it is not to be had.
 
-    `client` is one of Prefect's, made here where none is given. Raises StorageError.
+    `client` is one of Prefect's, made here where none is given; `flow_run` the one that this
+    is done in, the current one where none is given. Raises StorageError.
     """
     from prefect.client.orchestration import get_client
 
@@ -362,7 +552,10 @@ def rest_of(
 
     with nullcontext(client) if client else get_client(sync_client=True) as known:
         try:
-            rest = Rest(plan_run, settings=settings, client=known, clock=clock)
+            rest = Rest(
+                plan_run, settings=settings, client=known, clock=clock,
+                flow_run=flow_run or _current_flow_run(),
+            )  # fmt: skip
         except UnknownRunError as error:
             yield str(error)
             return
@@ -377,6 +570,12 @@ def rest_of(
             yield rest
         finally:
             leases.release(lease)
+
+
+def _current_flow_run() -> UUID | None:
+    from prefect.runtime import flow_run
+
+    return None if flow_run.id is None else UUID(str(flow_run.id))
 
 
 def claim_of(plan_run: UUID) -> UUID:

@@ -21,12 +21,14 @@ from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.monitor.breaches import AT_RISK, Finding, changes, not_started
 from athena_prefect.monitor.deadlines import start_outlook
 from athena_prefect.plan.model import Criticality
+from athena_prefect.replanning.asked import newest_question
 from athena_prefect.service.changing_over import claim_of
 from athena_prefect.service.following import Clock, utc_now
 from athena_prefect.service.results import _Answer
 
 if TYPE_CHECKING:
     from athena_prefect.plan.model import Plan
+    from athena_prefect.replanning.asked import Question
     from athena_prefect.runtime.events import Sender
     from athena_prefect.runtime.watching import Api, FlowRunState, LateStart
     from athena_prefect.settings import AthenaSettings
@@ -63,7 +65,7 @@ class WatchedRun(_Answer):
     plan_run: UUID
     plan: str
     status: str
-    """running, starting, paused, interrupted, resumed, continued, replanning, ended;
+    """running, starting, paused, interrupted, resumed, continued, asked, replanning, ended;
     not started, missed, skipped."""
     breaches: tuple[str, ...] = ()
     """What is late or about to be."""
@@ -204,7 +206,12 @@ class _Watch:
             found = self._attached(row, plan, entries, state, found)
         elif state.run_data.get("flow_run_id") and self.leases.ever_held(row.plan_run):
             found = self._process(row, plan, entries, state, found)
-            found = self._replanned(row, entries, state, found)
+            question = newest_question(entries)
+            if question is not None and not question.settled:
+                found = self._asked(row, plan, question, found)
+            else:
+                self._close_form(question)
+                found = self._replanned(row, entries, state, found)
         self._tell(Telling, row, plan, assess=found.status != "ended")
         after = fold_entries(self.journal.read(row.plan_run))
         raised = tuple(
@@ -316,6 +323,35 @@ class _Watch:
             self._raise(row.plan_run, state, why)
             return replace(found, status="interrupted", remedy=remedy)
         return replace(found, status="continued")
+
+    def _asked(self, row: RunRow, plan: Plan, question: Question, found: WatchedRun) -> WatchedRun:
+        """People are asked: see that their answer is carried out, and what the plan says where
+        none has come in time; whether the process that runs the plan lives or not.
+        """
+        from athena_prefect.service.asking import carry_on_with, write_answer
+
+        now = self.clock()
+        if self.api is None or found.status == "ended":
+            return found
+        if question.answer is None and now >= question.until:
+            default = question.default(plan.replanning.unanswered)
+            counts = write_answer(self.journal, row.plan_run, question, default, at=now)
+            question = replace(question, answer=counts)
+        if self.leases.current(claim_of(row.plan_run)) is None:
+            carry_on_with(
+                self.api.client, row.plan_run, question,
+                namespace=self.settings.namespace, now=now,
+            )  # fmt: skip
+        if found.status not in ("running", "resumed"):
+            return found
+        return replace(found, status="asked" if question.answer is None else "replanning")
+
+    def _close_form(self, question: Question | None) -> None:
+        from athena_prefect.runtime.asking import close_form
+
+        if question is not None and self.api is not None:
+            why = "the run goes another way by now"
+            close_form(self.api.client, question.flow_run, "Settled", why)
 
     def _replanned(
         self, row: RunRow, entries: Sequence[Entry], state: ExecutionState, found: WatchedRun

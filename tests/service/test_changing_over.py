@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Running
+from prefect.states import Running, Scheduled
 
 from athena_prefect.journal.events import RunEvent, RunEventKind, TaskEvent, TaskEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
@@ -58,6 +58,9 @@ class Server:
         }  # fmt: skip
         self.runs: dict[str, Any] = {}
         self.state: Any = None
+        self.states: dict[UUID, Any] = {}
+        """Of flow runs; of all others it is `state`."""
+        self.inputs: dict[UUID, Any] = {}
 
     def read_deployment_by_name(self, name: str) -> Any:
         if name not in self.deployments:
@@ -65,7 +68,19 @@ class Server:
         return self.deployments[name]
 
     def read_flow_run(self, flow_run_id: UUID) -> Any:
-        return SimpleNamespace(id=flow_run_id, deployment_id=uuid4(), state=self.state)
+        state = self.states.get(flow_run_id, self.state)
+        return SimpleNamespace(id=flow_run_id, deployment_id=uuid4(), state=state)
+
+    def set_flow_run_state(self, flow_run_id: UUID, state: Any, force: bool = False) -> None:
+        self.states[flow_run_id] = state
+
+    def resume_flow_run(self, flow_run_id: UUID, run_input: Any = None) -> Any:
+        paused = self.states[flow_run_id].is_paused()
+        if paused:
+            self.states[flow_run_id] = Scheduled()
+            self.inputs[flow_run_id] = run_input
+        status = SimpleNamespace(value="ACCEPT" if paused else "REJECT")
+        return SimpleNamespace(status=status, details=None)
 
     def request(self, method: str, path: str, *, path_params: Any, json: Any) -> Any:
         (found,) = [d for d in self.deployments.values() if str(d.id) == path_params["id"]]
@@ -122,13 +137,16 @@ class Scene:
         client: Any = self.server
         return Rest(self.run, settings=self.settings, client=client, clock=lambda: self.now)
 
-    def flow(self) -> Any:
+    def flow(self, flow_run: UUID | None = None) -> Any:
         """The replanning flow's body, its tasks being plain calls."""
         module = flow_file()
-        for name in ("evaluate", "find_options", "choose", "verify", "store", "redeploy"):
+        steps = ("evaluate", "find_options", "choose", "verify", "store", "redeploy", "ask")
+        for name in (*steps, "take_answer"):
             setattr(module, name, getattr(module, name).fn)
         client: Any = self.server
-        module.rest_of = partial(rest_of, client=client, clock=lambda: self.now)  # type: ignore[attr-defined]
+        module.rest_of = partial(  # type: ignore[attr-defined]
+            rest_of, client=client, clock=lambda: self.now, flow_run=flow_run
+        )
         module.current_settings = lambda: self.settings  # type: ignore[attr-defined]
         return module.replan.fn
 
