@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import httpx
+
 from athena_prefect.errors import RunError
 from athena_prefect.replanning.asked import (
     Answered,
@@ -139,9 +141,13 @@ def give_answer(
         if api is None:
             return False
         found = newest_question(journal.read(plan_run))
-        return found is not None and carry_on_with(
-            api.client, plan_run, found, namespace=namespace, now=at
-        )
+        if found is None:
+            return False
+        try:
+            return carry_on_with(api.client, plan_run, found, namespace=namespace, now=at)
+        except httpx.HTTPError as error:
+            logger.warning("the flow that asks is not told yet (%r); the watching flow does", error)
+            return False
 
 
 def carry_on_with(

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prefect.exceptions import PrefectHTTPStatusError
 
 from athena_prefect.journal.events import RunEventKind
 from athena_prefect.service.showing import choose
@@ -44,6 +45,20 @@ class LateAndAsked(Late):
         return wait_for(f"the form about {self.name}", paused)
 
 
+def resumed(client: Any, form: Any, **answer: str) -> str:
+    """What the server says to an answer in the form; sent again while it is too busy."""
+
+    def said() -> str | None:
+        try:
+            return str(client.resume_flow_run(form.id, run_input=answer).status.value)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code < 500:
+                raise
+            return None
+
+    return str(wait_for("the server's word on an answer", said))
+
+
 def test_an_answer_in_the_form_changes_a_deployed_run_over(
     installation: Installation, tmp_path: Path
 ) -> None:
@@ -57,12 +72,9 @@ def test_an_answer_in_the_form_changes_a_deployed_run_over(
         assert "Abort and escalate" in text and "Carry on as planned" in schema
         best = late.of_kind(RunEventKind.ASKED)[-1].data
         choice = f"{best['recommended']}: {best['option']} (recommended)"
-        refused = client.resume_flow_run(form.id, run_input={"choice": "9: no such"})
-        assert refused.status.value == "REJECT"
-        taken = client.resume_flow_run(form.id, run_input={"choice": choice, "name": "Ada"})
-        assert taken.status.value == "ACCEPT", taken
-        twice = client.resume_flow_run(form.id, run_input={"choice": choice, "name": "Kim"})
-        assert twice.status.value != "ACCEPT", "of two answers one counts"
+        assert resumed(client, form, choice="9: no such") == "REJECT"
+        assert resumed(client, form, choice=choice, name="Ada") == "ACCEPT"
+        assert resumed(client, form, choice=choice, name="Kim") != "ACCEPT", "one answer counts"
     revised = late.revised()
     assert revised.data["author"] == "Ada (claimed)" and revised.data["continuation"] is True
     late.drains()
