@@ -32,7 +32,9 @@ def partial_order(schedule: Schedule) -> ResourceArcs:
     from activity to activity in the order of the schedule, and who gets it waits
     for who had it. Units come first from direct predecessors and from those that
     are waited for anyhow, then from the unused, then from who finished first,
-    which leaves the most slack. No arc leads to an activity that has started. The
+    which leaves the most slack. What runs may hold more than there is; whoever comes
+    after that waits for all whose units paid it back, since they may end later than
+    expected. No arc leads to an activity that has started. The
     earliest starts under all arcs are never later than the schedule's.
     """
     problem = schedule.problem
@@ -78,15 +80,19 @@ def _chain(
     running: list[tuple[float, int, float]] = []
     free: OrderedDict[int, float] = OrderedDict()  # by finish, the earliest first
     unused = capacity
+    payers: list[int] = []
     for user, demand in users:
         while running and running[0][0] <= starts[user]:
             _, owner, units = heappop(running)
             # What runs may hold more than there is; what comes back pays for that first.
             debt = min(units, max(0.0, -unused))
             unused += debt
+            if debt > slack:
+                payers.append(owner)
             if units - debt > slack:
                 free[owner] = units - debt
         needed = demand
+        waits_for[user].update(dict.fromkeys(p for p in payers if p not in waits_for[user]))
         for owner in [o for o in waits_for[user] if o in free]:
             needed -= _hand_over(free, owner, needed, slack)
             if needed <= slack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from athena_prefect.schedule.feasibility import check
@@ -56,11 +56,37 @@ def test_units_of_predecessors_come_first_and_need_no_arc() -> None:
 
 
 def test_overload_is_paid_back_before_anybody_else_starts() -> None:
-    # Three run on what has become two units: the fourth waits for two of them to be over.
+    # Three run on what has become two units: the fourth waits for two of them to be over,
+    # for the one whose unit it gets and for the one that pays the overload back.
     problem = Problem.build(network_of(4, ()), [3.0, 5.0, 9.0, 1.0], np.ones((4, 1)), [2])
     fixed = np.array([0.0, 0.0, 0.0, np.nan])
     arcs = partial_order(serial_generation(problem, fixed_starts=fixed, release=1.0))
-    assert list(zip(arcs.pred, arcs.succ, strict=True)) == [(1, 3)]
+    assert list(zip(arcs.pred, arcs.succ, strict=True)) == [(0, 3), (1, 3)]
+
+
+@settings(max_examples=200)
+@given(problems(), st.integers(1, 15), st.data())
+def test_feasible_after_a_loss_of_capacity(problem: Problem, now: int, data: st.DataObject) -> None:
+    begun = serial_generation(problem).starts < now
+    fixed = np.where(begun, serial_generation(problem).starts, np.nan)
+    most = problem.demands[~begun].max(axis=0, initial=0.0)
+    # No less than what each of the rest needs by itself, but less than what runs may hold.
+    spare = data.draw(st.integers(0, 1))
+    left = np.minimum(most + spare, np.maximum(most, problem.capacities))
+    less = replace(problem, capacities=left)
+    schedule = serial_generation(less, release=float(now), fixed_starts=fixed)
+    network = problem.network.extended(*partial_order(schedule))
+    count = len(problem)
+    factors = np.array(data.draw(st.lists(st.integers(1, 4), min_size=count, max_size=count)))
+    over = begun & (schedule.finishes <= now - data.draw(st.integers(0, 1)))
+    longer = np.where(over, problem.durations, problem.durations * factors)
+    floor = np.where(begun, schedule.starts, float(now))
+    lag = np.where(begun[network.heads], -np.inf, network.pred_lag)
+    starts, ends = forward(network, longer, floor=floor, lag=lag)
+    for i in np.flatnonzero(~begun & (longer > 0)).tolist():
+        runs = (starts <= starts[i]) & (starts[i] < ends)
+        takes = problem.demands[i] > 0
+        assert (problem.demands[runs].sum(axis=0) <= less.capacities + 1e-9)[takes].all()
 
 
 def test_fractions_and_a_large_problem() -> None:
