@@ -210,6 +210,8 @@ def _replanned(found: Replanned) -> RenderableType:
             f" · risk {evaluation.risk_level}",
         ),
         Text(evaluation.rationale),
+        *([Text(found.hurried, style="yellow")] if found.hurried else []),
+        *[Text(f"learned: {lesson}", style="dim") for lesson in found.lessons],
         "",
         _options(found),
     ]

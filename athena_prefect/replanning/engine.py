@@ -71,18 +71,22 @@ class AdaptiveReplanningEngine:
         validator: Validator,
         orchestrator: Phase6Orchestrator,
         *,
+        taught: Phase6Orchestrator | None = None,
         policy: ReplanningPolicy | None = None,
         changeovers: Sequence[timedelta] = (),
         replanned_at: datetime | None = None,
         replans: int | None = None,
         seed: int = 0,
     ) -> None:
-        """`changeovers`: how long earlier changes of revision took. `replanned_at`: when the
+        """`taught`: an orchestrator that knows what earlier runs taught, for full replans.
+
+        `changeovers`: how long earlier changes of revision took. `replanned_at`: when the
         revision in force was adopted; `replans`: how many were (by the run's journal).
         """
         self.monitor = monitor
         self.validator = validator
         self.orchestrator = orchestrator
+        self.taught = taught or orchestrator
         self.policy = policy or monitor.policy
         self.changeovers = tuple(changeovers)
         self.replanned_at = replanned_at
@@ -148,6 +152,7 @@ class AdaptiveReplanningEngine:
             slip=ahead.slip,
             p_deadline=ahead.p_deadline,
             tasks_at_risk=ahead.at_risk,
+            hurried=self.hurried if strategy is not AdaptiveReplanning.NONE else "",
             as_of=view.now,
         )
 
@@ -267,6 +272,18 @@ class AdaptiveReplanningEngine:
         wanted = strategy or strategy_of(reasons)
         return list(self._option_set(view, ahead, wanted, reasons)[0])
 
+    @property
+    def hurried(self) -> str:
+        """What the time did not suffice for when options were made last; empty where it did."""
+        sorts = () if self._options is None else self._options[2].hurried
+        if not sorts:
+            return ""
+        return (
+            f"the {self.policy.budget_s:g} s for options were too short to look for the best of "
+            f"these: {', '.join(sorts)}; each was tried once (more time: "
+            "replanning.policy.budget_s)"
+        )
+
     def recommended_option(self, strategy: AdaptiveReplanning) -> int | None:
         """Index of the recommended one of the options that were made last."""
         if self._options is None:
@@ -302,7 +319,7 @@ class AdaptiveReplanningEngine:
         )
         if not allowed.hold(wish.levers):
             return None  # some of what it changes has begun, or is not to be had any more
-        made = self._options_of(view, self._outlook(view, deviations))
+        made = self._options_of(view, self._outlook(view, deviations), wanted)
         again = made.solved(wish.levers, self.policy.budget_s)
         return next((o for o in again if wish.means(o)), None)
 
@@ -323,18 +340,25 @@ class AdaptiveReplanningEngine:
             age = view.now - known[2].view.now
             if timedelta(0) <= age < OPTIONS_HOLD:
                 return known[1], known[2]
-        made = self._options_of(view, ahead)
+        made = self._options_of(view, ahead, strategy)
         levers = self._levers(view, strategy, reasons, ahead)
         options = made.solved(levers, self.policy.budget_s)
         self._options = (key, options, made)
         return options, made
 
-    def _options_of(self, view: Picture, ahead: Outlook) -> Options:
+    def _planner(self, strategy: AdaptiveReplanning) -> Phase6Orchestrator:
+        """Who makes revisions: where all is planned anew, what earlier runs taught counts.
+
+        A part of a plan is fitted into the rest of it, which rests on the plan's estimates.
+        """
+        return self.taught if strategy is AdaptiveReplanning.FULL else self.orchestrator
+
+    def _options_of(self, view: Picture, ahead: Outlook, strategy: AdaptiveReplanning) -> Options:
         baseline = self.monitor.baseline
         return Options(
             view,
             ahead,
-            self.orchestrator,
+            self._planner(strategy),
             accepted_p50=self.monitor.accepted_p50,
             old_starts=dict(baseline.p50_starts),
             seed=self.seed,
@@ -443,7 +467,7 @@ class AdaptiveReplanningEngine:
         if asked != NO_CONSTRAINTS:
             standing = asked.on(standing, self.monitor.started)
             levers = asked.allowed(levers)
-        proposal = self.orchestrator.propose(
+        proposal = self._planner(strategy).propose(
             standing,
             levers,
             objective=Objective.COST,
@@ -477,7 +501,7 @@ class AdaptiveReplanningEngine:
             verification_passed=proposal.feasible,
             confidence=confidence,
             implementation_time=_median(self.changeovers) if self.changeovers else None,
-            learning=self._observed(view),
+            learning=self._observed(view) | {"lessons": list(proposal.answer.lessons)},
             strategy=strategy,
             reason=reason,
             revision=self.monitor.state.revision + 1,

@@ -118,6 +118,8 @@ class ReplanningEvaluation:
     """A human should look: nothing more may be, or can be, done by itself."""
     held: str = ""
     """Why a response that is called for is not begun now; empty where nothing holds it."""
+    hurried: str = ""
+    """What the time for options did not suffice for; empty where it did."""
     slip: float | None = None
     p_deadline: float | None = None
     tasks_at_risk: tuple[str, ...] = ()

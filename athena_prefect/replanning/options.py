@@ -93,6 +93,8 @@ class ReplanningOption:
     lateness: timedelta = timedelta(0)
     """P50 after the deadline, or after what stands in for it."""
     changes: tuple[str, ...] = ()
+    lessons: tuple[str, ...] = ()
+    """What earlier runs taught and its durations rest on."""
     proposal: Proposal | None = field(default=None, repr=False, compare=False)
     """The revision behind it; None of an abort."""
 
@@ -400,6 +402,7 @@ class Options:
             within_timeouts=proposal.within_timeouts,
             lateness=timedelta(seconds=max(robust.p50 - bound, 0.0) if bound is not None else 0.0),
             changes=words,
+            lessons=proposal.answer.lessons,
             proposal=proposal,
         )
 

@@ -21,6 +21,8 @@ from athena_prefect.runtime.recorder import Recorder, Recording
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
+    from athena_prefect.learning.memory import Recalled
+
 
 @dataclass(slots=True, kw_only=True)
 class RunFacts:
@@ -49,6 +51,8 @@ class RunFacts:
     keep_decision: Callable[[str, str, str, int | None], None] | None = None
     """Writes down what was decided about the rest of the run: outcome (proposed, adopted,
     declined, failed, aborted), strategy, reason, and the revision that came of it."""
+    recall: Callable[[Plan], tuple[Recalled, ...]] = lambda plan: ()
+    """What earlier runs taught that concerns a plan."""
     hands_over: Callable[[], bool] = lambda: False
     """Whether revisions that change more than one task are another flow run's to carry out."""
     shared: SharedMonitor = field(default_factory=SharedMonitor)

@@ -507,10 +507,12 @@ class Replanner:
             from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 
             planner = PlanOrchestrator(clock=time.perf_counter, policy=monitor.policy)
+            lessons = self.dispatcher.facts.recall(monitor.plan)
             self._engine = AdaptiveReplanningEngine(
                 monitor,
                 AssumptionValidator(monitor.plan, monitor),
                 planner,
+                taught=replace(planner, lessons=lessons),
                 changeovers=tuple(self.changeovers),
                 replanned_at=self._replanned_at,
                 seed=monitor.baseline.seed,

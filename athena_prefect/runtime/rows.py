@@ -27,6 +27,7 @@ from athena_prefect.runtime.facts import RunFacts
 from athena_prefect.settings import AthenaSettings
 
 if TYPE_CHECKING:
+    from athena_prefect.learning.memory import Recalled
     from athena_prefect.storage.db import Database
     from athena_prefect.storage.lease import Leases
     from athena_prefect.storage.plans import PlanStore
@@ -50,6 +51,18 @@ class Rows:
         from athena_prefect.storage.db import database_for
 
         return database_for(self.settings.database_url, durable=self.settings.durable)
+
+    def recalled(self, plan: Plan) -> tuple[Recalled, ...]:
+        """What earlier runs taught that concerns a plan; nothing where that cannot be read."""
+        from athena_prefect.learning.memory import recall
+        from athena_prefect.storage.lessons import StoredLessons
+
+        try:
+            kept = StoredLessons(self.database, namespace=self.settings.namespace).lessons()
+        except AthenaError as error:
+            logger.warning("lessons cannot be read, revisions are made without: %s", error)
+            return ()
+        return recall(kept, plan, now=self.clock())
 
     @property
     def store(self) -> PlanStore:

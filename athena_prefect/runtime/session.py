@@ -290,6 +290,7 @@ class Session:
         )
         facts.keep_revision = partial(self.rows.keep_revision, facts)
         facts.keep_decision = partial(self.rows.keep_decision, facts)
+        facts.recall = self.rows.recalled
         facts.hands_over = self.over.possible
         recorder.listen(facts.plan_run, facts.hear)
         return facts

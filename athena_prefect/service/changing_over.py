@@ -161,12 +161,13 @@ class Rest:
         from athena_prefect.assumptions.validator import AssumptionValidator
         from athena_prefect.replanning.engine import AdaptiveReplanningEngine
         from athena_prefect.runtime.continuing import changeovers, last_revised
-        from athena_prefect.service.replanning import planner
+        from athena_prefect.service.replanning import planner, taught_planner
 
         return AdaptiveReplanningEngine(
             monitor,
             AssumptionValidator(monitor.plan, monitor),
             planner(monitor.plan),
+            taught=taught_planner(monitor, self.settings),
             changeovers=changeovers(self.entries),
             replanned_at=last_revised(self.entries),
             seed=monitor.baseline.seed,

@@ -169,7 +169,7 @@ def _named(options: Sequence[ReplanningOption], choice: Choice) -> ReplanningOpt
 
 
 def _adopt(run: Writing, choice: Choice, settings: AthenaSettings, now: datetime) -> Executed:
-    engine, strategy = engine_for(run.monitor), AdaptiveReplanning(choice.strategy)
+    engine, strategy = engine_for(run.monitor, settings), AdaptiveReplanning(choice.strategy)
     violations = engine.validator.get_violated_assumptions()
     deviation = run.monitor.get_plan_deviation(now=now)
     evaluation = engine.evaluate_replanning_need(deviation, violations, now=now)

@@ -52,6 +52,13 @@ class Replanned:
     deadline: float | None = None
     revision: int = 1
     """In force when they were solved."""
+    hurried: str = ""
+    """What the time for options did not suffice for; empty where it did."""
+
+    @property
+    def lessons(self) -> tuple[str, ...]:
+        """What earlier runs taught and the options rest on."""
+        return tuple(dict.fromkeys(lesson for o in self.options for lesson in o.lessons))
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON-able data."""
@@ -69,6 +76,8 @@ class Replanned:
                            for r in found.reasons]},
             "options": [o.as_dict() for o in self.options],
             "recommended_option": self.recommended,
+            "hurried": self.hurried,
+            "lessons": list(self.lessons),
             "before": {t: list(s) for t, s in self.before.items()},
             "after": {t: list(s) for t, s in self.after.items()},
         }  # fmt: skip
@@ -91,8 +100,13 @@ def _monitor_of(followed: FollowedRun) -> ExecutionMonitor:
     return monitor
 
 
-def engine_for(monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
-    """The replanning engine of a monitored run."""
+def engine_for(
+    monitor: ExecutionMonitor, settings: AthenaSettings | None = None
+) -> AdaptiveReplanningEngine:
+    """The replanning engine of a monitored run.
+
+    With `settings` full replans use what earlier runs taught. Raises StorageError.
+    """
     from athena_prefect.assumptions.validator import AssumptionValidator
     from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 
@@ -100,8 +114,17 @@ def engine_for(monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
         monitor,
         AssumptionValidator(monitor.plan, monitor),
         planner(monitor.plan),
+        taught=None if settings is None else taught_planner(monitor, settings),
         seed=monitor.baseline.seed,
     )
+
+
+def taught_planner(monitor: ExecutionMonitor, settings: AthenaSettings) -> PlanOrchestrator:
+    """`planner` with the lessons for the plan of a run. Raises StorageError."""
+    from athena_prefect.service.simulating import lessons_for
+
+    moment = monitor.brought_up(None)[0]
+    return planner(monitor.plan, lessons_for(monitor.plan, moment, settings))
 
 
 def replan(
@@ -121,7 +144,7 @@ def replan(
     monitor = _monitor_of(followed)
     if monitor.finished or monitor.state.end_status in ("completed", "cancelled", "aborted"):
         raise InputError(f"plan run {str(followed.plan_run)[:8]} is over: nothing of it is left")
-    engine = engine_for(monitor)
+    engine = engine_for(monitor, settings)
     violations = engine.validator.get_violated_assumptions()
     now = clock()
     deviation = monitor.get_plan_deviation(now=now)
@@ -152,6 +175,7 @@ def replan(
         now=progress.seconds(moment),
         revision=monitor.state.revision,
         deadline=None if monitor.deadline is None else progress.seconds(monitor.deadline),
+        hurried=engine.hurried,
     )
 
 

@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 from athena_prefect.errors import PlanError, UnknownNameError
 from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.journal.journal import MemoryJournal
+from athena_prefect.learning.memory import Consolidation, Evidence, LessonKind, Memory, recall
 from athena_prefect.monitor.context import ExecutionContext, VirtualClock
+from athena_prefect.monitor.history import History, PastRun, PastTask
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.orchestrator import PlanOrchestrator
 from athena_prefect.plan.document import as_dict
@@ -193,6 +196,98 @@ def test_a_local_adjustment_changes_one_task() -> None:
     assert other.changes == (), "c has no lever"
     with pytest.raises(UnknownNameError):
         _engine(monitor).generate_local_adjustment("d", monitor.get_plan_deviation())
+
+
+def _taught(plan: Plan, buffer: float) -> PlanOrchestrator:
+    """A planner whom two runs taught that `c` takes longer."""
+    memory = Memory()
+    said = [
+        Evidence(kind=LessonKind.DURATION, subject="c", statement="c needs a buffer", at=T0,
+                 run=run, plan=plan.name, value=buffer)
+        for run in ("r1", "r2")
+    ]  # fmt: skip
+    memory.learn(said, Consolidation())
+    lessons = recall(memory.lessons(), plan, now=T0)
+    return PlanOrchestrator(
+        clock=_ticking(), policy=plan.replanning.policy, workers=1, lessons=lessons
+    )
+
+
+def test_full_replans_use_what_runs_taught_and_say_which() -> None:
+    monitor, _ = _late()
+    engine = _engine(monitor, taught=_taught(monitor.plan, 0.5))
+    deviation = monitor.get_plan_deviation()
+    full = engine.full_replan("because", {})
+    (lesson,) = full.learning["lessons"]
+    assert lesson.startswith("c needs a buffer (the same task")
+    plain = _engine(monitor).full_replan("because", {})
+    assert plain.learning["lessons"] == []
+    assert full.modes == plain.modes == {"b": "wide"}
+    assert full.finish is not None and plain.finish is not None
+    assert full.finish - plain.finish == timedelta(seconds=50)
+    # Both sides of a comparison are made with it: what is gained is not what was learned.
+    options = engine.get_replanning_options(deviation, [], strategy=AdaptiveReplanning.FULL)
+    wide = next(o for o in options if o.kind is Kind.ADD_RESOURCES)
+    assert wide.lessons == (lesson,) and wide.timeline_impact == timedelta(seconds=-60)
+    part = engine.get_replanning_options(deviation, [], strategy=AdaptiveReplanning.SEGMENT)
+    assert all(o.lessons == () for o in part), "a part is fitted into the rest as it was planned"
+
+
+def test_too_little_time_is_said_and_every_lever_is_tried_all_the_same() -> None:
+    document = _document(deadline=301)
+    document["replanning"] = {"cooldown": 0, "policy": {"budget_s": 0.001}}
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 150.0)
+    engine = _engine(monitor)
+    deviation = monitor.get_plan_deviation()
+    found = engine.evaluate_replanning_need(deviation, [])
+    options = engine.get_replanning_options(deviation, [], strategy=AdaptiveReplanning.FULL)
+    assert Kind.ADD_RESOURCES in {o.kind for o in options}
+    assert "add resources" in engine.hurried and "budget_s" in engine.hurried
+    assert "0.001 s" in found.hurried
+    calm = _engine(_late()[0])
+    calm.get_replanning_options(deviation, [], strategy=AdaptiveReplanning.FULL)
+    assert calm.hurried == ""
+
+
+def test_with_history_a_promise_comes_from_the_law_of_the_forecast() -> None:
+    plan = Plan.model_validate(_document(deadline=600))
+    rng = np.random.default_rng(3)
+    runs = []
+    for number in range(8):
+        slow = float(np.exp(rng.normal(0.2, 0.3)))
+        at, tasks = 0.0, list[PastTask]()
+        for task in plan.tasks:
+            lasts = 100 * slow * float(np.exp(rng.normal(0, 0.03)))
+            tasks.append(
+                PastTask(id=task.id, category=task.group, planned=100, actual=lasts, started=at,
+                         after=tuple(d.task for d in task.upstream))
+            )  # fmt: skip
+            at += lasts
+        runs.append(PastRun(key=str(number), plan=plan.name, tasks=tasks))
+    clock = VirtualClock(T0)
+    context = ExecutionContext(
+        plan_run=UUID(int=1), clock=clock, started_at=T0, journal=MemoryJournal()
+    )
+    monitor = ExecutionMonitor(plan, context, samples=100, history=History.of(runs))
+    _do(monitor, clock, "a", 200.0)
+    engine = _engine(monitor)
+    deviation, forecast = monitor.get_plan_deviation(), monitor.forecast()
+    bare = engine.generate_local_adjustment("c", deviation)
+    assert bare.changes == (), "c has no lever: that is what carrying on comes to"
+    assert bare.finish is not None and bare.accepted_finish is not None
+    promised = (bare.accepted_finish - T0).total_seconds()
+    expected = float(np.quantile(forecast.finishes, 0.9))
+    assert promised == pytest.approx(expected, rel=0.03)
+    assert (bare.finish - T0).total_seconds() == pytest.approx(
+        float(np.median(forecast.finishes)), rel=0.03
+    )
+    options = engine.get_replanning_options(deviation, [], strategy=AdaptiveReplanning.FULL)
+    wide = next(o for o in options if o.changes)
+    assert wide.finish is not None and wide.finish < bare.finish
+    assert wide.samples == len(forecast.finishes), "not the planner's own scenarios"
+    result = engine.adopt(wide, AdaptiveReplanning.FULL)
+    assert result.accepted_finish == wide.accepted_finish
 
 
 def test_options_are_priced() -> None:
