@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from athena_prefect.runtime.deployment.desired import ExtraDeployment, PlannedFlow, Target
     from athena_prefect.runtime.deployment.pool import Pool
     from athena_prefect.runtime.deployment.remote import Remote
-    from athena_prefect.runtime.deployment.state import FlowFile, ServerState
+    from athena_prefect.runtime.deployment.state import Deployment, FlowFile, ServerState
     from athena_prefect.settings import AthenaSettings
 
 
@@ -86,6 +86,7 @@ def _deploy(
     """Deploy everything but the kinds of things that `but` names."""
     from prefect.client.orchestration import get_client
 
+    from athena_prefect.runtime.deployment.neighbours import check_one_project, shared_in_pool
     from athena_prefect.runtime.deployment.remote import Remote
 
     plans = _load(files)
@@ -96,21 +97,26 @@ def _deploy(
         root = _root(plans)
         target = _target(options, pool, root, settings)
         _check(pool, plans, target)
+        names = [p.name for p in plans]
+        there = remote.deployments(settings.namespace)
+        check_one_project(target, there, names)
         made = [_planned(p) for p in plans]
         room = _room_for_steps(root)
         desired = _desired(
             [f for f, _ in made], [w for _, w in made], target, remote, extras, room=room
         )
+        if pool is None:
+            desired = shared_in_pool(desired, there, names)
         desired, notes = _without_foreign(desired, remote)
         notes += () if room else (NO_ROOM,)
-        actual = _actual([p.name for p in plans], target.block, root, desired, remote, settings)
+        actual = _actual(names, target.block, root, desired, there, remote, settings)
         changes = tuple(c for c in _compare(desired, actual) if c.kind not in but)
         if not dry_run:
             for change in changes:
                 _apply(change, remote, root, plans, settings)
     _last_events()
     return Deployed(
-        plans=tuple(p.name for p in plans),
+        plans=tuple(names),
         namespace=settings.namespace,
         pool=options.pool,
         dry_run=dry_run,
@@ -142,7 +148,8 @@ def serve(
     told(found)
     with get_client(sync_client=True) as client:
         there = Remote(client).deployments(settings.namespace)
-    chosen = [d.name for d in there if not (of := plans_of([d])) or of & set(found.plans)]
+    served = [d for d in there if d.pool is None]
+    chosen = [d.name for d in served if not (of := plans_of([d])) or of & set(found.plans)]
     root = _root(_load(files))
     target = _target(options, None, root, settings)
     serve_deployments(chosen, root, process_environment(target), limit)
@@ -382,6 +389,7 @@ def _actual(
     block: str,
     root: Path,
     desired: ServerState,
+    there: Sequence[Deployment],
     remote: Remote,
     settings: AthenaSettings,
 ) -> ServerState:
@@ -390,11 +398,7 @@ def _actual(
     from athena_prefect.runtime.deployment.state import ServerState
 
     chosen = set(plans)
-    ours = tuple(
-        d
-        for d in remote.deployments(settings.namespace)
-        if not (of := plans_of([d])) or of & chosen
-    )
+    ours = tuple(d for d in there if not (of := plans_of([d])) or of & chosen)
     return ServerState(
         files=tuple(f for f in desired.files if (root / f.path).exists()),
         plans=_registered(plans, settings),

@@ -107,7 +107,7 @@ class Installation:
             for child in family:
                 child.kill()
         try:
-            process.wait(30)
+            process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

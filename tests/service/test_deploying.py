@@ -313,3 +313,41 @@ def test_several_projects_at_once_are_refused(project: Project, tmp_path: Path) 
     other = Project(tmp_path / "other", project.settings, project.client)
     with pytest.raises(InputError, match="of several projects"):
         project.deploy(project.plan("one"), other.plan("two"))
+
+
+def test_a_namespace_is_of_one_project(project: Project, tmp_path: Path) -> None:
+    """Its flows that watch, replan and learn run in one project's folder."""
+    one, two = project.plan("one"), project.plan("two")
+    project.deploy(one)
+    project.deploy(two)  # another plan of the same project
+    other = Project(tmp_path / "other", project.settings, project.client)
+    before = Remote(project.client).deployments(project.settings.namespace)
+    with pytest.raises(InputError, match=r"one, two in .*ATHENA_NAMESPACE=NAME") as raised:
+        other.deploy(other.plan("three"))
+    assert str(project.root) in str(raised.value) and str(other.root) in str(raised.value)
+    assert Remote(project.client).deployments(project.settings.namespace) == before
+    assert not (other.root / "flows").exists()
+    apart = project.settings.model_copy(update={"namespace": f"{project.settings.namespace}-b"})
+    other.settings = apart
+    other.deploy(other.plan("three"))
+    other.undeploy("three")
+    # A project that has moved is deployed as a whole.
+    other.settings = project.settings
+    other.deploy(other.plan("one"), other.plan("two"))
+    directory = {d.directory for d in Remote(project.client).deployments(apart.namespace[:-2])}
+    assert directory == {str(other.root)}
+
+
+def test_serving_leaves_the_watcher_of_other_plans_in_their_pool(project: Project) -> None:
+    """The process that serves ends; the runs of the others are still looked at."""
+    pooled, served = project.plan("pooled"), project.plan("served")
+    project.deploy(pooled)
+    project.deploy(served, pool=None)
+    assert project.deployment("watch-plan", "watch-plan").work_pool_name == POOL
+    assert project.deployment("replan", "replan").work_pool_name == POOL
+    assert project.deployment("served", "served").work_pool_name is None
+    assert not project.deploy(served, pool=None).changes
+    # Alone, it brings them along.
+    project.undeploy("pooled")
+    project.deploy(served, pool=None)
+    assert project.deployment("watch-plan", "watch-plan").work_pool_name is None
