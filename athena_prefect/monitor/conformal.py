@@ -11,7 +11,7 @@ believing the spread and not believing it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from statistics import NormalDist
 from typing import Any
@@ -29,6 +29,8 @@ SAMPLES = 150
 """Scenarios of such a forecast: its median is off by a tenth of its spread at most."""
 LEVELS: Floats = np.array([0.01, 0.025, 0.05, *(np.arange(2, 19) / 20).round(2), 0.95, 0.975, 0.99])
 """Probabilities at which a distribution of the remaining time is held."""
+MIDDLE = int(np.argmin(np.abs(LEVELS - 0.5)))
+"""Place of the median among `LEVELS`."""
 NORMAL: Floats = np.array([NormalDist().inv_cdf(level) for level in LEVELS.tolist()])
 """The same of a normal distribution of spread 1."""
 FEW = 4
@@ -43,10 +45,8 @@ MIXED_UNSEEN = 0.6
 """The same of a plan never seen."""
 STIFFNESS = 0.1
 """What a share of velocity other than that costs, in relative error: 0.1 of it for a whole."""
-CENTRED = 0.5
-"""Share of the median error by which the middle is corrected."""
 OWN = 2.0
-"""Forecast runs that the forecast's own spread weighs."""
+"""Units (runs of the plan, or other plans) that the forecast's own middle and spread weigh."""
 BEYOND = 0.5
 """Standard deviations by which the next error may exceed all known ones."""
 MOST_SPREAD = 0.7
@@ -125,20 +125,39 @@ class Calibration:
         if not near:
             return _capped((1 - prior) * middle + prior * velocity + own)
         weight = np.array([w for _, w in near])
+        one = self._unit(near)
+        number = float(weight.sum()) / one
+        trust = number / (number + OWN)
         middles = np.array([r.middle for r, _ in near])
         velocities = np.array([r.velocity for r, _ in near])
         truth = np.array([r.remaining for r, _ in near])
         makespans = np.array([r.makespan for r, _ in near])
         spreads = np.array([r.spread for r, _ in near])
-        mixed = _share(middles, velocities, truth, makespans, weight, prior)
-        errors = truth - ((1 - mixed) * middles + mixed * velocities)
-        scores = _quantiles(errors / np.sqrt(spreads), weight)
-        scores -= (1 - CENTRED) * np.interp(0.5, LEVELS, scores)
-        number = weight.sum() ** 2 / np.square(weight).sum()
-        trust = number / (number + OWN)
+        grid = np.linspace(0, 1, 11)[:, None]
+        mixes = (1 - grid) * middles + grid * velocities
+        # Each mix is judged as it would be used: with its own bias taken off.
+        bias = np.array([_quantiles(row, weight, one)[MIDDLE] for row in truth - mixes])
+        best = _best(mixes + trust * bias[:, None], truth, makespans, weight, prior)
+        mixed = float(grid[best, 0])
+        scores = _quantiles((truth - mixes[best]) / np.sqrt(spreads), weight, one)
         learnt = scores * np.sqrt(spread_of(logs))
         right = (1 - mixed) * middle + mixed * velocity
         return _capped(right + trust * learnt + (1 - trust) * own)
+
+    def _unit(self, near: Sequence[tuple[Replayed, float]]) -> float:
+        """Weight of one unit of experience: a run of the plan, and of other plans a whole plan.
+
+        Runs of one plan are alike in how its forecasts go wrong: of a plan never seen ten of
+        them say no more than one.
+        """
+        weights = np.array([w for _, w in near])
+        alone = float(np.square(weights).sum() / weights.sum())
+        if self.seen:
+            return alone
+        plans: dict[str, float] = {}
+        for replayed, weight in near:
+            plans[replayed.plan] = plans.get(replayed.plan, 0.0) + weight
+        return max(alone, sum(plans.values()) / len(plans))
 
     def _weight(self, replayed: Replayed, share: float) -> float:
         """Of a replay where `share` is done: between two checkpoints both count."""
@@ -155,27 +174,21 @@ def _capped(logs: Floats) -> Floats:
     return result
 
 
-def _share(
-    middles: Floats,
-    velocities: Floats,
-    truth: Floats,
-    makespans: Floats,
-    weight: Floats,
-    prior: float,
-) -> float:
-    """Share of velocity with which the finished runs would have been forecast best."""
-    grid = np.linspace(0, 1, 11)
-    mixed = (1 - grid[:, None]) * middles + grid[:, None] * velocities
+def _best(mixes: Floats, truth: Floats, makespans: Floats, weight: Floats, prior: float) -> int:
+    """Which of the mixes would have forecast the finished runs best; one a share of velocity."""
     # A forecast that is off by the whole makespan is as wrong as one can be.
-    errors = np.minimum(np.abs(np.exp(mixed) - np.exp(truth)) / makespans, 1.0)
-    costs = np.average(errors, axis=1, weights=weight) + STIFFNESS * np.square(grid - prior)
-    return float(grid[int(np.argmin(costs))])
+    errors = np.minimum(np.abs(np.exp(mixes) - np.exp(truth)) / makespans, 1.0)
+    shares = np.linspace(0, 1, len(mixes))
+    costs = np.average(errors, axis=1, weights=weight) + STIFFNESS * np.square(shares - prior)
+    return int(np.argmin(costs))
 
 
-def _quantiles(values: Floats, weight: Floats) -> Floats:
-    """Weighted quantiles at `LEVELS`; the next value may lie beyond all, as conformal ones do."""
+def _quantiles(values: Floats, weight: Floats, one: float) -> Floats:
+    """Weighted quantiles at `LEVELS`; the next value may lie beyond all, as conformal ones do.
+
+    `one`: weight of one unit of experience, of which half is thought to lie beyond each end.
+    """
     beyond = BEYOND * (float(values.std()) if len(values) > 1 else 1.0)
-    one = np.square(weight).sum() / weight.sum()
     values = np.concatenate(([values.min() - beyond], values, [values.max() + beyond]))
     weight = np.concatenate(([one / 2], weight, [one / 2]))
     order = np.argsort(values, kind="stable")

@@ -16,7 +16,8 @@ from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 DRAWS = 1024
 """Quantiles of a residual that are drawn from: off by half a thousandth at most."""
 OVERTIME = 0.25
-"""Mean of the log factor by which a task that outran every known one takes longer still."""
+"""What a task that outran all that is expected takes longer still: as a mean of the log factor
+where durations are drawn, as a share of its elapsed time for velocity."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,8 +93,15 @@ class Work:
 
     @cached_property
     def velocity(self) -> float:
-        """Finish where everything open takes as much longer as what has ended did."""
-        return float(self.list_schedule(self.planned * self.pace)[1].max(initial=self.now))
+        """Finish where everything open takes as much longer as what has ended did.
+
+        What has run longer than that already takes some of its elapsed time more: where
+        hundreds run at once, the pace of those that ended first says that all end now.
+        """
+        lengths = self.planned * self.pace
+        elapsed = self.now - self.start[self.running]
+        lengths[self.running] = np.maximum(lengths[self.running], elapsed * (1 + OVERTIME))
+        return float(self.list_schedule(lengths)[1].max(initial=self.now))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
