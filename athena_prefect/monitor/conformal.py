@@ -21,6 +21,7 @@ import numpy as np
 from athena_prefect.monitor.history import SHORTEST, History
 from athena_prefect.monitor.knowledge import Knowledge
 from athena_prefect.monitor.rest import Work, scenarios
+from athena_prefect.monitor.widening import widening
 from athena_prefect.plan.graph import Floats, Ints
 
 CHECKPOINTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
@@ -49,8 +50,8 @@ OWN = 2.0
 """Units (runs of the plan, or other plans) that the forecast's own middle and spread weigh."""
 BEYOND = 0.5
 """Standard deviations by which the next error may exceed all known ones."""
-MOST_SPREAD = 0.7
-"""Spread of log remaining time that no forecast exceeds: nine in ten within 2.5 times the
+MOST_SPREAD = 0.85
+"""Spread of log remaining time that no forecast exceeds: eight in ten within three times the
 middle. Wider ones served nobody on plans never seen, and their means were without bound."""
 LEAST_SPREAD = 0.02
 """Spread of log remaining time below which no forecast is believed."""
@@ -89,12 +90,15 @@ class Calibration:
     """Whether the plan itself is in the history."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of each run."""
+    widened: float = 1.0
+    """Factor for the spread, by what recorded forecasts were worth: see `widening`."""
 
     def as_dict(self) -> dict[str, Any]:
         """The calibration as JSON-able data, which `from_dict` reads back."""
         return {
             "seen": self.seen,
             "weights": dict(self.weights),
+            "widened": self.widened,
             "replays": [list(asdict(r).values()) for r in self.replays],
         }
 
@@ -106,6 +110,7 @@ class Calibration:
             replays=tuple(Replayed(**dict(zip(names, r, strict=True))) for r in data["replays"]),
             seen=bool(data["seen"]),
             weights=dict(data["weights"]),
+            widened=float(data.get("widened", 1.0)),
         )
 
     @property
@@ -123,7 +128,7 @@ class Calibration:
         own = logs - middle
         near = [(r, w) for r in self.replays if (w := self._weight(r, share)) > 0]
         if not near:
-            return _capped((1 - prior) * middle + prior * velocity + own)
+            return _capped((1 - prior) * middle + prior * velocity + own, self.widened)
         weight = np.array([w for _, w in near])
         one = self._unit(near)
         number = float(weight.sum()) / one
@@ -142,7 +147,7 @@ class Calibration:
         scores = _quantiles((truth - mixes[best]) / np.sqrt(spreads), weight, one)
         learnt = scores * np.sqrt(spread_of(logs))
         right = (1 - mixed) * middle + mixed * velocity
-        return _capped(right + trust * learnt + (1 - trust) * own)
+        return _capped(right + trust * learnt + (1 - trust) * own, self.widened)
 
     def _unit(self, near: Sequence[tuple[Replayed, float]]) -> float:
         """Weight of one unit of experience: a run of the plan, and of other plans a whole plan.
@@ -166,11 +171,11 @@ class Calibration:
         return max(0.0, 1.0 - away) * self.weights[replayed.run]
 
 
-def _capped(logs: Floats) -> Floats:
+def _capped(logs: Floats, widened: float) -> Floats:
     """Log remaining times at `LEVELS`, no wider around their middle than `MOST_SPREAD`."""
     middle = np.interp(0.5, LEVELS, logs)
     most = MOST_SPREAD * np.abs(NORMAL)
-    result: Floats = middle + np.clip(logs - middle, -most, most)
+    result: Floats = middle + np.clip(widened * (logs - middle), -most, most)
     return result
 
 
@@ -231,7 +236,9 @@ def calibration_of(history: History, plan: str) -> Calibration:
                 unseen[name] = Knowledge(rest, name)
             knowledge = unseen[name]
         replays += replay(history, r, knowledge)
-    return Calibration(replays=tuple(replays), seen=bool(own), weights=weights)
+    return Calibration(
+        replays=tuple(replays), seen=bool(own), weights=weights, widened=widening(history, plan)
+    )
 
 
 def _in_turns(history: History, runs: list[int]) -> Iterator[int]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from athena_prefect.errors import PlanError
+from athena_prefect.monitor.recorded import PastForecast
 from athena_prefect.plan.graph import Floats, Ints, Network
 
 MANY = 8
@@ -49,6 +50,8 @@ class PastRun:
     started_at: datetime | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     """Parameters and tags."""
+    forecasts: Sequence[PastForecast] = ()
+    """What was forecast while it ran, as it was said then."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,6 +77,8 @@ class History:
     tail: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     head: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Row ``tail[k]`` ended before row ``head[k]`` could begin."""
+    told: tuple[tuple[PastForecast, ...], ...] = ()
+    """Of each run what was forecast while it ran."""
     memo: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False)
     """What was worked out from these records, by what and plan: they never change."""
 
@@ -109,6 +114,7 @@ class History:
             planned=_planned(runs),
             actual=np.array([max(t.actual, SHORTEST) for t in flat], dtype=np.float64),
             started=np.array(started, dtype=np.float64),
+            told=tuple(tuple(run.forecasts) for run in runs),
             **_arcs(kept, rows),
         )
         slots = [
@@ -178,6 +184,11 @@ class History:
         order = np.lexsort((change, moments))
         return float(np.cumsum(change[order]).max(initial=1.0))
 
+    def end(self, run: int) -> float:
+        """When a run was over (s from its start); NaN where it is not recorded."""
+        span = self.span(run)
+        return float((self.started + self.actual)[span].max()) if self.timed(run) else np.nan
+
     def network(self, run: int) -> Network:
         """The network of a run's records."""
         span = self.span(run)
@@ -206,6 +217,7 @@ class History:
             started=self.started[mask],
             tail=place[self.tail[arcs]],
             head=place[self.head[arcs]],
+            told=tuple(self.told[r] for r in runs),
         )
 
     def without(self, keys: Collection[str]) -> History:

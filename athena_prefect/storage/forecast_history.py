@@ -12,6 +12,7 @@ from sqlalchemy import select
 from athena_prefect.learning import frame
 from athena_prefect.learning.records import RunRecord
 from athena_prefect.monitor.history import NO_HISTORY, History, PastRun, PastTask
+from athena_prefect.monitor.recorded import PastForecast
 from athena_prefect.plan.graph import Ints
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.history import StoredHistory
@@ -89,8 +90,27 @@ def _run(history: frame.History, run: RunRecord, rows: Ints, start: float) -> Pa
             )
         )
     return PastRun(
-        key=run.run, plan=run.plan_name, tasks=tasks, slots=_slots(run), started_at=run.started
+        key=run.run,
+        plan=run.plan_name,
+        tasks=tasks,
+        slots=_slots(run),
+        started_at=run.started,
+        forecasts=_told(run, start),
     )
+
+
+def _told(run: RunRecord, start: float) -> list[PastForecast]:
+    """What was forecast while a run went; what a revision promised is no forecast of that."""
+    return [
+        PastForecast(
+            at=f.at.timestamp() - start,
+            share_done=f.share_done,
+            quantiles={q: moment.timestamp() - start for q, moment in f.quantiles.items()},
+            from_history=f.from_history,
+        )
+        for f in run.forecasts
+        if f.share_done is not None
+    ]
 
 
 def _slots(run: RunRecord) -> float | None:
