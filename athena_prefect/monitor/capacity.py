@@ -93,27 +93,20 @@ def finishes_of(
     finishes = np.empty((len(running) + len(order), samples))
     finishes[: len(running)] = ends
     count = max(int(slots), 1)
-    free = np.full((samples, count), now)
-    if len(running) <= count:
-        free[:, : len(running)] = ends.T
-    else:
-        # More run than there are slots: the last ones to end are what holds the slots.
-        free[:] = np.sort(ends.T, axis=1)[:, -count:]
-    flat = free.reshape(-1)
-    offset = np.arange(samples) * count
+    # When each slot is free, ascending in every scenario; one row a slot. Where more run than
+    # there are slots, the last ones to end are what holds the slots.
+    free = np.sort(np.concatenate((np.full((count, samples), now), ends)), axis=0)[-count:]
+    after = np.empty_like(free)
     pred_ptr, pred = network.pred_ptr.tolist(), place[network.pred].tolist()
     lags = network.pred_lag.tolist()
     rows = list(finishes)
-    slot = np.empty(samples, dtype=np.intp)
     idle: list[bool] = [False] * len(order) if instant is None else instant[order].tolist()
     for k, node in enumerate(order.tolist()):
         row = rows[len(running) + k]
         if idle[k]:
             row.fill(now)
         else:
-            free.argmin(axis=1, out=slot)
-            slot += offset
-            np.take(flat, slot, out=row)
+            row[:] = free[0]
         for arc in range(pred_ptr[node], pred_ptr[node + 1]):
             before = pred[arc]
             if before >= 0:
@@ -121,7 +114,12 @@ def finishes_of(
                 np.maximum(row, reached, out=row)
         if not idle[k]:
             row += durations[k]
-            flat[slot] = row
+            # The first slot is taken and free again at `row`: put into its place among the
+            # others, which two passes over all slots do faster than a search for it.
+            after[-1] = row
+            np.minimum(free[1:], row, out=after[:-1])
+            np.maximum(after[1:], free[1:], out=after[1:])
+            free, after = after, free
     return finishes
 
 

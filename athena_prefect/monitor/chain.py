@@ -12,7 +12,7 @@ from athena_prefect.errors import InfeasibleError
 from athena_prefect.journal.state import Item
 from athena_prefect.monitor.course import Course, Stage
 from athena_prefect.plan.estimate import Estimate
-from athena_prefect.plan.graph import Bools, Floats, Network
+from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.schedule.baseline import Baseline
 from athena_prefect.schedule.beta_pert import LEVELS, SHAPES, quantile_table
@@ -229,6 +229,14 @@ class Chain:
     def mode_of(self, task_id: str) -> str:
         """The mode that a task is reckoned with."""
         return self.modes.get(task_id, DEFAULT_MODE)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], Ints]:
+        """What tasks are grouped by, and of each node an index into that."""
+        group = {task_id: self.plan.get_task(task_id).group for task_id in self.nodes_of}
+        place: dict[str, int] = {}
+        codes = [place.setdefault(group[t], len(place)) for t, _ in self.items]
+        return tuple(place), np.array(codes, dtype=np.int64)
 
     @cached_property
     def joins(self) -> Bools:

@@ -20,7 +20,7 @@ import numpy as np
 
 from athena_prefect.monitor.history import SHORTEST, History
 from athena_prefect.monitor.knowledge import Knowledge
-from athena_prefect.monitor.rest import Work, scenarios
+from athena_prefect.monitor.rest import Scenarios, Work, scenarios
 from athena_prefect.monitor.widening import widening
 from athena_prefect.plan.graph import Floats, Ints
 
@@ -279,15 +279,15 @@ def replay(history: History, run: int, knowledge: Knowledge) -> list[Replayed]:
             slots=float(history.slots[run]),
             instant=np.zeros(len(start), dtype=np.bool_),
         )
-        finishes = scenarios(knowledge, work, SAMPLES, np.random.default_rng(run)).ends
-        logs = log_remaining(finishes, now)
+        drawn = scenarios(knowledge, work, SAMPLES, np.random.default_rng(run))
+        logs = log_remaining(drawn.ends, now)
         found.append(
             Replayed(
                 run=history.keys[run],
                 plan=history.plans[run],
                 checkpoint=checkpoint,
                 middle=float(np.interp(0.5, LEVELS, logs)),
-                velocity=math.log(max(work.velocity - now, SHORTEST)),
+                velocity=math.log(max(drawn.velocity - now, SHORTEST)),
                 spread=spread_of(logs),
                 remaining=math.log(max(end - now, SHORTEST)),
                 makespan=end,
@@ -309,10 +309,11 @@ def ranks(values: Floats) -> Ints:
     return result
 
 
-def stretched(finishes: Floats, work: Work, calibration: Calibration) -> Floats:
+def stretched(drawn: Scenarios, work: Work, calibration: Calibration) -> Floats:
     """The scenarios' finishes, in their order, made right: the same ranks, other times."""
+    finishes = drawn.ends
     logs = log_remaining(finishes, work.now)
-    velocity = math.log(max(work.velocity - work.now, SHORTEST))
+    velocity = math.log(max(drawn.velocity - work.now, SHORTEST))
     right = np.maximum.accumulate(calibration.applied(logs, velocity, work.share_done))
     samples = len(finishes)
     levels = (ranks(finishes) + 0.5) / samples

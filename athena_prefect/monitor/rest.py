@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from athena_prefect.monitor.capacity import finishes_of, first_come
+from athena_prefect.monitor.history import SHORTEST
 from athena_prefect.monitor.knowledge import Knowledge, Tasks
 from athena_prefect.monitor.posterior import Posterior
 from athena_prefect.monitor.residuals import REACH, draw
@@ -92,8 +93,8 @@ class Work:
         )
 
     @cached_property
-    def velocity(self) -> float:
-        """Finish where everything open takes as much longer as what has ended did.
+    def at_pace(self) -> Floats:
+        """Durations where everything open takes as much longer as what has ended did.
 
         What has run longer than that already takes some of its elapsed time more: where
         hundreds run at once, the pace of those that ended first says that all end now.
@@ -101,7 +102,7 @@ class Work:
         lengths = self.planned * self.pace
         elapsed = self.now - self.start[self.running]
         lengths[self.running] = np.maximum(lengths[self.running], elapsed * (1 + OVERTIME))
-        return float(self.list_schedule(lengths)[1].max(initial=self.now))
+        return lengths
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +115,8 @@ class Scenarios:
     """The open activities, by which the rows of `finishes` and `lengths` go."""
     finishes: Floats
     lengths: Floats
+    velocity: float
+    """Finish by the resource-aware velocity, in the order in which the scenarios go."""
 
 
 def scenarios(
@@ -128,6 +131,7 @@ def scenarios(
             nodes=np.zeros(0, dtype=np.int64),
             finishes=none,
             lengths=none,
+            velocity=over,
         )
     lengths, middle = _lengths(knowledge, work, samples, rng)
     active = np.flatnonzero(work.running)
@@ -147,21 +151,27 @@ def scenarios(
         instant=work.instant,
     )
     nodes = np.concatenate((active, order))
+    finish = finishes.max(axis=0, initial=max(over, work.now))
+    # The last column is no drawing, but velocity.
     return Scenarios(
-        ends=finishes.max(axis=0, initial=max(over, work.now)),
+        ends=finish[:-1],
         nodes=nodes,
-        finishes=finishes,
-        lengths=lengths[nodes],
+        finishes=finishes[:, :-1],
+        lengths=lengths[nodes, :-1],
+        velocity=float(finish[-1]),
     )
 
 
 def _lengths(
     knowledge: Knowledge, work: Work, samples: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Durations of all open activities, shape (n, samples), and a middle one of each."""
+    """Durations of all open activities, shape (n, samples + 1), and a middle one of each.
+
+    The last column is what they take at the pace so far.
+    """
     posterior = Posterior(knowledge, work.tasks)
     theta = posterior.slowness(samples, rng)
-    lengths = np.zeros((len(work.planned), samples))
+    lengths = np.zeros((len(work.planned), samples + 1))
     middle = np.zeros(len(work.planned))
     least = np.full(len(work.planned), np.nan)
     least[~work.instant] = posterior.least
@@ -176,11 +186,14 @@ def _lengths(
         luck = rng.integers(0, DRAWS, size=(len(waiting), samples), dtype=np.uint16)
         drawn = table[luck]
         drawn += theta[c]
-        lengths[waiting] = np.exp(np.clip(drawn, -REACH, REACH, out=drawn), out=drawn)
+        np.clip(drawn, -REACH, REACH, out=drawn)
+        drawn += np.log(np.maximum(work.planned[waiting], SHORTEST))[:, None]
+        lengths[waiting, :-1] = np.exp(drawn, out=drawn)
         middle[waiting] = np.exp(np.median(theta[c]) + table[DRAWS // 2])
         for node in running.tolist():
-            lengths[node] = np.exp(_beyond(least[node], theta[c], values, cumulative, rng))
-    lengths *= work.planned[:, None]
+            ratio = np.exp(_beyond(least[node], theta[c], values, cumulative, rng))
+            lengths[node, :-1] = ratio * work.planned[node]
+    lengths[:, -1] = work.at_pace
     return lengths, middle * work.planned
 
 

@@ -42,7 +42,7 @@ def widening(history: History, plan: str) -> float:
     # One run that is still to come may be off by more than all.
     place = min(int(np.searchsorted(np.cumsum(weight), COVERED * (runs + 1))), len(values) - 1)
     factor = float(np.clip(values[place], 1 / MOST, MOST))
-    return factor ** (runs / (runs + PRIOR))
+    return float(factor ** (runs / (runs + PRIOR)))
 
 
 def _score(told: PastForecast, end: float) -> float | None:
