@@ -90,7 +90,9 @@ class Forecaster:
         """Whether every open node's duration is one number: no simulation is needed then."""
         progress = self._progress
         if self._learned is not None:
-            return not progress.course.open.any()
+            # What is planned to take no time is no work, and what is not known is uncertain.
+            work = ~(progress.chain.problem.durations <= 0)
+            return not (work & progress.course.open).any()
         return not (progress.chain.problem.uncertain & progress.course.open).any()
 
     def latest(self) -> Floats | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,8 @@ class Knowledge:
         self.own = history.of_plan(plan)
         self.code = {name: i for i, name in enumerate(self.names)}
         self.spread = self._spreads()
+        self.memo: dict[Any, Any] = {}
+        """What was worked out for the run that was forecast last."""
 
     def _slowness(self) -> tuple[Floats, Floats]:
         """Median log ratio of each run and category (NaN: none), and the records behind it."""

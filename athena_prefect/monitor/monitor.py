@@ -137,6 +137,10 @@ class ExecutionMonitor:
         if known.baseline is not None and "calibration" not in told:
             self._why_estimates = told.get("without", "")
             return None
+        if not any(t.planned_duration is None or t.planned_duration for t in self._plan.tasks):
+            # Ratios of nothing say nothing, and reading earlier runs costs a short run dear.
+            self._why_estimates = "no task is planned to take time"
+            return None
         journal = self.context.journal
         if history is None and isinstance(journal, Remembering):
             history = journal.finished_runs(self.context.plan_run)

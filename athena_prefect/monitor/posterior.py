@@ -14,13 +14,14 @@ import numpy as np
 
 from athena_prefect.monitor.history import SHORTEST
 from athena_prefect.monitor.knowledge import ENOUGH, Knowledge, Tasks
-from athena_prefect.monitor.prior import prior_of
+from athena_prefect.monitor.prior import Prior, prior_of
 from athena_prefect.monitor.residuals import (
     GRID,
     REACH,
     STEP,
     WIDE,
     Seen,
+    Shape,
     draw,
     likelihood,
     smooth,
@@ -29,18 +30,34 @@ from athena_prefect.monitor.residuals import (
 from athena_prefect.plan.graph import Floats
 
 
+def _expected(knowledge: Knowledge, tasks: Tasks) -> tuple[Prior, list[list[tuple[float, Shape]]]]:
+    """The prior of a run of these tasks, and the candidate shapes of each category.
+
+    Kept with the knowledge for the next forecast of the same run: they do not depend on
+    what has happened.
+    """
+    key = (tasks.categories, tasks.category.tobytes(), tasks.planned.tobytes())
+    kept: tuple[Prior, list[list[tuple[float, Shape]]]] | None = knowledge.memo.get(key)
+    if kept is not None:
+        return kept
+    prior = prior_of(knowledge, tasks)
+    counts, shares = tasks.counts.tolist(), tasks.shares.tolist()
+    shapes = [
+        knowledge.shapes(name, number, share, prior.runs)
+        for name, number, share in zip(tasks.categories, counts, shares, strict=True)
+    ]
+    knowledge.memo.clear()  # one run is forecast again and again
+    knowledge.memo[key] = prior, shapes
+    return prior, shapes
+
+
 class Posterior:
     """Slowness of each category of one run, drawn together."""
 
     def __init__(self, knowledge: Knowledge, tasks: Tasks) -> None:
         self.knowledge = knowledge
         self.tasks = tasks
-        self.prior = prior_of(knowledge, tasks)
-        counts, shares = tasks.counts.tolist(), tasks.shares.tolist()
-        self.shapes = [
-            knowledge.shapes(name, number, share, self.prior.runs)
-            for name, number, share in zip(tasks.categories, counts, shares, strict=True)
-        ]
+        self.prior, self.shapes = _expected(knowledge, tasks)
         planned = np.maximum(tasks.planned, SHORTEST)
         with np.errstate(divide="ignore", invalid="ignore"):
             self.ratios = np.clip(

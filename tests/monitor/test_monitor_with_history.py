@@ -247,3 +247,25 @@ def test_slip_after_a_revision_is_against_what_history_said_then(runs: list[Made
     assert found.slip == pytest.approx(0.0, abs=1e-6)
     assert monitor.accepted_finish is not None and found.estimated_completion is not None
     assert monitor.accepted_finish > found.estimated_completion
+
+
+def test_what_is_planned_to_take_no_time_needs_no_history() -> None:
+    plan = Plan.model_validate(
+        {"name": "p", "tasks": [{"id": "a", "duration": "0s"}, {"id": "b", "duration": "0s"}]}
+    )
+    runs = [
+        PastRun(
+            key=str(k),
+            plan="p",
+            tasks=[PastTask(id=t, category=t, planned=0, actual=0.02) for t in "ab"],
+        )
+        for k in range(5)
+    ]
+    journal = Recalling(History.of(runs))
+    context = ExecutionContext(
+        plan_run=uuid4(), clock=VirtualClock(T0), started_at=T0, journal=journal
+    )
+    monitor = ExecutionMonitor(plan, context)
+    assert journal.asked == 0
+    assert monitor.basis == "from the plan's estimates; no task is planned to take time"
+    assert monitor.forecast().samples == 1
