@@ -39,7 +39,11 @@ FEW = 4
 MOST = 24
 """Runs that are forecast again at most: those of the plan first, then the newest."""
 RECORDS = 20_000
-"""Records of the runs forecast again at most: some seconds of work."""
+"""Records of the runs forecast again at most: some two seconds of work."""
+A_CATEGORY = 10
+"""Records that a category counts as: so much longer its posterior takes."""
+LEAST = 3
+"""Runs that are forecast again though they are larger, up to twice `RECORDS` each."""
 MIXED = 0.2
 """Share of velocity in the middle where nothing has been learnt, of a plan with history."""
 MIXED_UNSEEN = 0.6
@@ -208,7 +212,8 @@ def calibration_of(history: History, plan: str) -> Calibration:
 
     Runs of the plan from the history without them. Where there are fewer than `FEW`,
     runs of other plans too, from the history without all runs of their plan. Takes some
-    10 to 50 ms a run and checkpoint; at most `MOST` runs with `RECORDS` records.
+    10 to 50 ms a run and checkpoint; at most `MOST` runs with `RECORDS` records, or
+    `LEAST` larger ones.
     """
     own = history.of_plan(plan).tolist()
     chosen: list[int] = []
@@ -216,8 +221,11 @@ def calibration_of(history: History, plan: str) -> Calibration:
     left = RECORDS
     others = [r for r in range(len(history.keys)) if r not in own] if len(own) < FEW else []
     for r in [*reversed(own), *_in_turns(history, others)]:
-        size = int(history.rows[r + 1] - history.rows[r])
-        if len(chosen) < MOST and size <= left and history.timed(r):
+        span = history.span(r)
+        kinds = len(np.unique(history.category[span]))
+        size = span.stop - span.start + A_CATEGORY * kinds
+        fits = size <= left or (len(chosen) < LEAST and size <= 2 * RECORDS)
+        if len(chosen) < MOST and fits and history.timed(r):
             chosen.append(r)
             left -= size
     number: dict[str, int] = {}

@@ -10,6 +10,8 @@ past, on a grid of θ; what runs counts with the probability to run longer than 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from athena_prefect.monitor.history import SHORTEST
@@ -17,6 +19,7 @@ from athena_prefect.monitor.knowledge import ENOUGH, Knowledge, Tasks
 from athena_prefect.monitor.prior import Prior, prior_of
 from athena_prefect.monitor.residuals import (
     GRID,
+    HALF,
     REACH,
     STEP,
     WIDE,
@@ -75,8 +78,8 @@ class Posterior:
             if len(ratios) or len(least):
                 self.seen[c] = likelihood(self.shapes[c], ratios, least)
 
-    def slowness(self, samples: int, rng: np.random.Generator) -> Floats:
-        """θ of each category, shape (categories, samples)."""
+    def slowness(self, samples: int, rng: np.random.Generator, wanted: Collection[int]) -> Floats:
+        """θ of each category that is `wanted`, shape (categories, samples); 0 of the others."""
         prior = self.prior
         factors = np.linspace(-3, 3, 25)
         # log p(observed | component, factor), shape (components, factors).
@@ -89,8 +92,8 @@ class Posterior:
         component, step = np.divmod(cell, len(factors))
         factor = factors[step] + (rng.random(samples) - 0.5) * (factors[1] - factors[0])
         common = prior.common[component] * factor
-        theta = np.empty((len(self.tasks.categories), samples))
-        for c in range(len(theta)):
+        theta = np.zeros((len(self.tasks.categories), samples))
+        for c in wanted:
             centre, own = prior.centre[component, c] + common, prior.own[component, c]
             if c in self.seen:
                 theta[c] = self._given(self.seen[c], centre, own, rng)
@@ -99,14 +102,18 @@ class Posterior:
         return np.clip(theta, -REACH, REACH)
 
     def _evidence(self, seen: Seen, c: int, factors: Floats) -> Floats:
+        """Log p(observed of `c` | component, factor): the likelihood, smoothed by the prior."""
         prior = self.prior
-        use = np.flatnonzero(seen.log > seen.log.max() - 30)
-        grid, weight = GRID[use], np.exp(seen.log[use] - seen.log.max())
+        weight = np.exp(seen.log - seen.log.max())
         centre = prior.centre[:, c, None] + prior.common[:, None] * factors
-        own = np.maximum(prior.own[:, c], STEP)[:, None, None]
-        away = np.exp(-0.5 * np.square((grid - centre[:, :, None]) / own)) / own
-        result: Floats = np.log(away @ weight + 1e-300)
-        return result
+        widths, which = np.unique(np.maximum(prior.own[:, c], STEP), return_inverse=True)
+        found = np.empty(centre.shape)
+        for k, own in enumerate(widths.tolist()):
+            kernel = np.exp(-0.5 * np.square(WIDE[HALF : 3 * HALF + 1] / own)) / own
+            smoothed = np.log(np.convolve(weight, kernel, "same") + 1e-300)
+            rows = which == k
+            found[rows] = np.interp(centre[rows], GRID, smoothed)
+        return found
 
     def _given(self, seen: Seen, centre: Floats, own: Floats, rng: np.random.Generator) -> Floats:
         use = np.flatnonzero(seen.log > seen.log.max() - 30)

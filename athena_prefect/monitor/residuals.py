@@ -24,6 +24,8 @@ WIDE: Floats = np.arange(-2 * HALF, 2 * HALF + 1, dtype=np.float64) * STEP
 """Differences of two values of the grid."""
 INDEPENDENT = 100.0
 """Tasks of one category that count as independent evidence; more weigh no more than these."""
+FEW = 24
+"""Different values up to which adding up is faster than correlating with all of the grid."""
 STRAY = 1e-3
 """Share of durations that no shape foresees: a likelihood that is never zero."""
 
@@ -79,15 +81,13 @@ class Seen:
 
 def likelihood(candidates: Sequence[tuple[float, Shape]], ratios: Floats, least: Floats) -> Seen:
     """What durations with log ratios `ratios`, and running tasks at `least`, say."""
-    done = _histogram(ratios)
-    running = _histogram(least)
+    done = _counted(ratios)
+    running = _counted(least)
     number = len(ratios) + len(least)
     temper = min(1.0, INDEPENDENT / number) if number else 1.0
     logs = []
     for weight, shape in candidates:
-        log = np.correlate(shape.log_density, done, "valid")[::-1]
-        if len(least):
-            log = log + np.correlate(shape.log_survival, running, "valid")[::-1]
+        log = _summed(shape.log_density, done) + _summed(shape.log_survival, running)
         logs.append(temper * log + np.log(weight + 1e-12))
     table = np.array(logs)
     top = table.max()
@@ -97,9 +97,27 @@ def likelihood(candidates: Sequence[tuple[float, Shape]], ratios: Floats, least:
     return Seen(log=np.log(both + 1e-300), shapes=shares / shares.sum())
 
 
-def _histogram(ratios: Floats) -> Floats:
+def _counted(ratios: Floats) -> list[tuple[int, int]]:
+    """Cells of the grid in which ratios lie, and how many in each."""
     cells = np.clip(np.rint(ratios / STEP).astype(np.int64) + HALF, 0, 2 * HALF)
-    return np.bincount(cells, minlength=2 * HALF + 1).astype(np.float64)
+    found, number = np.unique(cells, return_counts=True)
+    return list(zip(found.tolist(), number.tolist(), strict=True))
+
+
+def _summed(log: Floats, counted: list[tuple[int, int]]) -> Floats:
+    """Of each θ of the grid the sum of `log`, on `WIDE`, at the ratios less θ."""
+    size = 2 * HALF + 1
+    if len(counted) > FEW:
+        weights = np.zeros(size)
+        for cell, number in counted:
+            weights[cell] = number
+        spread: Floats = np.correlate(log, weights, "valid")[::-1]
+        return spread
+    total = np.zeros(size)
+    for cell, number in counted:
+        # Cell of the difference to each θ, from the largest θ, at index `cell`, to the least.
+        total += number * log[cell : cell + size][::-1]
+    return total
 
 
 def draw(cumulative: Floats, luck: Floats) -> Ints:

@@ -170,12 +170,13 @@ def _lengths(
     The last column is what they take at the pace so far.
     """
     posterior = Posterior(knowledge, work.tasks)
-    theta = posterior.slowness(samples, rng)
+    wanted = np.unique(work.category[~work.done & ~work.instant]).tolist()
+    theta = posterior.slowness(samples, rng, wanted)
     lengths = np.zeros((len(work.planned), samples + 1))
     middle = np.zeros(len(work.planned))
     least = np.full(len(work.planned), np.nan)
     least[~work.instant] = posterior.least
-    for c in range(len(work.categories)):
+    for c in wanted:
         mine = (work.category == c) & ~work.done & ~work.instant
         waiting, running = np.flatnonzero(mine & ~work.running), np.flatnonzero(mine & work.running)
         if not len(waiting) and not len(running):

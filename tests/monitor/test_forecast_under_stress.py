@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -24,11 +24,12 @@ SHARES = (0.0, 0.1, 0.4, 0.75, 0.95)
 
 def shaped(shape: str, count: int, slots: int, planned: float = 10.0, name: str = "odd") -> Plan:
     """A plan of `count` tasks in three categories: wide, a chain, or layers of eight."""
-    before = {
-        "wide": lambda k: [],
+    shapes: dict[str, Callable[[int], list[str]]] = {
+        "wide": lambda _: [],
         "chain": lambda k: [f"t{k - 1}"] if k else [],
         "layers": lambda k: [f"t{k - 8}"] if k >= 8 else [],
-    }[shape]
+    }
+    before = shapes[shape]
     tasks = [
         {
             "id": f"t{k}",
@@ -49,7 +50,7 @@ def drawn(plan: Plan, kind: str, rng: np.random.Generator, key: str) -> Made:
     """A run whose durations are off by a factor of the run, with a spread that `kind` names."""
     count = len(plan.tasks)
     common = rng.normal(0, 0.3)
-    noise: Floats = {
+    noises: dict[str, Callable[[], Floats]] = {
         "calm": lambda: rng.normal(0, 0.1, count),
         "heavy tails": lambda: rng.standard_t(1.5, count) * 0.5,
         "two sorts": lambda: np.full(count, rng.choice([-2.0, 2.0])),
@@ -57,7 +58,8 @@ def drawn(plan: Plan, kind: str, rng: np.random.Generator, key: str) -> Made:
         "a hundredth": lambda: np.log(0.01) + rng.normal(0, 0.2, count),
         "next to nothing": lambda: np.full(count, -np.log(300.0)),
         "always the same": lambda: np.full(count, -common),
-    }[kind]()
+    }
+    noise = noises[kind]()
     durations = planned_of(plan) * np.exp(np.clip(common + noise, -30, 12))
     return Made(plan, durations, key=key)
 
