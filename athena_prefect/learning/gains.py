@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from athena_prefect.learning.blame import Blame
 from athena_prefect.learning.bottlenecks import words
+from athena_prefect.learning.past import Past
 from athena_prefect.learning.replay import as_it_was, replayed
 from athena_prefect.learning.results import Recommendation
 
@@ -73,8 +74,12 @@ def gains_of(
     without: Sequence[tuple[str, str]] = (),
     capacities: Mapping[str, float] | None = None,
     demands: Mapping[str, Mapping[str, float]] | None = None,
+    change: Callable[[Past], Mapping[str, Any]] = lambda _: {},
 ) -> Gains | None:
-    """What a change gains in each run, the newest first until enough were replayed."""
+    """What a change gains in each run, the newest first until enough were replayed.
+
+    `change`: by run what else `replayed` is told.
+    """
     seconds: list[float] = []
     lengths: list[float] = []
     nodes = 0
@@ -90,7 +95,7 @@ def gains_of(
             for task, amounts in demands.items():
                 for name, amount in amounts.items():
                     changed[list(run.nodes_of.get(task, ())), run.names.index(name)] = amount
-        new = replayed(run, without=without, capacities=capacities, demands=changed)
+        new = replayed(run, without=without, capacities=capacities, demands=changed, **change(run))
         seconds.append(as_it_was(run) - new)
         lengths.append(run.makespan)
     return Gains(seconds=tuple(seconds), lengths=tuple(lengths)) if seconds else None

@@ -128,7 +128,12 @@ class ExecutionLearner:
         from athena_prefect.learning.recommendations import recommendations
 
         blames = self.blames(execution_history)
-        found = recommendations(self.runs(), project_context, policy=self.policy, blames=blames)
+        # Of fewer runs nothing recurs; then columns, which cost, are not needed.
+        several = len(self.runs()) >= self.policy.least_runs
+        found = recommendations(
+            self.runs(), project_context, policy=self.policy, blames=blames,
+            patterns=self.extract_execution_patterns() if several else (),
+        )  # fmt: skip
         return list(found)
 
     def runs(self, execution_history: Records | None = None) -> tuple[RunRecord, ...]:

@@ -116,7 +116,12 @@ def interactions(near: Neighbourhood, groups: Groups, policy: LearningPolicy) ->
     # Of a mapped task it counts whether any item failed.
     cells.y = np.ceil(np.minimum(cells.y, 1.0))
     outcome = cells.y.copy()
-    left = groups.some(Group(g.kind, g.name, g.tasks[inside[g.tasks]]) for g in enough)
+    # Of several names for the tasks that fail, the one that says least else.
+    named: dict[bytes, Group] = {}
+    for group in sorted(enough, key=lambda g: len(g.tasks)):
+        tasks_left = group.tasks[inside[group.tasks]]
+        named.setdefault(tasks_left.tobytes(), Group(group.kind, group.name, tasks_left))
+    left = groups.some(named.values())
     contrasts = Contrasts(cells, left, policy)
     conditions = near.conditions(cells, PatternKind.INTERACTION)
 

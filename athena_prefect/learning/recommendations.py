@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from athena_prefect.learning.apart import apart
 from athena_prefect.learning.blame import Blame, blame
 from athena_prefect.learning.buffers import buffers
 from athena_prefect.learning.checks import checks, failing
@@ -20,7 +21,7 @@ from athena_prefect.learning.past import past
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.records import RunRecord
 from athena_prefect.learning.reshaping import demands, parallel, resources
-from athena_prefect.learning.results import Recommendation
+from athena_prefect.learning.results import ExecutionPattern, Recommendation
 
 
 def recommendations(
@@ -29,12 +30,13 @@ def recommendations(
     *,
     policy: LearningPolicy | None = None,
     blames: Sequence[Blame] | None = None,
+    patterns: Sequence[ExecutionPattern] = (),
 ) -> tuple[Recommendation, ...]:
     """What `runs`, the oldest first, teach for the next plan, the most of it first.
 
     `context`: `fixed`, the resources whose capacity cannot be changed, `areas`, the
-    areas that are asked for, by default all. Of runs of several plans each plan
-    has its own.
+    areas that are asked for, by default all. `patterns`: what recurs, of which the
+    interactions are kept apart. Of runs of several plans each plan has its own.
     """
     given = context or {}
     fixed = frozenset(given.get("fixed", ()))
@@ -52,6 +54,7 @@ def recommendations(
             found += resources(own, plan, fixed, budget)
             found += demands(own, plan, budget)
             found += hidden(own, plan)
+            found += apart(own, plan, patterns, budget)
             found += checks([r for r in runs if r.plan_name == name], plan)
         found += failing(own)
     areas = given.get("areas")

@@ -34,20 +34,29 @@ def replayed(
     capacities: Mapping[str, float] | None = None,
     demands: Floats | None = None,
     further: Collection[tuple[str, str]] = (),
+    shared: tuple[float, Floats] | None = None,
+    retries: Floats | None = None,
 ) -> float:
     """Makespan in seconds of the run without some dependencies (before, after), with `further`
     ones, with other amounts of some resources, or other demands of shape (n, resources).
 
-    A task that asks for more of a resource than there is gets all of it. Raises
-    PlanError where the plan, and so its resources, is not known.
+    `shared`: a resource more, its capacity and what each node takes of it; `retries`:
+    other seconds of failed attempts, by node. A task that asks for more of a resource than
+    there is gets all of it. Raises PlanError where the plan, and so its resources, is not
+    known.
     """
     if not past.names:
         raise PlanError("a run can be replayed only where its plan is known")
     there = past.capacities.copy()
     for name, amount in (capacities or {}).items():
         there[past.names.index(name)] = amount
-    takes = np.minimum(past.demands if demands is None else demands, there)
-    return _Replay(past, _arcs(past, without, further), there, takes).makespan()
+    takes = past.demands if demands is None else demands
+    if shared is not None:
+        there = np.append(there, shared[0])
+        takes = np.column_stack([takes, shared[1]])
+    lengths = past.actual + (past.retries if retries is None else retries)
+    arcs = _arcs(past, without, further)
+    return _Replay(past, arcs, there, np.minimum(takes, there), lengths).makespan()
 
 
 def _arcs(
@@ -63,10 +72,12 @@ def _arcs(
     for before, after in further:
         tail, head = past.last_of(before), past.nodes_of[after]
         count = len(head)
+        # What held a node back did so after what it waited for then, not after this.
+        lags = -past.hold[list(head)]
         arcs += Arcs(
             np.full(count, tail),
             np.array(head, dtype=np.int64),
-            np.zeros(count),
+            lags,
             np.ones(count, dtype=np.bool_),
         )
     return arcs
@@ -90,10 +101,12 @@ class _Replay:
     of numbers would take most of the time.
     """
 
-    def __init__(self, past: Past, arcs: Arcs, capacities: Floats, takes: Floats) -> None:
+    def __init__(
+        self, past: Past, arcs: Arcs, capacities: Floats, takes: Floats, lengths: Floats
+    ) -> None:
         count = len(past.tasks)
         self.free: list[float] = capacities.tolist()
-        self.lengths: list[float] = (past.actual + past.retries).tolist()
+        self.lengths: list[float] = lengths.tolist()
         self.holds: list[float] = past.hold.tolist()
         self.left: list[int] = np.bincount(arcs.head, minlength=count).tolist()
         order = np.argsort(arcs.tail, kind="stable")

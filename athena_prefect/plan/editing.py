@@ -2,7 +2,8 @@
 
 A patch names tasks, resources and assumptions and what their fields become:
 ``{"tasks": {"t3": {"duration": "2h13m"}}, "resources": {"cpu": {"capacity": 6}}}``.
-Only the text of those fields changes: comments, order and layout stay.
+Only the text of those fields changes: comments, order and layout stay. A resource that
+is named and not there is added.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ def _part(data: dict[str, Any], section: str, name: str) -> dict[str, Any]:
     elif isinstance(parts, dict) and name in parts:
         found = parts[name]
         return found
+    if section == "resources":
+        # A resource that the plan does not have yet.
+        new: dict[str, Any] = data.setdefault("resources", {}).setdefault(name, {})
+        return new
     raise InputError(f"the plan has no {name!r} in {section}")
 
 
@@ -106,6 +111,12 @@ def _with_field(text: str, section: str, name: str, field: str, value: Any) -> s
             return _inserted(text, root, "runner", {field: value})
         return _set(text, at, field, value)
     part = None if at is None else _named(at, name)
+    if part is None and section == "resources":
+        if isinstance(at, yaml.MappingNode) and at.value:
+            return _inserted(text, at, name, {field: value})
+        if at is None:
+            return _inserted(text, root, section, {name: {field: value}})
+        return _set(text, root, section, {name: {field: value}})
     if part is None:
         raise InputError(f"the document has no {name!r} in {section}")
     return _set(text, part, field, value)

@@ -13,6 +13,7 @@ from athena_prefect.service.learning import RUNS
 
 if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings
+    from athena_prefect.storage.history import StoredHistory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Basis:
     """Finished ones."""
     attempts: int
     learner: ExecutionLearner
+    source: StoredHistory
 
 
 def history_of(plan_id: int | None, *, settings: AthenaSettings) -> Basis:
@@ -40,7 +42,8 @@ def history_of(plan_id: int | None, *, settings: AthenaSettings) -> Basis:
     history = source.history(plan, runs=RUNS)
     learner = ExecutionLearner()
     learner.history(history)
-    return Basis(plan=plan, runs=len(history.runs), attempts=len(history), learner=learner)
+    return Basis(plan=plan, runs=len(history.runs), attempts=len(history), learner=learner,
+        source=source)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +92,14 @@ class Advice:
 
 def recommendations_of(plan_id: int | None = None, *, settings: AthenaSettings) -> Advice:
     """What to change in the next plan. Raises UnknownNameError, StorageError."""
+    from athena_prefect.learning.recommendations import recommendations
+
     basis = history_of(plan_id, settings=settings)
-    history = basis.learner.history()
+    # Replays need what columns do not have, such as planned starts: the runs as they were.
+    patterns = basis.learner.extract_execution_patterns()
+    found = recommendations(basis.source.recent(basis.plan), patterns=patterns)
     return Advice(
         basis=basis,
-        recommendations=tuple(basis.learner.generate_recommendations(history, {})),
+        recommendations=found,
         least_runs=LearningPolicy().least_runs,
     )

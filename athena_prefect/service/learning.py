@@ -219,7 +219,7 @@ def _look(
         errors=_errors(history),
         patterns=tuple(patterns),
         bottlenecks=of_blames(blames),
-        recommendations=recommendations(recent, blames=blames),
+        recommendations=recommendations(recent, blames=blames, patterns=patterns),
         slowdowns=slow,
         lessons=_remembered(document, recent, slow, patterns, settings, now),
     )
@@ -392,14 +392,18 @@ def _chosen(found: Sequence[Recommendation], only: Sequence[str]) -> tuple[Recom
                     f"{one.suggestion} has to be done by hand"
                 )
         return chosen
-    return tuple(
-        r
-        for r in found
-        if r.patch
-        and r.confidence is not None
-        and r.confidence >= USABLE
-        and r.implementation_effort != "hard"
-    )
+    sure: list[Recommendation] = []
+    taken: set[tuple[str, str, str]] = set()
+    for one in found:
+        fields = {(s, n, f) for s, parts in one.patch.items() for n, own in parts.items()
+                  for f in (own if isinstance(own, Mapping) else ("",))}  # fmt: skip
+        # Of two changes of one field the more useful is taken; the other is looked at next time.
+        if not one.patch or one.confidence is None or fields & taken:
+            continue
+        if one.confidence >= USABLE and one.implementation_effort != "hard":
+            sure.append(one)
+            taken |= fields
+    return tuple(sure)
 
 
 def _with_patch(
@@ -436,14 +440,29 @@ def _with_patch(
 
 
 def _write(file: Path, old: str, new: str, *, reason: str, settings: AthenaSettings) -> int:
-    """Store the new document as the plan's newest revision and put it in the file's place.
+    """Put the new document in the file's place and store it as the plan's newest revision.
 
-    The file is replaced in one step; where the revision cannot be stored it stays.
+    The file is checked first and replaced in one step; where the revision cannot be stored
+    it is put back, so that nothing is half written.
     """
     from athena_prefect.plan.document import loads
     from athena_prefect.storage.plans import PlanStore
 
     plan = loads(new, file=str(file))
+    store = PlanStore(_database(settings))
+    _replace(file, old, new)
+    try:
+        stored = store.register(
+            plan, author="athena learn", reason=reason, namespace=settings.namespace
+        )
+    except BaseException:
+        _replace(file, new, old)
+        raise
+    return stored.id
+
+
+def _replace(file: Path, old: str, new: str) -> None:
+    """Write `new` where `old` is, as a whole or not at all. Raises InputError."""
     target = file.resolve()
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -451,10 +470,9 @@ def _write(file: Path, old: str, new: str, *, reason: str, settings: AthenaSetti
         try:
             with os.fdopen(handle, "w", encoding="utf-8", newline="") as writing:
                 writing.write(new)
+                writing.flush()
+                os.fsync(writing.fileno())
             beside.chmod(target.stat().st_mode)
-            stored = PlanStore(_database(settings)).register(
-                plan, author="athena learn", reason=reason, namespace=settings.namespace
-            )
             if target.read_text(encoding="utf-8") != old:
                 raise InputError(f"{file} was changed meanwhile; run `athena learn` again")
             beside.replace(target)
@@ -462,7 +480,6 @@ def _write(file: Path, old: str, new: str, *, reason: str, settings: AthenaSetti
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {file}: {error.strerror}", file=str(file)) from None
-    return stored.id
 
 
 # -- what is known ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from athena_prefect.errors import InputError, UnknownNameError
+from athena_prefect.errors import InputError, StorageError, UnknownNameError
 from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.learning.records import TaskRecord
 from athena_prefect.plan.model import Plan
@@ -151,6 +151,21 @@ def test_a_file_that_was_changed_meanwhile_is_left_alone(
     with pytest.raises(InputError, match="was changed meanwhile"):
         learn(file, settings=settings, apply=True, only=["buffer:load"], before=meddle)
     assert file.read_text() == TEXT + "# another's\n"
+
+
+def test_a_document_whose_revision_cannot_be_stored_is_put_back(
+    settings: AthenaSettings, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_run(settings, file, 0, 30)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("no room")
+
+    monkeypatch.setattr(PlanStore, "register", refuse)
+    with pytest.raises(StorageError, match="no room"):
+        learn(file, settings=settings, apply=True, only=["buffer:load"])
+    assert file.read_text() == TEXT
+    assert [f.name for f in file.parent.iterdir() if f.name.startswith(f".{file.name}")] == []
 
 
 def test_lessons_of_one_plan_are_recalled_for_another(
