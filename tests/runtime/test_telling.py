@@ -174,6 +174,27 @@ def test_a_run_assesses_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.assess() == ()
 
 
+def test_a_run_keeps_its_forecasts() -> None:
+    from athena_prefect.schedule.baseline import make_baseline
+
+    data = make_baseline(PLAN, seed=0, samples=50).as_dict()
+    baselined = RunEvent(plan_run=RUN, kind=RunEventKind.BASELINED, at=T0, data=data)
+    # One of three pieces of work is done: the task, of two items none.
+    journal = journal_of(STORY[0], baselined, *STORY[1:6])
+    one = telling(journal, Heard())
+    for _ in range(2):
+        one._not_before = 0.0
+        one.assess()
+    (kept,) = [
+        e.event
+        for e in journal.read(RUN)
+        if isinstance(e.event, RunEvent) and e.event.kind is RunEventKind.FORECAST
+    ]
+    assert kept.source == "25"
+    assert kept.data["share_done"] == pytest.approx(1 / 3)
+    assert {"p10", "p50", "p90"} <= set(kept.data["quantiles"])
+
+
 @pytest.fixture
 def hook() -> Iterator[tuple[str, list[str]]]:
     """A webhook of this machine, and what was posted to it."""
