@@ -8,6 +8,7 @@ from prefect.states import Completed
 
 from athena_prefect.plan.references import put_first
 from athena_prefect.runtime.blocks import current_settings
+from athena_prefect.runtime.naming import service_run_name
 from athena_prefect.runtime.seams import reached
 from athena_prefect.service.asking import Form, wait_for_answer
 from athena_prefect.service.changing_over import ALREADY, DECLINED, NOTHING_TO_DO, Rest, rest_of
@@ -30,7 +31,7 @@ TRIES = 3
 """How often the rest is solved anew because the run has gone past what was found."""
 
 
-@flow(name="replan", validate_parameters=False)
+@flow(name="replan", flow_run_name=service_run_name, validate_parameters=False)
 def replan(plan_run: str, trigger: str = "") -> Any:
     """Evaluate, find the options, choose one, verify it, store it, redeploy the continuation.
 

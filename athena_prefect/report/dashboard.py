@@ -136,7 +136,9 @@ def _forecast(found: PlanDeviation) -> str:
     text = f"**{moment(found.estimated_completion)}**"
     low, high = found.quantiles.get("p10"), found.quantiles.get("p90")
     if low is not None and high is not None and high - low > timedelta(seconds=0.5):
-        text += f", between {clock(low)} and {clock(high)} in 8 of 10 simulated runs"
+        day = found.estimated_completion
+        between = f"between {clock(low, day)} and {clock(high, day)}"
+        text += f", {between} in 8 of 10 simulated runs"
     return text
 
 
@@ -287,7 +289,7 @@ def _table_row(row: Row, start: datetime | None) -> dict[str, Any]:
     def at(seconds: float | None) -> str:
         if seconds is None or start is None:
             return ""
-        return clock(start + timedelta(seconds=seconds))
+        return clock(start + timedelta(seconds=seconds), start)
 
     begun = row.actual[0].start if row.actual else None
     ended = row.latest.finish if row.latest and row.status.final else None
@@ -321,9 +323,9 @@ def moment(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def clock(at: datetime) -> str:
-    """Time of day in UTC, to the second."""
-    return f"{at:%H:%M:%S}"
+def clock(at: datetime, beside: datetime) -> str:
+    """Time of day in UTC, to the second; with its date where that is not the one `beside` it."""
+    return f"{at:%H:%M:%S}" if at.date() == beside.date() else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def percent(chance: float, samples: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 from xml.etree import ElementTree
@@ -18,6 +18,7 @@ from athena_prefect.plan.model import Plan
 from athena_prefect.report.dashboard import (
     MOST_FOCUS,
     MOST_LATE,
+    clock,
     done_and_total,
     focused,
     gantt_markdown,
@@ -129,6 +130,18 @@ def test_the_table_has_every_task_with_its_times() -> None:
     assert first["status"] == "success"
     assert first["finish"]
     assert all(isinstance(v, str) for r in table for v in r.values())
+
+
+def test_a_time_of_another_day_has_its_date() -> None:
+    """A run that begins before midnight: who reads 00:10 knows which."""
+    begun = datetime(2026, 3, 1, 23, 50, tzinfo=UTC)
+    assert clock(begun + timedelta(minutes=5), begun) == "23:55:00"
+    assert clock(begun + timedelta(minutes=20), begun) == "2026-03-02 00:10:00"
+    figures = shown(12)
+    midnight = datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC)
+    late = replace(figures, view=replace(figures.view, started=midnight))
+    dated = [r for r in task_table(late) if r["planned finish"].startswith("2026-03-02 ")]
+    assert dated and task_table(late)[0]["planned start"] == "23:59:59"
 
 
 @pytest.mark.parametrize("count", [1, 10, 500])

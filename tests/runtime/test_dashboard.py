@@ -5,22 +5,29 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.context import FlowRunContext
+from prefect.settings import get_current_settings
 
 from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.journal import MemoryJournal
 from athena_prefect.runtime.dashboard import KINDS, Board, Boards, artifact_key, publish
-from athena_prefect.runtime.naming import name_flow_run, run_name
+from athena_prefect.runtime.naming import name_flow_run, run_name, service_run_name
 from athena_prefect.service import open_run
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import Run, plan_of, run
@@ -149,3 +156,61 @@ def test_a_run_is_named_for_its_plan_day_and_number_and_a_given_name_stays(
         assert mine.name == "my own"
         assert sorted(mine.tags) == ["plan:named-plan", "revision:3"]
     assert run_name("p", T0, 4) == "p 2026-01-05 #4"
+    assert run_name("p", T0, 4, revision=2) == "p 2026-01-05 #4, revision 2"
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize(
+    ("name", "parameters", "expected"),
+    [
+        ("learn", {"plan": "orders"}, "learn orders"),
+        ("replan", {"plan_run": "0d0a6f45-593d-45bb-b1a7-5684b00057be"}, "replan 0d0a6f45"),
+        (
+            "check-assumption",
+            {"plan": "deployments/orders/plan.yaml", "assumption": "disk_free"},
+            "check disk_free of orders",
+        ),
+        ("watch-plan", {}, r"watch-plan \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"),
+    ],
+)
+def test_runs_of_the_projects_own_flows_say_what_they_are_about(
+    name: str, parameters: dict[str, str], expected: str
+) -> None:
+    @flow(name=name, flow_run_name=service_run_name, validate_parameters=False)
+    def body(
+        plan: str | None = None, plan_run: str | None = None, assumption: str | None = None
+    ) -> str:
+        context = FlowRunContext.get()
+        assert context is not None and context.flow_run is not None
+        return str(context.flow_run.name)
+
+    assert re.fullmatch(expected, body(**parameters))
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
+def test_dashboards_are_no_events_and_no_errors_of_a_process_that_ends(tmp_path: Path) -> None:
+    """A flow in a process of its own, whose last words come when its interpreter is ending."""
+    words = (
+        "from tests.runtime.support import PROJECT, plan_of\n"
+        "from athena_prefect.runtime.compiler import compile_plan\n"
+        "plan = plan_of({'id': 'a', 'call': 'one'}, name='last-words')\n"
+        f"compile_plan(plan, root=PROJECT)(plan_run={str(uuid4())!r})\n"
+    )
+    settings = get_current_settings()
+    done = subprocess.run(
+        [sys.executable, "-c", words],
+        env={
+            **os.environ,
+            "PREFECT_API_URL": str(settings.api.url),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "ATHENA_HOME": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Finished in state Completed" in done.stderr
+    assert "Error emitting event" not in done.stderr
+    assert "Traceback" not in done.stderr
