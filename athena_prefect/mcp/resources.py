@@ -16,6 +16,7 @@ from athena_prefect import service
 from athena_prefect.errors import AthenaError
 from athena_prefect.mcp.answering import described
 from athena_prefect.mcp.arguments import PlanId
+from athena_prefect.service.kept import KeptRuns
 from athena_prefect.settings import AthenaSettings
 
 T = TypeVar("T")
@@ -39,8 +40,9 @@ def _json(content: Any) -> str:
 class Resources:
     """The resources over one database and namespace."""
 
-    def __init__(self, settings: AthenaSettings) -> None:
+    def __init__(self, settings: AthenaSettings, kept: KeptRuns) -> None:
         self.settings = settings
+        self.kept = kept
 
     async def runs(self) -> str:
         """The newest plan runs, each with the plan_id that tools take."""
@@ -57,7 +59,9 @@ class Resources:
     async def forecast(self, plan_id: PlanId) -> str:
         """Where the run stands: every task's status, the forecast and all its figures."""
         return await _read(
-            lambda: _json(service.standing(plan_id, settings=self.settings).status.as_dict())
+            lambda: _json(
+                service.standing(plan_id, settings=self.settings, kept=self.kept).status.as_dict()
+            )
         )
 
     async def report(self, plan_id: PlanId) -> str:
@@ -84,8 +88,8 @@ ADDRESSES = (
 """Address, method, title, type."""
 
 
-def add_resources(server: Any, settings: AthenaSettings) -> None:
-    """Give `server` every resource."""
-    resources = Resources(settings)
+def add_resources(server: Any, settings: AthenaSettings, kept: KeptRuns) -> None:
+    """Give `server` every resource; `kept` is what the tools keep of runs, too."""
+    resources = Resources(settings, kept)
     for address, name, title, mime in ADDRESSES:
         server.resource(address, name=name, title=title, mime_type=mime)(getattr(resources, name))

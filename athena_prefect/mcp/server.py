@@ -69,7 +69,7 @@ def make_server(settings: AthenaSettings, *, read_only: bool = False) -> Any:
     for kind in KINDS:
         if kind.reads or not read_only:
             _add(server, kind, getattr(tools, kind.name))
-    add_resources(server, settings)
+    add_resources(server, settings, tools.runs)
     add_prompts(server)
     return server
 

@@ -22,6 +22,7 @@ class Tools:
     def __init__(self, settings: AthenaSettings) -> None:
         self.settings = settings
         self.desk = Desk()
+        self.runs = service.KeptRuns()
 
     async def start_execution_monitoring(
         self,
@@ -52,7 +53,7 @@ class Tools:
                 plan_id, started_at=time, key=key, author=_client(context), settings=self.settings
             )
             return wording.monitoring(
-                begun, service.standing(begun.plan_id, settings=self.settings)
+                begun, service.standing(begun.plan_id, settings=self.settings, kept=self.runs)
             )
 
         return await self.desk.answered(context, "beginning a run", work)
@@ -116,7 +117,9 @@ class Tools:
                 resources_used=resources_used, at=time, attempt=attempt, map_index=map_index,
                 key=key, settings=self.settings,
             )  # fmt: skip
-            return wording.task_event(told, service.standing(told.plan_id, settings=self.settings))
+            return wording.task_event(
+                told, service.standing(told.plan_id, settings=self.settings, kept=self.runs)
+            )
 
         return await self.desk.answered(context, f"recording {task_id}", work)
 
@@ -130,7 +133,9 @@ class Tools:
         """
 
         def work() -> results.Deviation:
-            return wording.deviation(service.standing(plan_id, settings=self.settings))
+            return wording.deviation(
+                service.standing(plan_id, settings=self.settings, kept=self.runs)
+            )
 
         return await self.desk.answered(context, "measuring the deviation", work)
 
@@ -276,7 +281,9 @@ class Tools:
 
         def work() -> results.Replanned:
             done = service.execute(plan_id, choice, settings=self.settings)
-            return wording.replanned(done, service.standing(done.plan_id, settings=self.settings))
+            return wording.replanned(
+                done, service.standing(done.plan_id, settings=self.settings, kept=self.runs)
+            )
 
         return await self.desk.answered(context, "carrying the option out", work)
 

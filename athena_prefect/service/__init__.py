@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from athena_prefect.service.database import db_current, db_upgrade
     from athena_prefect.service.deploying import deploy, serve, undeploy
     from athena_prefect.service.inferring import infer
+    from athena_prefect.service.kept import KeptRuns
     from athena_prefect.service.learned import accuracy_of, patterns_of, recommendations_of
     from athena_prefect.service.learning import accuracy, learn, lessons, patterns
     from athena_prefect.service.outside import begin
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Choice",
+    "KeptRuns",
     "accuracy",
     "accuracy_of",
     "begin",
@@ -105,6 +107,7 @@ _MODULES = {
     "begin": "outside",
     "record": "recording",
     "standing": "by_plan_id",
+    "KeptRuns": "kept",
     "check": "checking",
     "checks": "checking",
     "done": "by_hand",

@@ -22,6 +22,7 @@ from athena_prefect.journal.state import fold_entries
 from athena_prefect.replanning.why import Why
 from athena_prefect.service.addressing import decision_of, run_of, store_of
 from athena_prefect.service.following import Clock, FollowedRun, utc_now
+from athena_prefect.service.kept import KeptRuns
 from athena_prefect.service.outside import is_outside
 from athena_prefect.service.reading import open_run
 from athena_prefect.service.replanning import (
@@ -71,10 +72,21 @@ class Options:
     found: Replanned
 
 
-def standing(plan_id: int | None, *, settings: AthenaSettings, clock: Clock = utc_now) -> Standing:
-    """Where a run stands. Raises UnknownNameError, UnknownRunError, StorageError."""
+def standing(
+    plan_id: int | None,
+    *,
+    settings: AthenaSettings,
+    clock: Clock = utc_now,
+    kept: KeptRuns | None = None,
+) -> Standing:
+    """Where a run stands. Raises UnknownNameError, UnknownRunError, StorageError.
+
+    `kept`: the runs of earlier looks with these settings and this clock.
+    """
     row = run_of(plan_id, settings)
-    status = _followed(row, settings, clock).status()
+    runs = kept or KeptRuns(most=1)
+    with runs.following(row.plan_run, lambda: _followed(row, settings, clock)) as followed:
+        status = followed.status()
     return Standing(plan_id=row.decision_id, status=status, outside=is_outside(status.state))
 
 

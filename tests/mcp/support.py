@@ -14,33 +14,9 @@ from typing import Any
 import pytest
 
 from athena_prefect.settings import AthenaSettings
+from tests.fixtures.plans import RELEASE as RELEASE
 
 HOUR = timedelta(hours=1)
-
-RELEASE = """
-name: release
-resources: {cpu: {capacity: 8}}
-replanning: {cooldown: 0s, policy: {budget_s: 5}}
-tasks:
-  - {id: t1, duration: 2h, resources: {cpu: 3}}
-  - {id: t2, duration: 2h, resources: {cpu: 3}, depends_on: [t1]}
-  - {id: t3, duration: 3h, resources: {cpu: 3}, depends_on: [t2]}
-  - {id: t4, duration: 5h, resources: {cpu: 3}, depends_on: [t3]}
-  - {id: t5, duration: 4.5h, resources: {cpu: 3}, depends_on: [t4]}
-  - {id: t6, duration: 4.5h, resources: {cpu: 3}, depends_on: [t4]}
-  - id: t7
-    duration: 3h
-    resources: {cpu: 1}
-    depends_on: [t4, {task: t5, kind: soft}, {task: t6, kind: soft}]
-  - {id: t8, duration: 4.5h, resources: {cpu: 3}, depends_on: [t5, t6, t7]}
-assumptions:
-  - id: resources_available
-    expected_value: 8
-    sense: at_least
-    milestones: [{after: t4}]
-    effect: {capacity: {cpu: observed}}
-    affects: [t5, t6, t8]
-"""
 
 Call = Callable[..., Awaitable[dict[str, Any]]]
 """A tool by its name and arguments; what it answers, errors included."""

@@ -36,6 +36,7 @@ from athena_prefect.storage.history import StoredHistory
 from athena_prefect.storage.records import ExecutionRecords
 from athena_prefect.storage.replans import replanning_events
 from athena_prefect.storage.sql_journal import SqlJournal
+from tests.fixtures.plans import RELEASE
 
 HOUR = timedelta(hours=1)
 
@@ -54,31 +55,6 @@ def execute(
 
 
 START = datetime(2025, 3, 3, 6, tzinfo=UTC)
-
-PLAN = """
-name: release
-resources: {cpu: {capacity: 8}}
-replanning: {cooldown: 0s, policy: {budget_s: 5}}
-tasks:
-  - {id: t1, duration: 2h, resources: {cpu: 3}}
-  - {id: t2, duration: 2h, resources: {cpu: 3}, depends_on: [t1]}
-  - {id: t3, duration: 3h, resources: {cpu: 3}, depends_on: [t2]}
-  - {id: t4, duration: 5h, resources: {cpu: 3}, depends_on: [t3]}
-  - {id: t5, duration: 4.5h, resources: {cpu: 3}, depends_on: [t4]}
-  - {id: t6, duration: 4.5h, resources: {cpu: 3}, depends_on: [t4]}
-  - id: t7
-    duration: 3h
-    resources: {cpu: 1}
-    depends_on: [t4, {task: t5, kind: soft}, {task: t6, kind: soft}]
-  - {id: t8, duration: 4.5h, resources: {cpu: 3}, depends_on: [t5, t6, t7]}
-assumptions:
-  - id: resources_available
-    expected_value: 8
-    sense: at_least
-    milestones: [{after: t4}]
-    effect: {capacity: {cpu: observed}}
-    affects: [t5, t6, t8]
-"""
 
 FORK = """
 name: fork
@@ -120,7 +96,7 @@ def clock() -> Clock:
 def plan_id(settings: AthenaSettings, tmp_path: Path) -> int:
     """A registered plan with nothing to call."""
     file = tmp_path / "release.yaml"
-    file.write_text(PLAN)
+    file.write_text(RELEASE)
     return register(file, settings=settings).plan_id
 
 
