@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.runtime import flow_run
 
 from athena_prefect import attach
 from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.journal import MemoryJournal
+from athena_prefect.journal.state import fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.runtime.telling import Deriver
@@ -48,7 +50,13 @@ def first() -> int:
 
 @task(cache_policy=NO_CACHE)
 def second() -> int:
-    time.sleep(3)
+    # A busy machine may take longer for the checks than this flow for its work.
+    journal, me = recording_of(AthenaSettings(), PLAN).open_journal(), UUID(str(flow_run.id))
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        if {"start", "disk", "port", "timed"} <= set(fold_entries(journal.read(me)).checks):
+            break
+        time.sleep(0.2)
     return 2
 
 

@@ -70,7 +70,7 @@ def test_a_run_whose_checks_meet_the_worst(
     said = {
         "credentials": "the credentials are missing or refused",
         "tracker": "the credentials are missing or refused",
-        "time_out": "no whole answer within",
+        "time_out": "answer within",
         "server": "HTTP 500",
         "page": "the body is not JSON, but text/html",
         "gigabyte": "longer than 10 MB",
