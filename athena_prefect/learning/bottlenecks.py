@@ -178,7 +178,7 @@ def _words(
     """Description, root cause and mitigation."""
     span, side = words(abs(mean)), "delayed the finish by" if mean > 0 else "made up"
     per_run = "" if len(blames) == 1 else " a run"
-    many = f"{len(part.tasks)} tasks"
+    many = f"{len(part.tasks)} task{'s' if len(part.tasks) != 1 else ''}"
     if subject == REST:
         description = f"{many}, none of them much: {side} {span}{per_run} together"
         return description, f"small {kind} delays", "none: no single task is worth a change"
