@@ -47,7 +47,8 @@ padding:6px 14px;background:var(--band);white-space:pre-wrap;overflow-wrap:anywh
 table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{padding:4px 9px;text-align:left;
 border-bottom:1px solid var(--grid);vertical-align:top;overflow-wrap:anywhere}
 th{color:var(--soft);font-weight:600;white-space:nowrap;position:sticky;top:0;background:var(--bg)}
-#tasks td:nth-child(2){white-space:nowrap}#tasks td:first-child,#assumptions td:first-child{min-width:12.5em}
+#tasks td:nth-child(2){white-space:nowrap}
+#tasks td:first-child,#assumptions td:first-child{min-width:12.5em}
 th[data-sort]{cursor:pointer}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;
 white-space:nowrap}.dot{display:inline-block;width:9px;height:9px;border-radius:5px;margin-right:6px}
 .dot.ok{background:var(--ok)}.dot.partial{background:var(--partial)}.dot.running{background:var(--running)}
@@ -330,7 +331,8 @@ def _assumptions(
             f"<td>{escape(assumption.mitigation)}</td></tr>"
         )
     return (
-        "<h2>Assumptions</h2><table id=assumptions><thead><tr><th>Assumption<th>It says<th>Criticality"
+        "<h2>Assumptions</h2><table id=assumptions>"
+        "<thead><tr><th>Assumption<th>It says<th>Criticality"
         "<th>Last check<th>Over time<th>Affects<th>Mitigation</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
