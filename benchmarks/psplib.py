@@ -38,7 +38,11 @@ from athena_prefect.schedule.generate import WORKERS, generate
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.rest import Choice, Rest, Way
 
-SETS = ("j30", "j60", "j120", "mm_j10", "mm_j20", "mm_j30")
+SETS = ("j30", "j60", "j120", "mm_j10", "mm_j20", "mm_j30", "mmlib50", "mmlib100")
+
+
+Mode = tuple[int, list[int], list[int]]
+"""Duration, renewable and non-renewable demands."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Instance:
     name: str
     best: int
     successors: list[list[int]]
-    modes: list[list[tuple[int, list[int], list[int]]]]
+    modes: list[list[Mode]]
     renewable: list[int]
     consumed: list[int]
 
@@ -86,12 +90,17 @@ class Instance:
 def read(path: Path, name: str, best: int) -> Instance:
     """A `.sm` or `.mm` file of PSPLIB, or one of MMLIB."""
     lines = path.read_text().splitlines()
-    at = {key: k for k, line in enumerate(lines) for key in _KEYS if line.startswith(key)}
+    at = {
+        key: k
+        for k, line in enumerate(lines)
+        for key in _KEYS
+        if line.replace(" ", "").startswith(key)
+    }
     successors = []
     for line in _until_stars(lines, at["PRECEDENCE"] + 2):
         successors.append([int(x) - 1 for x in line.split()[3:]])
     counts = _counts(lines)
-    modes: list[list[tuple[int, list[int], list[int]]]] = []
+    modes: list[list[Mode]] = []
     for line in _until_stars(lines, at["REQUESTS"] + 2):
         row = [int(x) for x in line.replace("-", " ").split()]
         if not row:

@@ -9,34 +9,39 @@ the least change that keeps it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from math import inf
 
 import numpy as np
 
 from athena_prefect.errors import InfeasibleError
-from athena_prefect.plan.graph import Bools, Floats
+from athena_prefect.plan.graph import Bools, Floats, Ints
 from athena_prefect.schedule.exact import Aim, Limits, Outcome, Program
 from athena_prefect.schedule.generation import Frame, serial
+from athena_prefect.schedule.mode_search import Balance, ModeBreed
 from athena_prefect.schedule.passes import TOLERANCE, forward
 from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest
 from athena_prefect.schedule.schedule import Schedule
 from athena_prefect.schedule.search import (
+    SIZE,
     Breed,
     Budget,
     Clock,
     Found,
     Improver,
-    Value,
     right_shifted,
 )
+from athena_prefect.schedule.taking_back import changes_of, take_back, without
+from athena_prefect.schedule.worth import Value, Worth
 
 BREEDING = 0.5
 """Share of a budget that schedules are bred in before CP-SAT gets the rest."""
 FEW = 40
-"""Free activities up to which breeding gets a tenth of that: CP-SAT proves the optimum of most."""
+"""Free activities up to which breeding gets a tenth of that, and modes are left to CP-SAT: it
+proves the optimum of most."""
 RESTARTS = 100_000
 """Most restarts, so that a clock that stands still does not hold up the answer."""
 EXACT = 500
@@ -44,6 +49,11 @@ EXACT = 500
 PRESOLVE = 0.002
 """Seconds a free activity that CP-SAT needs before it searches at all, and takes whatever it was
 given (500 activities: 0.9 s, asked for 0.4): with less it only overruns."""
+BALANCING = 0.1
+"""Most of a budget that goes into weighing ways against each other before any is tried."""
+SETTLING = 0.2
+"""Share of what is left, where CP-SAT is not asked, that is kept for taking back what is of no
+use."""
 CHANGE_SHARE = 0.3
 """Share of what is left that is kept for the second phase, least change."""
 CHEAPEST_CALL = 0.02
@@ -172,21 +182,25 @@ class _Generation:
         self.conflict = ""
         self.bound: float | None = None
         self.proven = False
+        self.few = int(rest.free.sum()) <= FEW
         self.frames: dict[Choice, Frame] = {}
+        self.worths: dict[Choice, tuple[Worth, Floats, float]] = {}
 
     def answer(self) -> Answer:
         status = Outcome.FEASIBLE
         self._repair()
         for choice in self._choices():
-            self._construct(choice)
+            if not choice or not self._in_time_as_it_stands():
+                self._construct(choice)
         self._pull_everything()
         self._look_at_the_bound()
+        self._sample(self.budget.seconds * BREEDING * (0.1 if self.few else 1.0))
         free = int(self.rest.free.sum())
-        self._sample(self.budget.seconds * BREEDING * (0.1 if free <= FEW else 1.0))
         if free <= EXACT and self.budget.left >= PRESOLVE * free:
             self._exact()
         else:
-            self._sample(inf)
+            self._sample(self.budget.left * (1.0 - SETTLING))
+            self._settle()
         best = self.best
         if best is None:
             status = Outcome.INFEASIBLE if self.proven or self.conflict else Outcome.UNKNOWN
@@ -218,34 +232,24 @@ class _Generation:
 
     # Worth
 
+    def _worth(self, choice: Choice) -> Worth:
+        late = self.objective is not Objective.MAKESPAN
+        return Worth(self.rest, choice, late=late, price=self.objective is Objective.COST)
+
     def _value(self, choice: Choice) -> Callable[[Floats], Value]:
         """What schedules under a choice are worth, the least first."""
-        rest = self.rest
-        durations = rest.problem_in(choice).durations
-        stays = ~rest.left_out(choice)
-        price = rest.cost_of(choice) + rest.lost_by(choice)
-        ends = [
-            (int(rest.problem.ends[t]), due)
-            for t, due in rest.due.items()
-            if t not in choice.dropped
-        ]
-        deadline = inf if rest.deadline is None else rest.deadline
-
-        def makespan(starts: Floats) -> Value:
-            return float((starts + durations)[stays].max(initial=rest.now)), price
-
-        def late(starts: Floats) -> Value:
-            whole = makespan(starts)[0]
-            own = (float(starts[i] + durations[i]) - due for i, due in ends)
-            lateness = max(0.0, whole - deadline, *own)
-            return lateness, price if self.objective is Objective.COST else whole
-
-        return makespan if self.objective is Objective.MAKESPAN else late
+        if choice not in self.worths:
+            price = self.rest.cost_of(choice) + self.rest.lost_by(choice)
+            lengths = self.rest.problem_in(choice).durations
+            self.worths[choice] = self._worth(choice), lengths, price
+        worth, lengths, price = self.worths[choice]
+        return lambda starts: worth(starts, lengths, price)
 
     def _offer(self, starts: Floats, choice: Choice, source: str) -> bool:
         """Take a feasible schedule as the best where it is; whether it was."""
         value = self._value(choice)(starts)
-        self.longest = max(self.longest, self.rest.makespan(starts, choice))
+        worth, lengths, _ = self.worths[choice]
+        self.longest = max(self.longest, worth.makespan(starts, lengths))
         if self.best is not None and not _less(value, self.best.value):
             return False
         self.best = Found(starts=starts, choice=choice, value=value, source=source)
@@ -285,10 +289,16 @@ class _Generation:
         Without it a budget that is over with the repair, as on a machine that does other
         things, would leave levers untried and look as if they gained nothing.
         """
-        rest = self.rest
-        shortest = {t: _least(ways, lambda w: w.duration) for t, ways in rest.ways.items()}
+        rest, table = self.rest, self.rest.way_table
+        shortest = table.chosen(table.least(table.durations))
         choice = Choice.of(shortest, dropped=frozenset(rest.droppable), cut=rest.loose)
-        if not choice or choice in self.frames:
+        tried = any(
+            c.dropped == choice.dropped
+            and c.cut == choice.cut
+            and bool(c.ways) >= bool(choice.ways)
+            for c in self.frames
+        )
+        if not choice or tried or self._in_time_as_it_stands():
             return
         frame = self._frame(choice)
         if frame is not None:
@@ -296,21 +306,65 @@ class _Generation:
             self._offer(next(improver.first(also_serial=True)), choice, "generation")
 
     def _choices(self) -> Iterator[Choice]:
-        """The choices that are worth a schedule of their own, before any search."""
-        rest = self.rest
-        yield Choice()
-        shortest = {t: _least(ways, lambda w: w.duration) for t, ways in rest.ways.items()}
-        cheapest = {t: _least(ways, lambda w: w.quality_lost) for t, ways in rest.ways.items()}
-        fitting = _fitting(rest)
-        dropped = frozenset(rest.droppable)
-        seen = {Choice()}
-        for ways in ({}, shortest, fitting, cheapest):
-            for cut in (frozenset[tuple[int, int]](), rest.loose):
-                for out in (frozenset[int](), dropped):
-                    choice = Choice.of(ways, dropped=out, cut=cut)
+        """The choices that are worth a schedule of their own, before any search.
+
+        All levers at once come first, since of a large plan there is time for few.
+        """
+        rest, table = self.rest, self.rest.way_table
+        ways: list[dict[int, int]] = [{}]
+        all_dropped, no_drop = frozenset(rest.droppable), frozenset[int]()
+        no_cut = frozenset[tuple[int, int]]()
+        if len(table):
+            levers = Choice(dropped=all_dropped, cut=rest.loose)
+            breed = None if self._in_time_as_it_stands() else self._mode_breed(levers)
+            balanced = None if breed is None else next(self._balanced(breed), None)
+            scores = (table.durations, _use(rest), table.quality_lost)
+            ways = [] if balanced is None else [table.chosen(balanced)]
+            ways += [{}, *(table.chosen(table.least(score)) for score in scores)]
+        seen = set()
+        for chosen in ways:
+            for cut in dict.fromkeys((rest.loose, no_cut)):
+                for out in dict.fromkeys((all_dropped, no_drop)):
+                    choice = Choice.of(chosen, dropped=out, cut=cut)
                     if choice not in seen:
                         seen.add(choice)
                         yield choice
+
+    def _in_time_as_it_stands(self) -> bool:
+        """Whether no lever is called for: only lateness is to be avoided, and there is none."""
+        best = self.best
+        return (
+            best is not None
+            and self.objective is Objective.TARDINESS
+            and not best.choice
+            and best.value[0] <= 0
+        )
+
+    def _balanced(self, breed: ModeBreed) -> Iterator[Ints]:
+        """Ways of all tasks that balance chains against resources, the best first."""
+        found = []
+        until = self.budget.spent + BALANCING * self.budget.seconds
+        for estimate, places in breed.balance.assignments():
+            found.append((estimate, places))
+            if self.budget.spent > until:
+                break
+        for _, places in sorted(found, key=lambda pair: pair[0]):
+            affordable = breed.affordable(places)
+            if affordable is not None:
+                yield affordable
+
+    def _mode_breed(self, choice: Choice) -> ModeBreed | None:
+        """A population under what a choice drops and cuts; None where no task has another way."""
+        table = self.rest.way_table
+        if not (table.size > 1).any() or self.few:
+            return None
+        ways = table.chosen(table.least(table.durations))
+        try:
+            frame = Frame(self.rest, Choice.of(ways, dropped=choice.dropped, cut=choice.cut))
+        except InfeasibleError:
+            return None
+        worth = self._worth(choice)
+        return ModeBreed(frame, worth, Balance(frame, worth), self.rng)
 
     def _construct(self, choice: Choice) -> None:
         step = self._first_cost()
@@ -324,6 +378,7 @@ class _Generation:
         known = choice == AS_IT_STANDS and not self.rest.previous
         for starts in improver.first(also_serial=not known):
             self._offer(starts, choice, "generation")
+            step = self._first_cost()
             if not self.budget.fits(1.3 * step):
                 return
         best = self.best
@@ -336,10 +391,8 @@ class _Generation:
         rest = self.rest
         if self.best is None or self.objective is not Objective.MAKESPAN:
             return
-        durations = rest.problem.durations.copy()
-        for task, ways in rest.ways.items():
-            rows = [i for i in rest.rows_of(task) if rest.free[i]]
-            durations[rows] = min(w.duration for w in ways)
+        durations, table = rest.problem.durations.copy(), rest.way_table
+        durations[table.rows] = table.shortest[table.owner]
         gone = Choice(dropped=frozenset(rest.droppable), cut=rest.loose)
         durations[rest.left_out(gone)] = 0.0
         lag = np.where(rest.free[(network := rest.network_in(gone)).heads], network.pred_lag, -inf)
@@ -353,21 +406,55 @@ class _Generation:
 
     def _sample(self, most: float) -> None:
         """Breed better schedules under the best choice, for `most` seconds of the budget."""
-        best = self.best
-        if best is None or not self._may_gain():
+        if (self.best is not None and not self._may_gain()) or not self.rest.free.any():
             return
-        frame = self._frame(best.choice)
-        assert frame is not None, "the best schedule was made from it"
-        breed = Breed(Improver(frame, self._value(best.choice)), [best.starts], self.rng)
         until = min(self.budget.spent + most, self.budget.seconds)
         step = self._first_cost()
+        if self.best is not None and self.budget.spent + 3 * step >= until:
+            return
+        child = self._breeding()
+        if child is None:
+            return
         for _ in range(RESTARTS):
             if self.budget.spent + 1.5 * step >= until or self._at_the_bound():
                 break
             began = self.budget.spent
-            child = breed.child(self._another_round_fits)
-            self._offer(child, best.choice, "breeding")
+            child()
             step = max(step, self.budget.spent - began)
+
+    def _breeding(self) -> Callable[[], None] | None:
+        """What makes and offers one more schedule; None where there is nothing to start from."""
+        best = self.best
+        choice = AS_IT_STANDS if best is None else best.choice
+        modes = self._mode_breed(choice)
+        if modes is not None:
+            if best is not None:
+                modes.known(best.starts, self.rest.way_table.places(choice.ways))
+            given = islice(self._balanced(modes), SIZE // 2)
+            return lambda: self._mode_child(modes, given)
+        if best is None:
+            return None
+        frame = self._frame(choice)
+        assert frame is not None, "the best schedule was made from it"
+        breed = Breed(Improver(frame, self._value(choice)), [best.starts], self.rng)
+
+        def child() -> None:
+            self._offer(breed.child(self._another_round_fits), choice, "breeding")
+
+        return child
+
+    def _mode_child(self, modes: ModeBreed, given: Iterator[Ints]) -> None:
+        places = next(given, None)
+        if places is None:
+            member = modes.child(self._another_round_fits)
+        else:
+            member = modes.made(places, self._another_round_fits)
+        if member is None or (self.best is not None and not _less(member.value, self.best.value)):
+            return
+        base = modes.worth.choice
+        ways = self.rest.way_table.chosen(member.places)
+        choice = Choice.of(ways, dropped=base.dropped, cut=base.cut)
+        self._offer(member.starts, choice, "search over modes")
 
     def _another_round_fits(self) -> bool:
         """Whether there is time to move a schedule to the right and to the left."""
@@ -389,6 +476,38 @@ class _Generation:
         if self.objective is Objective.MAKESPAN:
             return not self.proven
         return self.best.value[0] > 0
+
+    # Taking back
+
+    def _settle(self) -> None:
+        """Take back what the best schedule changes, drops and cuts, where nothing is lost by it."""
+        if self.best is not None:
+            most = self.best.value
+            step = 2 * self._first_cost()
+            take_back(
+                changes_of(self.rest, self.best.choice),
+                lambda part: self._without(part, most),
+                lambda: self.budget.fits(step),
+            )
+
+    def _without(self, part: Sequence[Choice], most: Value) -> bool:
+        """Take changes back where the schedule is worth no less than `most`; whether it was."""
+        best = self.best
+        assert best is not None, "there is something to take back"
+        choice = without(self.rest, best.choice, part)
+        frame = None if choice is None else self._frame(choice)
+        if choice is None or frame is None:
+            return False
+        starts = np.array(serial(frame, frame.ranked(best.starts)))
+        value = self._value(choice)(starts)
+        dearer = self.objective is Objective.COST and value[1] > best.value[1] + 1e-9
+        if value[0] > most[0] + TOLERANCE or dearer:
+            return False
+        self.best = Found(starts=starts, choice=choice, value=value, source="taking back")
+        self.history.append(
+            Progressed(seconds=self.budget.spent, value=value[0], source="taking back")
+        )
+        return True
 
     # CP-SAT
 
@@ -531,15 +650,9 @@ def _broken(rest: Rest, starts: Floats, choice: Choice) -> Iterator[tuple[int, i
             yield a, b
 
 
-def _least(ways: tuple[object, ...], key: Callable[..., float]) -> int:
-    return min(range(len(ways)), key=lambda k: (key(ways[k]), k))
-
-
-def _fitting(rest: Rest) -> dict[int, int]:
-    """Ways that keep within the budgets, found greedily: the first of least relative use."""
-    have = np.maximum(np.array(rest.budgets), 1e-9)
-    result = {}
-    for task, ways in rest.ways.items():
-        uses = [float((np.array(w.consumes) / have).sum()) if w.consumes else 0.0 for w in ways]
-        result[task] = min(range(len(ways)), key=lambda k: (uses[k], ways[k].duration))
-    return result
+def _use(rest: Rest) -> Floats:
+    """Of each way the share of all budgets that it uses up; ties by duration."""
+    table, have = rest.way_table, np.maximum(np.array(rest.budgets), 1e-9)
+    longest = max(float(table.durations.max(initial=0.0)), 1e-9)
+    used: Floats = (table.consumes / have).sum(axis=1) + 1e-9 * table.durations / longest
+    return used

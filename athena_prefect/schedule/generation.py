@@ -7,12 +7,13 @@ resources. Times are floats, in seconds.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
+from copy import copy
 from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from athena_prefect.plan.graph import Floats
+from athena_prefect.plan.graph import Floats, Ints
 from athena_prefect.schedule.packing import Packing, scale_of, whole
 from athena_prefect.schedule.passes import backward
 from athena_prefect.schedule.rest import Choice, Rest
@@ -26,14 +27,18 @@ class Frame:
     def __init__(self, rest: Rest, choice: Choice) -> None:
         """Raises InfeasibleError where an activity takes more than there ever is."""
         rest.problem.require_durations()
-        rest.require_capacity(choice)
         self.rest = rest
         self.choice = choice
+        self.table = table = rest.way_table
+        stays = ~rest.left_out(choice)[table.rows]
+        self.rows_with_ways, self.owner = table.rows[stays], table.owner[stays]
         self.problem = problem = rest.problem_in(choice)
+        rest.require_capacity(problem)
         self.network = network = problem.network
         self.count = len(problem)
         self.fixed = ~rest.free
         self.now = rest.now
+        self.lengths = problem.durations
         self.durations: list[float] = problem.durations.tolist()
         self.floor: list[float] = rest.floor.tolist()
         self.waits: list[int] = np.diff(network.pred_ptr).tolist()
@@ -43,18 +48,23 @@ class Frame:
         self._pack()
 
     def _pack(self) -> None:
-        rest, problem = self.rest, self.problem
+        rest, problem, table = self.rest, self.problem, self.table
         counted = (problem.durations > 0) & rest.free
         demands = np.where(counted[:, None], problem.demands, 0.0)
+        in_way = np.where((table.durations > 0)[:, None], table.demands, 0.0)
+        highest = demands.copy()
+        if self.owner.size:
+            most_of = np.maximum.reduceat(in_way, table.first)
+            highest[self.rows_with_ways] = most_of[self.owner]
         columns = [
             r
             for r in range(len(problem.resources))
             # What suffices for all at once binds nobody.
-            if demands[:, r].sum() > min(c for _, c in rest.capacity_at(r))
-            or (self.fixed.any() and demands[:, r].any())
+            if highest[:, r].sum() > min(c for _, c in rest.capacity_at(r))
+            or (self.fixed.any() and highest[:, r].any())
         ]
         steps = [rest.capacity_at(r) for r in columns]
-        parts, most = [], []
+        parts, ways, most = [], [], []
         running = self.fixed & (rest.starts + problem.durations > rest.now)
         begins = np.maximum(rest.starts[running], rest.now)
         ends = (rest.starts + problem.durations)[running]
@@ -64,31 +74,43 @@ class Frame:
         for r, step in zip(columns, steps, strict=True):
             have = np.array([_at(step, m) for m in moments])
             held = problem.demands[running, r]
-            scale = scale_of(np.concatenate((demands[:, r], held, have)))
+            scale = scale_of(np.concatenate((demands[:, r], in_way[:, r], held, have)))
             parts.append(whole(demands[:, r], scale, up=True))
+            ways.append(whole(in_way[:, r], scale, up=True))
             left = whole(have, scale, up=False)
             taken = whole(held, scale, up=True)
             using = np.array([taken[(begins <= m) & (m < ends)].sum() for m in moments])
             heights.append(np.maximum(left - using, 0))
-            most.append(max(int(left.max()), int(parts[-1].max(initial=0))))
+            asked = max(int(parts[-1].max(initial=0)), int(ways[-1].max(initial=0)))
+            most.append(max(int(left.max()), asked))
         self.packing = packing = Packing.of(np.array(most, dtype=np.int64))
-        self.demand = packing.packed(
-            np.array(parts, dtype=np.int64).T if parts else np.zeros((self.count, 0), np.int64)
-        )
-        packed = packing.packed(
-            np.array(heights, dtype=np.int64).T
-            if heights
-            else np.zeros((len(moments), 0), np.int64)
-        )
+        self.demand = packing.packed(_columns(parts, self.count))
+        self.demand_of_way = packing.packed(_columns(ways, len(in_way)))
+        packed = packing.packed(_columns(heights, len(moments)))
         self.times: Times = [-np.inf, *moments[1:]]
         self.free = [height + packing.guards for height in packed]
         self.rising = all((np.diff(h) >= 0).all() for h in heights)
         """Nothing that is free now is taken away later: parallel generation is possible."""
         self.whole = packing.packed(np.array([most], dtype=np.int64))[0] + packing.guards
 
+    def in_ways(self, places: Ints) -> Frame:
+        """The same rest with each task of `rest.way_table` in the way that `places` says.
+
+        What is shared is not copied. All the ways have to fit.
+        """
+        twin = copy(self)
+        way = (self.table.first + places)[self.owner]
+        twin.lengths = self.lengths.copy()
+        twin.lengths[self.rows_with_ways] = self.table.durations[way]
+        twin.durations = twin.lengths.tolist()
+        twin.demand = self.demand.copy()
+        for i, w in zip(self.rows_with_ways.tolist(), way.tolist(), strict=True):
+            twin.demand[i] = self.demand_of_way[w]
+        return twin
+
     def latest_finish(self) -> Floats:
         """Minus the tail of each activity: the latest finish without resources, but for a sum."""
-        return -backward(self.network, self.problem.durations)
+        return -backward(self.network, self.lengths)
 
     def ranked(self, priority: Floats) -> list[int]:
         """The activities by priority, the least first, ties in topological order."""
@@ -97,7 +119,7 @@ class Frame:
 
     def finishes(self, starts: Floats) -> Floats:
         """Finish of each activity."""
-        return starts + self.problem.durations
+        return starts + self.lengths
 
 
 class Mirror:
@@ -105,7 +127,8 @@ class Mirror:
 
     def __init__(self, frame: Frame) -> None:
         network = frame.network
-        self.durations: list[float] = np.where(frame.fixed, 0.0, frame.problem.durations).tolist()
+        self.lengths = np.where(frame.fixed, 0.0, frame.lengths)
+        self.durations: list[float] = self.lengths.tolist()
         self.demand = frame.demand
         self.now = 0.0
         self.floor = [0.0] * frame.count
@@ -117,6 +140,18 @@ class Mirror:
         self.times: Times = [-np.inf]
         self.free = [frame.whole]
         self.packing = frame.packing
+
+    def of(self, frame: Frame) -> Mirror:
+        """The mirror of another frame that differs from this one's in its ways alone."""
+        twin = copy(self)
+        twin.lengths = np.where(frame.fixed, 0.0, frame.lengths)
+        twin.durations, twin.demand = twin.lengths.tolist(), frame.demand
+        return twin
+
+
+def _columns(parts: list[Ints], rows: int) -> Ints:
+    """Whole amounts side by side, shape (rows, resources)."""
+    return np.array(parts, dtype=np.int64).T if parts else np.zeros((rows, 0), dtype=np.int64)
 
 
 def _at(steps: tuple[tuple[float, float], ...], moment: float) -> float:
@@ -221,25 +256,35 @@ def parallel(frame: Frame, sequence: list[int]) -> Times:
     heapify(events)
     # What waits, by what it takes: of those that take the same only the first can be next.
     waiting: dict[int, list[int]] = {}
+    firsts: list[tuple[int, int]] = []
     while events:
         now = events[0][0]
         while events and events[0][0] == now:
             _, at, more = heappop(events)
             if at < 0:
                 free += more
-            else:
-                i = sequence[at]
-                heappush(waiting.setdefault(0 if fixed[i] else demand[i], []), at)
+                continue
+            needs = 0 if fixed[sequence[at]] else demand[sequence[at]]
+            queue = waiting.setdefault(needs, [])
+            if queue and at < queue[0]:
+                del firsts[bisect_left(firsts, (queue[0], needs))]
+            if not queue or at < queue[0]:
+                insort(firsts, (at, needs))
+            heappush(queue, at)
         started: list[int] = []
-        fitting = [needs for needs in waiting if (free - needs) & guards == guards]
-        while fitting:
-            needs = min(fitting, key=lambda n: waiting[n][0])
+        # One way through is enough: what did not fit fits even less after the next start.
+        k = 0
+        while k < len(firsts):
+            needs = firsts[k][1]
+            if (free - needs) & guards != guards:
+                k += 1
+                continue
+            del firsts[k]
             queue = waiting[needs]
             started.append(sequence[heappop(queue)])
             free -= needs
-            if not queue:
-                del waiting[needs]
-            fitting = [n for n in fitting if n in waiting and (free - n) & guards == guards]
+            if queue:
+                insort(firsts, (queue[0], needs))
         for i in started:
             start = frame.floor[i] if fixed[i] else now
             ready[i] = start

@@ -10,7 +10,8 @@ import numpy as np
 
 from athena_prefect.errors import InfeasibleError, PlanError
 from athena_prefect.plan.graph import Bools, Floats, Ints, Network
-from athena_prefect.schedule.problem import Problem, mean, slack_of
+from athena_prefect.schedule.problem import Problem, slack_of
+from athena_prefect.schedule.ways import WayTable
 
 HOUR = 3600.0
 
@@ -35,7 +36,8 @@ class Way:
     @property
     def duration(self) -> float:
         """PERT mean in seconds."""
-        return float(mean(np.array([self.estimate]))[0])
+        low, likely, high = self.estimate
+        return low if low == high else (low + 4 * likely + high) / 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,15 +150,16 @@ class Rest:
         estimates, durations = problem.estimates.copy(), problem.durations.copy()
         demands = problem.demands.copy()
         modes = list(problem.modes)
-        for task, place in choice.ways:
-            way = self.ways[task][place]
-            rows = [i for i in self.rows_of(task) if self.free[i]]
-            estimates[rows], durations[rows], demands[rows] = (
-                way.estimate,
-                way.duration,
-                way.demands,
-            )
-            modes[task] = way.mode
+        if choice.ways:
+            table = self.way_table
+            way = (table.first + table.places(choice.ways))[table.owner]
+            changed = way != table.first[table.owner]
+            rows, way = table.rows[changed], way[changed]
+            estimates[rows] = table.estimates[way]
+            durations[rows] = table.durations[way]
+            demands[rows] = table.demands[way]
+            for task, place in choice.ways:
+                modes[task] = self.ways[task][place].mode
         out = self.left_out(choice)
         estimates[out], durations[out], demands[out] = 0.0, 0.0, 0.0
         return replace(
@@ -204,12 +207,13 @@ class Rest:
 
     def used_up(self, choice: Choice) -> Floats:
         """What the tasks with several ways use up of each budget."""
-        total = np.zeros(len(self.budgets))
-        chosen = dict(choice.ways)
-        for task, ways in self.ways.items():
-            way = ways[chosen.get(task, 0)]
-            if way.consumes and task not in choice.dropped:
-                total += np.array(way.consumes) * int(self.problem.items[task])
+        table = self.way_table
+        if not len(table):
+            return np.zeros(len(self.budgets))
+        stays = np.ones(len(self.problem.task_ids))
+        stays[list(choice.dropped)] = 0.0
+        way = table.first + table.places(choice.ways)
+        total: Floats = (table.items * stays[table.tasks]) @ table.consumes[way]
         return total
 
     def within_budgets(self, choice: Choice) -> bool:
@@ -242,10 +246,22 @@ class Rest:
         given = self.steps.get(resource, ())
         return ((-np.inf, whole), *given)
 
-    def require_capacity(self, choice: Choice) -> None:
-        """Raises InfeasibleError for a free activity that takes more than there ever is."""
-        problem = self.problem_in(choice)
-        last = np.array([self.capacity_at(r)[-1][1] for r in range(len(problem.resources))])
+    @cached_property
+    def last_capacities(self) -> Floats:
+        """How much there is of each resource in the end, shape (r,)."""
+        return np.array([self.capacity_at(r)[-1][1] for r in range(len(self.problem.resources))])
+
+    @cached_property
+    def way_table(self) -> WayTable:
+        """`ways` as arrays."""
+        return WayTable.of(self)
+
+    def require_capacity(self, problem: Problem) -> None:
+        """Raises InfeasibleError where a free activity takes more than there is in the end.
+
+        `problem`: this rest's under some choice.
+        """
+        last = self.last_capacities
         over = (problem.demands > last + slack_of(last)) & (problem.durations > 0)[:, None]
         rows, columns = np.nonzero(over & self.free[:, None])
         for i, r in zip(rows.tolist(), columns.tolist(), strict=True):

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from athena_prefect.plan.graph import Floats
+from athena_prefect.plan.graph import Bools, Floats
 from athena_prefect.schedule.generation import Frame, Mirror, parallel, serial
 from athena_prefect.schedule.passes import TOLERANCE
 from athena_prefect.schedule.rest import Choice
+from athena_prefect.schedule.worth import Value
 
 Clock = Callable[[], float]
 """Seconds, from any origin, that never run backwards."""
-Value = tuple[float, float]
-"""What is minimised, the first first; the second breaks ties."""
-
 SPREAD = 0.25
 """Most noise of a new priority, as a share of the span of latest finishes: a quarter moves
 activities past their neighbours, but seldom past everything."""
@@ -89,24 +87,36 @@ class Improver:
         self, starts: Floats, *, rounds: int = 100, go_on: Callable[[], bool] = lambda: True
     ) -> Floats:
         """Moved to the right from the end, then to the left again, until nothing is gained."""
-        frame = self.frame
         if self._mirror is None:
-            self._mirror = Mirror(frame)
-        mirror = self._mirror
-        best, worth = starts, self.value(starts)
-        lengths = np.array(mirror.durations)
-        for _ in range(rounds):
-            if not go_on():
-                break
-            order = np.lexsort((-frame.network.rank, -frame.finishes(best)))
-            right = np.array(serial(mirror, order.tolist())) + lengths
-            order = np.lexsort((frame.network.rank, -right))
-            left = np.array(serial(frame, order.tolist()))
-            new = self.value(left)
-            if new[0] >= worth[0] - TOLERANCE:
-                break
-            best, worth = left, new
-        return best
+            self._mirror = Mirror(self.frame)
+        return forward_backward(
+            self.frame, self._mirror, starts, self.value, rounds=rounds, go_on=go_on
+        )
+
+
+def forward_backward(
+    frame: Frame,
+    mirror: Mirror,
+    starts: Floats,
+    value: Callable[[Floats], Value],
+    *,
+    rounds: int,
+    go_on: Callable[[], bool],
+) -> Floats:
+    """`starts` moved to the right from the end, then to the left, as often as it gains."""
+    best, worth = starts, value(starts)
+    for _ in range(rounds):
+        if not go_on():
+            break
+        order = np.lexsort((-frame.network.rank, -frame.finishes(best)))
+        right = np.array(serial(mirror, order.tolist())) + mirror.lengths
+        order = np.lexsort((frame.network.rank, -right))
+        left = np.array(serial(frame, order.tolist()))
+        new = value(left)
+        if new[0] >= worth[0] - TOLERANCE:
+            break
+        best, worth = left, new
+    return best
 
 
 class Breed:
@@ -145,32 +155,47 @@ class Breed:
 
     def _sampled(self) -> Floats:
         frame, rng = self.frame, self.rng
-        base = frame.latest_finish()
-        span = float(np.ptp(base)) or 1.0
-        noisy = base + rng.normal(0.0, SPREAD * rng.random() * span, len(base))
-        sequence = frame.ranked(noisy)
+        sequence = frame.ranked(noisy_latest_finish(frame, rng))
         if frame.rising and rng.random() < 0.5:
             return np.array(parallel(frame, sequence))
         return np.array(serial(frame, sequence))
 
     def _bred(self) -> Floats:
-        frame, rng, count = self.frame, self.rng, self.frame.count
+        rng = self.rng
         pair = [self.members[k] for k in rng.choice(len(self.members), 2, replace=False)]
-        better, other = sorted(pair, key=lambda member: member[0])
-        mother, father = (np.lexsort((frame.network.rank, s)) for _, s in (better, other))
-        first = int(rng.integers(0, count))
-        last = min(count, first + max(int(rng.integers(count // 4, 3 * count // 4 + 1)), 1))
-        # 0: before the stretch, 1: in it, 2: behind it; outside the father's order counts.
-        part = np.full(count, 2)
-        part[mother[:first]], part[mother[first:last]] = 0, 1
-        place = np.empty(count)
-        place[father] = np.arange(count)
-        own = np.empty(count)
-        own[mother] = np.arange(count)
-        order = np.lexsort((np.where(part == 1, own, place), part))
-        priority = np.empty(count)
-        priority[order] = np.arange(count)
-        if rng.random() < 0.5:
-            some = rng.integers(0, count, max(1, count // 20))
-            priority[some] += rng.normal(0.0, 0.1 * count, len(some))
-        return np.array(serial(frame, frame.ranked(priority)))
+        mother, father = sorted(pair, key=lambda member: member[0])
+        priority, _ = crossed(self.frame, mother[1], father[1], rng)
+        return np.array(serial(self.frame, self.frame.ranked(priority)))
+
+
+def noisy_latest_finish(frame: Frame, rng: np.random.Generator) -> Floats:
+    """Priorities of a schedule that is somewhere near that by latest finish."""
+    base = frame.latest_finish()
+    span = float(np.ptp(base)) or 1.0
+    return base + rng.normal(0.0, SPREAD * rng.random() * span, len(base))
+
+
+def crossed(
+    frame: Frame, mother: Floats, father: Floats, rng: np.random.Generator
+) -> tuple[Floats, Bools]:
+    """Priorities of a child of two schedules' orders, and which activities are the mother's."""
+    count = frame.count
+    order_of_mother, order_of_father = (
+        np.lexsort((frame.network.rank, s)) for s in (mother, father)
+    )
+    first = int(rng.integers(0, count))
+    last = min(count, first + max(int(rng.integers(count // 4, 3 * count // 4 + 1)), 1))
+    # 0: before the stretch, 1: in it, 2: behind it; outside the father's order counts.
+    part = np.full(count, 2)
+    part[order_of_mother[:first]], part[order_of_mother[first:last]] = 0, 1
+    place = np.empty(count)
+    place[order_of_father] = np.arange(count)
+    own = np.empty(count)
+    own[order_of_mother] = np.arange(count)
+    order = np.lexsort((np.where(part == 1, own, place), part))
+    priority = np.empty(count)
+    priority[order] = np.arange(count)
+    if rng.random() < 0.5:
+        some = rng.integers(0, count, max(1, count // 20))
+        priority[some] += rng.normal(0.0, 0.1 * count, len(some))
+    return priority, part == 1

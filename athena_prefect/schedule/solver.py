@@ -11,7 +11,8 @@ from athena_prefect.schedule.generation import Frame, serial
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.rest import AS_IT_STANDS, Rest
 from athena_prefect.schedule.schedule import Schedule
-from athena_prefect.schedule.search import Improver, Value
+from athena_prefect.schedule.search import Improver
+from athena_prefect.schedule.worth import Value
 
 
 def serial_generation(

@@ -100,3 +100,29 @@ def schedules(rest: Rest) -> Iterator[tuple[Floats, Choice]]:
 def least(rest: Rest, value: Callable[[Floats, Choice], float]) -> float | None:
     """The least value of any schedule; None where there is none."""
     return min((value(s, c) for s, c in schedules(rest)), default=None)
+
+
+def breaks(rest: Rest, starts: Floats, choice: Choice) -> list[str]:
+    """Everything that a schedule of a rest breaks, reckoned moment by moment."""
+    problem, found = rest.problem_in(choice), []
+    durations, gone = problem.durations, rest.left_out(choice)
+    ends = starts + durations
+    free = rest.free & ~gone
+    if (starts[~rest.free] != rest.starts[~rest.free]).any():
+        found.append("what has begun was moved")
+    if (starts[free] < rest.floor[free] - 1e-9).any():
+        found.append("starts in the past")
+    tail, head, lag, _ = rest.problem.network.arcs
+    for a, b, wait in zip(tail.tolist(), head.tolist(), lag.tolist(), strict=True):
+        if (a, b) in choice.cut or gone[a] or gone[b] or not free[b]:
+            continue
+        if starts[b] < ends[a] + wait - 1e-9:
+            found.append(f"{b} does not wait for {a}")
+    for r in range(len(problem.resources)):
+        for at in sorted({*starts[free], *(m for m, _ in rest.capacity_at(r) if m > rest.now)}):
+            runs = (starts <= at) & (at < ends) & ~gone
+            there = next(c for m, c in reversed(rest.capacity_at(r)) if m <= at)
+            held = problem.demands[runs & ~rest.free, r].sum()
+            if problem.demands[runs & free, r].sum() > max(there - held, 0.0) + 1e-9:
+                found.append(f"too much of {r} at {at}")
+    return found

@@ -16,10 +16,10 @@ from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import Objective, change, generate
 from athena_prefect.schedule.generation import Frame, parallel, serial
 from athena_prefect.schedule.problem import Problem
-from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest, Way
+from athena_prefect.schedule.rest import AS_IT_STANDS, Rest, Way
 from athena_prefect.schedule.solver import serial_generation
 from tests.schedule.problems import network_of, problems, wide
-from tests.schedule.rests import least, rests, ticking
+from tests.schedule.rests import breaks, least, rests, ticking
 
 
 def _answer(rest: Rest, objective: Objective = Objective.MAKESPAN, budget: float = 2.0) -> object:
@@ -86,32 +86,6 @@ def test_amounts_that_are_not_whole_add_up() -> None:
     assert sorted(serial(frame, list(range(4)))) == [0.0, 0.0, 0.0, 1.0]
 
 
-def _breaks(rest: Rest, starts: np.ndarray, choice: Choice) -> list[str]:
-    """Everything that a schedule of a rest breaks, reckoned moment by moment."""
-    problem, found = rest.problem_in(choice), []
-    durations, gone = problem.durations, rest.left_out(choice)
-    ends = starts + durations
-    free = rest.free & ~gone
-    if (starts[~rest.free] != rest.starts[~rest.free]).any():
-        found.append("what has begun was moved")
-    if (starts[free] < rest.floor[free] - 1e-9).any():
-        found.append("starts in the past")
-    tail, head, lag, _ = rest.problem.network.arcs
-    for a, b, wait in zip(tail.tolist(), head.tolist(), lag.tolist(), strict=True):
-        if (a, b) in choice.cut or gone[a] or gone[b] or not free[b]:
-            continue
-        if starts[b] < ends[a] + wait - 1e-9:
-            found.append(f"{b} does not wait for {a}")
-    for r in range(len(problem.resources)):
-        for at in sorted({*starts[free], *(m for m, _ in rest.capacity_at(r) if m > rest.now)}):
-            runs = (starts <= at) & (at < ends) & ~gone
-            there = next(c for m, c in reversed(rest.capacity_at(r)) if m <= at)
-            held = problem.demands[runs & ~rest.free, r].sum()
-            if problem.demands[runs & free, r].sum() > max(there - held, 0.0) + 1e-9:
-                found.append(f"too much of {r} at {at}")
-    return found
-
-
 @settings(max_examples=60, deadline=None)
 @given(rests(), st.sampled_from(list(Objective)))
 def test_every_answer_can_be_carried_out(rest: Rest, objective: Objective) -> None:
@@ -119,7 +93,7 @@ def test_every_answer_can_be_carried_out(rest: Rest, objective: Objective) -> No
     if answer.schedule is None:
         assert answer.status in (Outcome.INFEASIBLE, Outcome.UNKNOWN) and answer.conflict
         return
-    assert _breaks(rest, answer.schedule.starts, answer.choice) == []
+    assert breaks(rest, answer.schedule.starts, answer.choice) == []
     if answer.bound is not None and objective is Objective.MAKESPAN:
         assert answer.bound <= rest.makespan(answer.schedule.starts, answer.choice) + 1e-6
 

@@ -1,0 +1,153 @@
+"""Orders and modes searched at once: feasible always, the same as one choice after the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from athena_prefect.errors import InfeasibleError
+from athena_prefect.plan.graph import Ints
+from athena_prefect.schedule.feasibility import check
+from athena_prefect.schedule.generate import Objective, generate
+from athena_prefect.schedule.generation import Frame, Mirror, serial
+from athena_prefect.schedule.mode_search import Balance, ModeBreed
+from athena_prefect.schedule.problem import Problem
+from athena_prefect.schedule.rest import Choice, Rest, Way
+from athena_prefect.schedule.taking_back import changes_of, take_back, without
+from athena_prefect.schedule.worth import Worth
+from tests.schedule.problems import network_of, wide
+from tests.schedule.rests import breaks, choices, rests, ticking
+
+
+def _places(rest: Rest, choice: Choice) -> Ints:
+    return rest.way_table.places(choice.ways)
+
+
+@settings(max_examples=80, deadline=None)
+@given(rests(), st.data())
+def test_one_frame_serves_all_ways(rest: Rest, data: st.DataObject) -> None:
+    choice = data.draw(st.sampled_from(list(choices(rest))))
+    try:
+        alone = Frame(rest, choice)
+        base = Frame(rest, replace(choice, ways=frozenset()))
+    except InfeasibleError:
+        return
+    shared = base.in_ways(_places(rest, choice))
+    sequence = data.draw(st.permutations(range(len(rest.problem))))
+    assert serial(shared, list(sequence)) == serial(alone, list(sequence))
+    assert shared.lengths.tolist() == alone.lengths.tolist()
+    mirrors = Mirror(base).of(shared), Mirror(alone)
+    assert serial(mirrors[0], list(sequence)) == serial(mirrors[1], list(sequence))
+
+
+@settings(max_examples=80, deadline=None)
+@given(rests(), st.data())
+def test_worth_is_what_the_rest_says(rest: Rest, data: st.DataObject) -> None:
+    rest = replace(rest, rates=(3600.0, 7200.0), due={0: 5.0})
+    choice = data.draw(st.sampled_from(list(choices(rest))))
+    starts = np.where(rest.free, rest.now + np.arange(len(rest.problem)), rest.starts)
+    lengths = rest.problem_in(choice).durations
+    worth = Worth(rest, choice, late=True, price=True)
+    price = worth.price(_places(rest, choice))
+    assert price == pytest.approx(rest.cost_of(choice) + rest.lost_by(choice))
+    late, second = worth(starts, lengths, price)
+    assert late == pytest.approx(rest.lateness(starts, choice)) and second == price
+    assert worth.makespan(starts, lengths) == rest.makespan(starts, choice)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rests(most=9), st.data())
+def test_every_member_can_be_carried_out(rest: Rest, data: st.DataObject) -> None:
+    eats = {t: [float(data.draw(st.integers(0, 4))) for _ in w] for t, w in rest.ways.items()}
+    ways = {
+        t: tuple(replace(way, consumes=(eats[t][k],)) for k, way in enumerate(several))
+        for t, several in rest.ways.items()
+    }
+    rest = replace(rest, ways=ways, budgets=(float(data.draw(st.integers(0, 8))),))
+    levers = data.draw(st.sampled_from(list(choices(rest))))
+    table = rest.way_table
+    quickest = table.chosen(table.least(table.durations))
+    try:
+        frame = Frame(rest, Choice.of(quickest, dropped=levers.dropped, cut=levers.cut))
+    except InfeasibleError:
+        return
+    worth = Worth(rest, levers, late=False, price=False)
+    breed = ModeBreed(frame, worth, Balance(frame, worth), np.random.default_rng(0))
+    given_ways = [places for _, places in breed.balance.assignments()][:3]
+    members = [breed.made(places, lambda: True) for places in given_ways]
+    members += [breed.child(lambda: True) for _ in range(30)]
+    for member in members:
+        if member is not None:
+            ways_chosen = table.chosen(member.places)
+            choice = Choice.of(ways_chosen, dropped=levers.dropped, cut=levers.cut)
+            assert breaks(rest, member.starts, choice) == [] and rest.within_budgets(choice)
+            assert member.value[0] == pytest.approx(rest.makespan(member.starts, choice))
+
+
+def _large(count: int = 700) -> Rest:
+    """Wide enough for resources to bind, each other task in one of three ways."""
+    case, rng = wide(count), np.random.default_rng(2)
+    demands = rng.integers(1, 4, (count, 2))
+    problem = Problem.build(case.network, case.seconds, demands, [9, 9])
+    ways = {}
+    for task in range(0, count, 2):
+        length, needs = float(case.seconds[task]), demands[task].astype(float)
+        shapes = (1.0, 1.0), (0.5, 3.0), (1.5, 1 / 3)
+        ways[task] = tuple(
+            Way(mode=f"m{k}", estimate=(length * f,) * 3, demands=tuple(np.ceil(needs * g)))
+            for k, (f, g) in enumerate(shapes)
+        )
+    return Rest(problem=problem, ways=ways)
+
+
+def test_modes_of_a_large_rest_are_searched() -> None:
+    rest = _large()
+    alone = generate(replace(rest, ways={}), budget_s=1.0, seed=0, clock=ticking(0.01))
+    answer = generate(rest, budget_s=1.0, seed=0, clock=ticking(0.01))
+    assert answer.schedule is not None and alone.makespan is not None
+    assert check(answer.schedule.problem, answer.schedule.starts) == ()
+    assert answer.choice.ways and answer.makespan is not None
+    assert answer.makespan < 0.95 * alone.makespan
+
+
+def test_a_large_rest_in_time_is_left_as_it_is() -> None:
+    rest = _large()
+    first = generate(replace(rest, ways={}), budget_s=0.1, seed=0, clock=ticking(0.01))
+    assert first.schedule is not None and first.makespan is not None
+    under_way = replace(
+        rest,
+        previous=dict(enumerate(first.schedule.starts.tolist())),
+        previous_makespan=first.makespan,
+        deadline=first.makespan,
+        droppable={1: 0.5},
+    )
+    answer = generate(under_way, Objective.TARDINESS, budget_s=1.0, seed=0, clock=ticking(0.01))
+    assert answer.choice == Choice() and answer.makespan is not None
+    assert answer.makespan <= first.makespan
+
+
+def test_what_is_of_no_use_is_taken_back() -> None:
+    network = network_of(3, ())
+    problem = Problem.build(network, [1.0] * 3, [[1.0]] * 3, [3.0])
+    rest = Rest(problem=problem, droppable={0: 0.1, 1: 0.2, 2: 0.3}, goes_with={2: (1,)})
+    choice = Choice(dropped=frozenset({0, 1, 2}))
+    assert [min(c.dropped) for c in changes_of(rest, choice)] == [2, 1, 0]
+    # 1 cannot stay when 2 is left out.
+    assert without(rest, choice, [Choice(dropped=frozenset({1}))]) is None
+    tried: list[int] = []
+    kept = {0, 1, 2}
+
+    def works(part: object) -> bool:
+        numbers = {min(c.dropped) for c in part}  # type: ignore[attr-defined]
+        tried.append(len(numbers))
+        if 1 in numbers:
+            return False
+        kept.difference_update(numbers)
+        return True
+
+    take_back(changes_of(rest, choice), works, lambda: True)
+    assert kept == {1} and tried == [3, 1, 2, 1, 1]
