@@ -24,7 +24,7 @@ from athena_prefect.cli.base import (
     settings_here,
     terminal,
 )
-from athena_prefect.errors import InputError
+from athena_prefect.errors import InputError, UnknownNameError
 
 
 @app.command(
@@ -33,6 +33,7 @@ from athena_prefect.errors import InputError
         "athena run deployments/environment_audit/plan.yaml",
         "athena run plan.yaml --set folder=data --set limit=10",
         "athena run plan.yaml --resume 5f2c",
+        "athena run plan.yaml --profile load,clean",
     ),
 )
 def run(
@@ -56,6 +57,13 @@ def run(
     report: Annotated[
         Path | None, Parameter(help="Where to write the report; beside the database if not given.")
     ] = None,
+    profile: Annotated[
+        str | None,
+        Parameter(
+            help="Tasks whose time is sampled function by function: ids with commas, all, off, or "
+            "auto (the default here): those found to be slow, once."
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Run a plan as a Prefect flow and watch it: progress, forecast, deadline.
@@ -66,14 +74,37 @@ def run(
     """
     from athena_prefect.service import split_assignments
 
-    return watched_run(
-        plan,
-        json=json,
-        values=split_assignments(set),
-        resume=resume,
-        logical_date=_aware(logical_date),
-        report=report,
-    )
+    with _sampled(plan, profile):
+        return watched_run(
+            plan,
+            json=json,
+            values=split_assignments(set),
+            resume=resume,
+            logical_date=_aware(logical_date),
+            report=report,
+        )
+
+
+@contextmanager
+def _sampled(plan: Path, profile: str | None) -> Iterator[None]:
+    """Say to the run, and to its children, which tasks are sampled. Raises UnknownNameError."""
+    name = "ATHENA_PROFILE"
+    if profile not in (None, "all", "auto", "off"):
+        from athena_prefect.plan.model import Plan
+
+        known = Plan.load(plan).task_ids
+        for task in profile.split(","):
+            if task not in known:
+                raise UnknownNameError("task to profile", task, known)
+    before = os.environ.get(name)
+    os.environ[name] = profile or before or "auto"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def watched_run(plan: Path, *, json: bool, **order: Any) -> int:

@@ -132,7 +132,13 @@ def make_body(
     async def awaited(**arguments: Any) -> Any:
         with _attempt(spec) as attempt:
             function = function_of(spec.call or "", spec.root)
-            return attempt.conclude(await function(**attempt.fill(arguments)))
+            filled = attempt.fill(arguments)
+            if spec.profile is None:
+                return attempt.conclude(await function(**filled))
+            with profiled(spec.root, expected=spec.profile or None, asynchronous=True) as spots:
+                attempt.spots = spots
+                value = await function(**filled)
+            return attempt.conclude(value)
 
     def called(**arguments: Any) -> Any:
         with _attempt(spec) as attempt:

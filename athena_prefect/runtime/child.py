@@ -138,9 +138,12 @@ def _work(job: Job) -> Answer:
             if job.profile is None:
                 value = call(function, job.arguments)
             else:
+                from athena_prefect.runtime.calls import is_async
                 from athena_prefect.runtime.profiling import profiled
 
-                with profiled(job.root, expected=job.profile or None) as spots:
+                both = is_async(function)
+                expected = job.profile or None
+                with profiled(job.root, expected=expected, asynchronous=both) as spots:
                     value = call(function, job.arguments)
     except Exception as error:  # noqa: BLE001 - the body's own, whatever it is: it goes to the parent
         return Answer(error=error, usage=attempt.usage, spots=tuple(spots))

@@ -35,7 +35,7 @@ def tasks_to_profile(plan: Plan, settings: AthenaSettings, now: datetime) -> fro
     """The tasks of a run whose time is sampled, as `settings.profile` says.
 
     ``auto``: those of which runs before have taught that they take longer, or became
-    slower; none where the lessons cannot be read.
+    slower, once: until a run has sampled them since. None where that cannot be read.
     """
     wanted = settings.profile
     if wanted == "off":
@@ -46,18 +46,25 @@ def tasks_to_profile(plan: Plan, settings: AthenaSettings, now: datetime) -> fro
     if wanted != "auto":
         return known & frozenset(wanted.split(","))
     from athena_prefect.storage.db import Database
+    from athena_prefect.storage.history import StoredHistory
     from athena_prefect.storage.lessons import StoredLessons
 
     try:
-        memory = StoredLessons(Database.open(settings), namespace=settings.namespace)
-        found = recall(memory.lessons(), plan, now=now)
+        database = Database.open(settings)
+        memory = StoredLessons(database, namespace=settings.namespace)
+        history = StoredHistory(database, namespace=settings.namespace)
+        slow = {
+            r.lesson.subject: r.lesson.first
+            for r in recall(memory.lessons(), plan, now=now)
+            if r.lesson.plan == plan.name
+            and r.lesson.kind in (LessonKind.CODE, LessonKind.DURATION)
+            and r.lesson.subject in known
+        }
+        sampled = {task: history.sampled(plan.name, task) for task in slow}
     except StorageError as error:
-        logger.warning("no task is profiled: the lessons cannot be read: %s", error)
+        logger.warning("no task is profiled: what was learned cannot be read: %s", error)
         return frozenset()
-    slow = (LessonKind.CODE, LessonKind.DURATION)
-    return known & {
-        r.lesson.subject for r in found if r.lesson.plan == plan.name and r.lesson.kind in slow
-    }
+    return frozenset(t for t, found in slow.items() if (at := sampled[t]) is None or at < found)
 
 
 def available() -> bool:
@@ -66,14 +73,17 @@ def available() -> bool:
 
 
 @contextmanager
-def profiled(root: str | Path, *, expected: float | None = None) -> Iterator[list[Spot]]:
+def profiled(
+    root: str | Path, *, expected: float | None = None, asynchronous: bool = False
+) -> Iterator[list[Spot]]:
     """Profile what runs inside; afterwards the list has the project's functions, hottest first.
 
+    `asynchronous`: what it awaits counts for the function that awaits it.
     It stays empty where the profiler is not installed or cannot run: a profile
     never fails the task.
     """
     found: list[Spot] = []
-    profiler = _started(expected)
+    profiler = _started(expected, asynchronous)
     try:
         yield found
     finally:
@@ -88,14 +98,15 @@ def profiled(root: str | Path, *, expected: float | None = None) -> Iterator[lis
                 logger.warning("the profile could not be read", exc_info=True)
 
 
-def _started(expected: float | None) -> Any:
+def _started(expected: float | None, asynchronous: bool) -> Any:
     if not available():
         logger.info("no profile: install athena-prefect[profile]")
         return None
     from pyinstrument import Profiler
 
     try:
-        profiler: Any = Profiler(interval=interval(expected), async_mode="disabled")
+        mode: Any = "enabled" if asynchronous else "disabled"
+        profiler: Any = Profiler(interval=interval(expected), async_mode=mode)
         profiler.start()
     except Exception:  # another profiler of this thread, or none for this interpreter
         logger.warning("the profile could not be started", exc_info=True)

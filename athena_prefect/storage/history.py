@@ -116,10 +116,19 @@ class StoredHistory:
 
     def profiles(self, plan: str, task: str, *, runs: int = PROFILES) -> list[dict[str, Any]]:
         """Where a task's time went in the newest run that sampled it; empty where none did."""
+        found = self._profile(plan, task, runs)
+        return [] if found is None else list(found[1])
+
+    def sampled(self, plan: str, task: str, *, runs: int = PROFILES) -> datetime | None:
+        """When a task was sampled last, in the newest runs; None where none did."""
+        found = self._profile(plan, task, runs)
+        return None if found is None else found[0]
+
+    def _profile(self, plan: str, task: str, runs: int) -> tuple[datetime, Any] | None:
         prefix = f"task|{task}|"
         with self._database.reading() as connection:
             query = (
-                select(EventRow.document["data"]["profile"])
+                select(EventRow.at, EventRow.document["data"]["profile"])
                 .where(
                     EventRow.plan_run.in_(self._wanted(plan, runs)),
                     EventRow.key.startswith(prefix, autoescape=True),
@@ -127,10 +136,7 @@ class StoredHistory:
                 )
                 .order_by(desc(EventRow.at))
             )
-            for profile in connection.execute(query).scalars():
-                if profile:
-                    return list(profile)
-        return []
+            return next(((at, p) for at, p in connection.execute(query) if p), None)
 
     def _wanted(self, plan: str | None, runs: int | None) -> Select[Any]:
         query = (

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from athena_prefect.learning.code import Spot
 from athena_prefect.learning.memory import Consolidation, Evidence, LessonKind
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime import profiling
@@ -20,6 +22,7 @@ from athena_prefect.storage.lessons import StoredLessons
 from tests.runtime.support import plan_of, run
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)
+DAY = timedelta(days=1)
 PLAN = Plan.model_validate({"name": "p", "tasks": [{"id": "a"}, {"id": "b"}]})
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +40,22 @@ def test_time_is_put_down_to_the_function_of_the_project() -> None:
         busy()
     assert spots[0].function == "busy" and spots[0].share > 0.5
     assert spots[0].file == "tests/runtime/test_profiling.py"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyinstrument") is None, reason="needs `profile`")
+def test_what_a_coroutine_awaits_is_its_own_time() -> None:
+    async def waiting() -> None:
+        for _ in range(5):
+            busy()
+            await asyncio.sleep(0.2)
+
+    async def body() -> list[Spot]:
+        with profiled(ROOT, expected=1.5, asynchronous=True) as spots:
+            await waiting()
+        return spots
+
+    found = {s.function: s for s in asyncio.run(body())}
+    assert found["waiting"].share > 0.3 and found["busy"].share > 0.1
 
 
 def test_a_profiler_that_is_missing_or_fails_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +76,7 @@ def test_samples_are_further_apart_the_longer_a_task_is() -> None:
     assert interval(86_400) == 0.1
 
 
-def test_which_tasks_are_sampled(tmp_path: Path) -> None:
+def test_which_tasks_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wanted(profile: str) -> frozenset[str]:
         settings = AthenaSettings(home=tmp_path, profile=profile)
         return tasks_to_profile(PLAN, settings, T0)
@@ -70,6 +89,10 @@ def test_which_tasks_are_sampled(tmp_path: Path) -> None:
     )
     StoredLessons(Database.open(AthenaSettings(home=tmp_path))).learn([said], Consolidation())
     assert wanted("auto") == {"a"}
+    # Once: a run that sampled it since is enough, one that did before it was found is not.
+    for at, expected in ((T0 - DAY, {"a"}), (T0 + DAY, frozenset())):
+        monkeypatch.setattr(StoredHistory, "sampled", lambda *_, at=at: at)
+        assert wanted("auto") == expected
 
 
 @pytest.mark.prefect
