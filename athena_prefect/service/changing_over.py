@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NOTHING_TO_DO, ALREADY, ADVISED = "NothingToDo", "AlreadyReplanned", "Advised"
-DECLINED, PASSED_ON = "Declined", "PassedOn"
+DECLINED, PASSED_ON, ASKS = "Declined", "PassedOn", "Asks"
 """Names of the final states of replanning flows that make no revision."""
 CLAIM = timedelta(seconds=120)
 """How long a replanning of one run keeps others off, at most: it takes seconds, and a process of
@@ -227,7 +227,7 @@ class Rest:
         if decide == "ask" and self.flow_run is not None and self._hands_over():
             if self._was_declined(found):
                 return self._no(NOTHING_TO_DO, f"{why}; it was asked before", strategy)
-            return self._called_for(strategy, why, asks=True)
+            return self._called_for(strategy, why, asks=True, state=ASKS)
         if decide != "auto":
             return self._no(ADVISED, f"{why}; its plan says `decide: {decide}`", strategy)
         if found.strategy not in GREATER or not self._hands_over():
@@ -258,7 +258,9 @@ class Rest:
             if question.flow_run != self.flow_run and form_waits(self.client, question):
                 why = f"people are asked already, by flow run {question.flow_run}"
                 return self._called_for(strategy, why, state=ALREADY)
-            return self._called_for(strategy, str(question.data.get("reason")), asks=True)
+            return self._called_for(
+                strategy, str(question.data.get("reason")), asks=True, state=ASKS
+            )
         who = "nobody answered in time" if answer.unanswered else answer.author
         if answer.wish is None:
             return self._no(DECLINED, f"{who}: carry on", strategy)

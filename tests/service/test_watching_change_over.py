@@ -12,6 +12,8 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.states import Crashed, Failed
 
 from athena_prefect.journal.events import RunEvent, RunEventKind
+from athena_prefect.replanning.asked import Answered, answered_event, open_question
+from athena_prefect.runtime.asking import CARRY_ON, ask
 from athena_prefect.runtime.continuing import revised_event
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.lease import Leases
@@ -135,3 +137,78 @@ def test_a_run_that_waits_for_the_replanning_flow_gets_it(scene: Scene) -> None:
     finally:
         leases.release(lease)
     assert len(runs_of(there, run)) == 1
+
+
+def asked_about(scene: Scene, run: UUID, until: datetime) -> tuple[UUID, str]:
+    """People are asked, in a flow run that waits; its id and its first choice."""
+    options = [
+        {"option_id": 0, "title": "Extend the timeline", "kind": "extend", "changes": [],
+         "timeline_impact": 0.0, "samples": 1, "success_probability": 1.0, "cost_impact": 0.0}
+    ]  # fmt: skip
+    with get_client(sync_client=True) as client:
+        form = ask(
+            client, plan=scene.plan.name, plan_run=run, text="which?", options=list(options),
+            recommended=0, within=timedelta(hours=1),
+        )  # fmt: skip
+    data = {
+        "strategy": "segment", "revision": 1, "options": options, "recommended": 0,
+        "flow_run": str(form.flow_run), "until": until.isoformat(), "reason": "a test",
+    }  # fmt: skip
+    scene.journal.append(
+        RunEvent(
+            plan_run=run,
+            kind=RunEventKind.ASKED,
+            at=datetime.now(UTC),
+            source=str(form.flow_run),
+            data=data,
+        )
+    )
+    return form.flow_run, next(iter(form.choices))
+
+
+@pytest.mark.parametrize("unanswered", ["carry_on", "recommended"])
+def test_nobody_has_answered_in_time_and_the_process_is_dead(
+    settings: AthenaSettings, unanswered: str
+) -> None:
+    scene = Scene(settings, replanning={"decide": "ask", "unanswered": unanswered})
+    run = scene.live()  # nobody holds its lease
+    now = datetime.now(UTC)
+    form, first = asked_about(scene, run, now + timedelta(minutes=5))
+    scene.watch()
+    assert not scene.events(run, RunEventKind.ANSWERED), "there is time left"
+    later = now + timedelta(minutes=6)
+    for _ in range(2):
+        scene.watch(clock=lambda: later)
+    (answered,) = scene.events(run, RunEventKind.ANSWERED)
+    assert answered.data["unanswered"] is True
+    assert (answered.data["wish"] is None) == (unanswered == "carry_on")
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(form)
+        assert flow_run.state is not None and not flow_run.state.is_paused()
+        inputs = client.filter_flow_run_input(form, key_prefix="", limit=10, exclude_keys=set())
+    said = [i.decoded_value for i in inputs if i.key.endswith("response")]
+    assert [s["choice"] for s in said] == [first if unanswered == "recommended" else CARRY_ON]
+
+
+def test_an_answer_whose_flow_died_gets_another_flow_and_a_settled_form_is_closed(
+    scene: Scene,
+) -> None:
+    run = scene.live()
+    there = deployment("replan", "replan")
+    now = datetime.now(UTC)
+    form, _ = asked_about(scene, run, now + timedelta(hours=1))
+    question = open_question(scene.journal.read(run))
+    assert question is not None
+    answer = Answered(wish=None, author="kim")
+    scene.journal.append(answered_event(run, question, answer, at=now))
+    put(form, Crashed())
+    for _ in range(2):
+        scene.watch(clock=lambda: now)
+    (made,) = runs_of(there, run)
+    assert made.parameters["trigger"] == "answer"
+    other, _ = asked_about(scene, run, now + timedelta(hours=1))
+    scene.journal.append(
+        RunEvent(plan_run=run, kind=RunEventKind.NOT_REPLANNED, at=now, source="n", data={})
+    )
+    scene.watch()
+    assert state_of(other) == "Settled"
