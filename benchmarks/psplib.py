@@ -2,11 +2,14 @@
 
     python benchmarks/psplib.py FOLDER [--sets j30 j60 …] [--budgets 0.5 1 2] [--seeds 3]
                                 [--most 5] [--peers] [--json]
+    python benchmarks/psplib.py --drawn j60 j120 m50 m100 [--most 10] …
 
 FOLDER has one folder a set with its instances (`.sm` and `.mm` of PSPLIB and MMLIB)
 and `best_known.csv` (columns: set, file, ub). The peers solve the same instances
 with the same budgets in the same process: plain OR-Tools CP-SAT without hint, and
-PyJobShop where it is installed. Every schedule of ours is checked.
+PyJobShop where it is installed. Every schedule of ours is checked. With `--drawn`
+instances are drawn instead (`generated.py`): j and the number of jobs, m where they
+have three modes and two budgets; the best known is then the best of all the runs.
 """
 
 from __future__ import annotations
@@ -32,14 +35,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from athena_prefect.plan.graph import Network
-from athena_prefect.schedule.exact import Aim, Outcome, Program
+from athena_prefect.schedule.exact import Aim, Outcome, Program, load
 from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import WORKERS, generate
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.rest import Choice, Rest, Way
+from benchmarks.generated import draw
 
 SETS = ("j30", "j60", "j120", "mm_j10", "mm_j20", "mm_j30", "mmlib50", "mmlib100")
 
+DRAWN = 10
+"""Instances of a drawn set, if `--most` does not say otherwise."""
 
 Mode = tuple[int, list[int], list[int]]
 """Duration, renewable and non-renewable demands."""
@@ -203,8 +209,19 @@ def pyjobshop(instance: Instance, budget: float, seed: int) -> tuple[float | Non
     return (value if np.isfinite(value) else None), wall, wall
 
 
+def drawn(name: str, most: int | None) -> list[Instance]:
+    """Instances as published ones are made: ``j60`` with one mode, ``m50`` with several."""
+    jobs, several = int(name[1:]), name.startswith("m")
+    made = []
+    for seed in range(most or DRAWN):
+        case = draw(jobs, modes=3 if several else 1, seed=seed, consumables=2 if several else 0)
+        found = (case.successors, case.modes, case.renewable, case.consumed)
+        made.append(Instance(f"{name}-{seed}", 0, *found))
+    return made
+
+
 def measure(
-    folder: Path, names: list[str], budgets: list[float], seeds: int, most: int | None, peers: bool
+    sets: dict[str, list[Instance]], budgets: list[float], seeds: int, peers: bool
 ) -> list[dict[str, Any]]:
     """One row a set, budget and solver."""
     solvers = {"ours": ours}
@@ -215,30 +232,41 @@ def measure(
         else:
             solvers["pyjobshop"] = pyjobshop
     rows = []
-    for name in names:
-        chosen = instances(folder, name, most)
+    for name, chosen in sets.items():
+        runs = {}
         for budget in budgets:
             for solver, solve in solvers.items():
                 cpu = time.process_time()
-                results = [(i, *solve(i, budget, seed)) for i in chosen for seed in range(seeds)]
-                gaps = [100 * (v / i.best - 1) for i, v, _, _ in results if v is not None]
-                rows.append(
-                    {
-                        "set": name,
-                        "budget_s": budget,
-                        "solver": solver,
-                        "runs": len(results),
-                        "unsolved": len(results) - len(gaps),
-                        "mean_gap_percent": mean(gaps) if gaps else None,
-                        "most_wall_s": max(w for _, _, w, _ in results),
-                        "first_feasible_ms": 1000 * mean(f for _, _, _, f in results)
-                        if solver == "ours"
-                        else None,
-                        "cpu_s": time.process_time() - cpu,
-                    }
-                )
-                sys.stderr.write(f"{rows[-1]}\n")
+                found = [(i, *solve(i, budget, seed)) for i in chosen for seed in range(seeds)]
+                runs[budget, solver] = found, time.process_time() - cpu
+        best = {i.name: i.best for i in chosen}
+        for i, value, _, _ in (r for found, _ in runs.values() for r in found):
+            if not i.best and value is not None:
+                best[i.name] = min(best[i.name] or int(value), int(value))
+        for (budget, solver), (found, cpu) in runs.items():
+            rows.append(_row(name, budget, solver, found, best) | {"cpu_s": cpu})
+            sys.stderr.write(f"{rows[-1]}\n")
     return rows
+
+
+def _row(
+    name: str,
+    budget: float,
+    solver: str,
+    found: list[tuple[Instance, float | None, float, float]],
+    best: dict[str, int],
+) -> dict[str, Any]:
+    gaps = [100 * (v / best[i.name] - 1) for i, v, _, _ in found if v is not None]
+    return {
+        "set": name,
+        "budget_s": budget,
+        "solver": solver,
+        "runs": len(found),
+        "unsolved": len(found) - len(gaps),
+        "mean_gap_percent": mean(gaps) if gaps else None,
+        "most_wall_s": max(w for _, _, w, _ in found),
+        "first_feasible_ms": 1000 * mean(f for *_, f in found) if solver == "ours" else None,
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -260,7 +288,8 @@ def _cell(value: Any) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--drawn", nargs="+", default=[], help="sets to draw, such as j60 or m50")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 1.0, 2.0])
     parser.add_argument("--seeds", type=int, default=3)
@@ -268,7 +297,14 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="PyJobShop and plain CP-SAT too")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args()
-    rows = measure(given.folder, given.sets, given.budgets, given.seeds, given.most, given.peers)
+    if given.drawn:
+        sets = {name: drawn(name, given.most) for name in given.drawn}
+    elif given.folder is None:
+        parser.error("name the folder of published instances, or sets to be --drawn")
+    else:
+        sets = {name: instances(given.folder, name, given.most) for name in given.sets}
+    load()
+    rows = measure(sets, given.budgets, given.seeds, given.peers)
     machine = (
         f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"load {os.getloadavg()[0]:.1f}"

@@ -316,7 +316,8 @@ class _Generation:
         no_cut = frozenset[tuple[int, int]]()
         if len(table):
             levers = Choice(dropped=all_dropped, cut=rest.loose)
-            breed = None if self._in_time_as_it_stands() else self._mode_breed(levers)
+            alone = self.few or self._in_time_as_it_stands()
+            breed = None if alone else self._mode_breed(levers)
             balanced = None if breed is None else next(self._balanced(breed), None)
             scores = (table.durations, _use(rest), table.quality_lost)
             ways = [] if balanced is None else [table.chosen(balanced)]
@@ -356,7 +357,7 @@ class _Generation:
     def _mode_breed(self, choice: Choice) -> ModeBreed | None:
         """A population under what a choice drops and cuts; None where no task has another way."""
         table = self.rest.way_table
-        if not (table.size > 1).any() or self.few:
+        if not (table.size > 1).any():
             return None
         ways = table.chosen(table.least(table.durations))
         try:
@@ -518,7 +519,8 @@ class _Generation:
             return
         levers = bool(rest.ways or rest.droppable or rest.loose)
         second = bool(rest.previous) or levers
-        share = 1.0 - CHANGE_SHARE if second else 1.0
+        # Without an order so far the second phase gets what is left where there is an optimum.
+        share = 1.0 - CHANGE_SHARE if rest.previous or self.objective is Objective.COST else 1.0
         limits = Limits()
         if self.objective is Objective.MAKESPAN:
             if not self.proven:
