@@ -235,8 +235,25 @@ class Accuracy(OfHistory):
     assumption_validity_rate: float | None
     trend: str | None = Field(description="improving, stable or degrading.")
     dependency_accuracy: float | None
+    calibration: Calibration | None = Field(description="How our own forecasts fitted.")
     worst_tasks: list[TaskError]
     reasons: dict[str, str] = Field(description="Field: why it is null.")
+
+
+class Calibration(BaseModel):
+    """How well forecasts that were written down fitted what came."""
+
+    forecasts: int
+    runs: int
+    coverage: float | None = Field(description="Share of finishes from p10 to p90: 0.8 is right.")
+    pinball: float | None = Field(description="Mean pinball loss, as a share of the run.")
+    reliability: dict[str, float] = Field(
+        description="Quantile: share of finishes at or below; of p50 0.5 is right."
+    )
+    coverage_by_share: dict[str, float] = Field(
+        description="Share of the work done: coverage of the forecasts of then."
+    )
+    reason: str = Field(description="Why figures are null.")
 
 
 class TaskError(BaseModel):

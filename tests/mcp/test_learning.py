@@ -91,4 +91,8 @@ def test_what_recurs_is_told_with_what_it_rests_on(two: int, settings: AthenaSet
     worst = accuracy["worst_tasks"][0]
     assert worst["name"] == "b" and worst["bias"] == pytest.approx(0.508, abs=0.01)
     assert "25.4% longer" in accuracy["summary"]
+    judged = accuracy["calibration"]
+    assert judged["runs"] == 8
+    assert judged["forecasts"] >= 16, "at the start and at half of the work"
+    assert 0 <= judged["coverage"] <= 1 and {"0", "0.5"} <= judged["coverage_by_share"].keys()
     assert any("b" in r["affected_tasks"] for r in advice["recommendations"])
