@@ -117,11 +117,6 @@ class AthenaSettings(BaseSettings):
         except ValidationError as error:
             raise _settings_error(error) from None
 
-    @property
-    def url(self) -> str:
-        """The same as `database_url`."""
-        return self.database_url
-
     def __repr_args__(self) -> Any:
         for name, value in super().__repr_args__():
             yield name, masked(value) if name == "database_url" else value

@@ -94,7 +94,7 @@ def test_a_refused_home_is_told_without_a_second_error(tmp_path: Path) -> None:
 
 def test_the_password_is_in_the_url_alone() -> None:
     settings = AthenaSettings(database_url=URL)
-    assert settings.url == URL
+    assert settings.database_url == URL
     shown = repr(settings) + str(settings) + str(settings.model_dump()) + settings.model_dump_json()
     assert SECRET not in shown
     assert "me:***@db.example" in shown

@@ -179,7 +179,7 @@ class _Asked:
         from athena_prefect.storage.plans import PlanStore
         from athena_prefect.storage.sql_journal import SqlJournal
 
-        database = database_for(settings.url, durable=settings.durable)
+        database = database_for(settings.database_url, durable=settings.durable)
         database.check_schema()
         store = PlanStore(database)
         self.row: RunRow = store.run(run)

@@ -26,7 +26,7 @@ def db_current(*, settings: AthenaSettings) -> SchemaVersion:
 def _database(settings: AthenaSettings) -> Database:
     from athena_prefect.storage.db import database_for
 
-    return database_for(settings.url, durable=settings.durable)
+    return database_for(settings.database_url, durable=settings.durable)
 
 
 def _version(database: Database) -> SchemaVersion:

@@ -387,7 +387,7 @@ def _followed(order: Order, settings: AthenaSettings) -> FollowedRun:
     from athena_prefect.storage.plans import PlanStore
     from athena_prefect.storage.sql_journal import SqlJournal
 
-    database = database_for(settings.url, durable=settings.durable)
+    database = database_for(settings.database_url, durable=settings.durable)
     return FollowedRun(
         plan=order.plan,
         plan_run=order.plan_run,
@@ -399,7 +399,7 @@ def _followed(order: Order, settings: AthenaSettings) -> FollowedRun:
 def _location(settings: AthenaSettings) -> str:
     from athena_prefect.storage.db import database_for
 
-    database = database_for(settings.url, durable=settings.durable)
+    database = database_for(settings.database_url, durable=settings.durable)
     return str(database.url.database) if database.sqlite else database.location
 
 

@@ -66,7 +66,7 @@ def test_the_lifecycle_of_a_live_run() -> None:
             fastmcp_client(url) as one,
             reference_client(stdio_client(parameters)) as other,
         ):
-            store = PlanStore(database_for(settings.url))
+            store = PlanStore(database_for(settings.database_url))
             registered = next(d for d in store.decisions(plan.name) if d.plan_run is None)
             begun = await one("start_execution_monitoring", plan_id=registered.id)
             assert begun["plan_run"] == str(plan_run), "the plan's live run is the answer"

@@ -44,7 +44,7 @@ def noting(folder: Path, *tasks: dict[str, Any], name: str) -> Plan:
 
 
 def revisions(plan_run: UUID) -> list[tuple[int, str, str]]:
-    store = PlanStore(database_for(settings().url))
+    store = PlanStore(database_for(settings().database_url))
     return sorted((d.revision, d.author, d.reason) for d in store.decisions(plan_run=plan_run))
 
 
@@ -149,7 +149,9 @@ def test_what_cannot_be_changed_is_refused_and_leaves_no_command(tmp_path: Path)
         skip("00000000", "a", settings=settings())
     assert not state_of(plan, finished.plan_run).commands
     monitored = uuid4()
-    PlanStore(database_for(settings().url)).open_run(monitored, plan, started=datetime.now(UTC))
+    PlanStore(database_for(settings().database_url)).open_run(
+        monitored, plan, started=datetime.now(UTC)
+    )
     with pytest.raises(InputError, match="only monitored"):
         skip(str(monitored), "a", settings=settings())
 

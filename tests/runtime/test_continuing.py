@@ -42,7 +42,7 @@ def waiting(name: str, path: Path) -> Plan:
 
 def give_another_revision(plan: Plan, plan_run: UUID) -> None:
     """As the replanning flow does: stored, then brought into force."""
-    store = PlanStore(database_for(AthenaSettings().url))
+    store = PlanStore(database_for(AthenaSettings().database_url))
     figures = {"modes": {"one": "fast"}, "again": [], "strategy": "full", "continuation": True,
                "starts": {"one": 20.0, "last": 25.0}}  # fmt: skip
     store.save_run_revision(

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_api")]
 
 
 def stored(plan_run: UUID, number: int) -> Plan:
-    return PlanStore(database_for(AthenaSettings().url)).revision(plan_run, number)
+    return PlanStore(database_for(AthenaSettings().database_url)).revision(plan_run, number)
 
 
 def test_another_mode_is_another_call_with_other_arguments_and_resources() -> None:

@@ -80,7 +80,7 @@ def test_a_required_task_that_failed_is_done_in_another_mode() -> None:
     assert revised.data["p50"] > 0
     (chosen,) = of_kind(plan, done.plan_run, RunEventKind.CHOSEN)
     assert chosen.data["author"] == "policy"
-    store = PlanStore(database_for(AthenaSettings().url))
+    store = PlanStore(database_for(AthenaSettings().database_url))
     newest = max(store.decisions(plan_run=done.plan_run), key=lambda d: d.revision)
     assert newest.revision == 2
     assert newest.reason.startswith("full: bad failed")
@@ -90,7 +90,7 @@ def test_a_required_task_that_failed_is_done_in_another_mode() -> None:
 
 def decided(plan_run: UUID) -> list[tuple[str, str, bool]]:
     """Outcome, strategy, and whether a new plan came of it, the oldest first."""
-    database = database_for(AthenaSettings().url)
+    database = database_for(AthenaSettings().database_url)
     ids = [d.id for d in PlanStore(database).decisions(plan_run=plan_run)]
     rows = sorted(replanning_events(database, ids), key=lambda e: e.id)
     return [(r.outcome, r.strategy, r.new_plan_id is not None) for r in rows]

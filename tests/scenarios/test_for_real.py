@@ -52,7 +52,7 @@ def revised(done: Run) -> list[RunEvent]:
 
 def adopted(plan_run: UUID) -> list[tuple[str, str]]:
     """Strategy and outcome of what became a new plan."""
-    database = database_for(AthenaSettings().url)
+    database = database_for(AthenaSettings().database_url)
     ids = [d.id for d in PlanStore(database).decisions(plan_run=plan_run)]
     return [
         (e.strategy, e.outcome)

@@ -45,5 +45,5 @@ def settings(postgres: PostgresServer, tmp_path: Path) -> Iterator[AthenaSetting
     )
     db_upgrade(settings=made)
     yield made
-    database_for(made.url).close()
+    database_for(made.database_url).close()
     postgres.drop(url)

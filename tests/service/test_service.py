@@ -372,4 +372,4 @@ def _closed(settings: AthenaSettings) -> Iterator[None]:
     yield
     from athena_prefect.storage.db import database_for
 
-    database_for(settings.url, durable=settings.durable).close()
+    database_for(settings.database_url, durable=settings.durable).close()

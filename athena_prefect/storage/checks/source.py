@@ -85,7 +85,7 @@ def _our_own(environment: Mapping[str, str]) -> str:
         return environment[OURS]
     from athena_prefect.settings import AthenaSettings
 
-    return AthenaSettings().url
+    return AthenaSettings().database_url
 
 
 def _of_block(reference: str) -> str:
