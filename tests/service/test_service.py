@@ -22,6 +22,7 @@ from athena_prefect.errors import (
     ParameterError,
     PlanDocumentError,
     SchemaError,
+    UnknownNameError,
     UnknownRunError,
 )
 from athena_prefect.journal.events import CommandKind, Event
@@ -182,7 +183,8 @@ def test_runs_are_listed_newest_first_within_the_limit(
 ) -> None:
     made = [run(plan_file, settings).plan_run for _ in range(3)]
     assert [r.plan_run for r in service.runs(settings=settings, limit=2)] == made[:0:-1]
-    assert service.runs(settings=settings, plan="another") == ()
+    with pytest.raises(UnknownNameError, match="there is 'made-up'"):
+        service.runs(settings=settings, plan="another")
     other = AthenaSettings(home=settings.home, namespace="other")
     assert service.runs(settings=other) == ()
 
