@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from itertools import product
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +19,7 @@ from athena_prefect.schedule.proposal import Proposal, claim_of
 from athena_prefect.schedule.standing import Standing
 from athena_prefect.schedule.verification import Claim, Flaw, verify
 from tests.schedule.rests import ticking
-from tests.schedule.standings import all_levers, standings
+from tests.schedule.standings import all_levers, plans, standings
 
 
 def _proposal(standing: Standing, objective: Objective = Objective.TARDINESS) -> Proposal:
@@ -183,3 +186,144 @@ def test_what_cannot_run_is_not_planned() -> None:
     claim = Claim(plan=plan, original=plan, now=0.0, spans=spans)
     assert _flaws(replace(claim, left_out=frozenset({"c"}))) == {Flaw.GOAL}
     assert _flaws(replace(claim, blocked=frozenset({"c"}))) == {Flaw.BLOCKED}
+
+
+@settings(max_examples=150, deadline=None)
+@given(plans(most=5), st.data())
+def test_it_agrees_with_brute_force_on_random_plans(plan: Plan, data: st.DataObject) -> None:
+    """Schedules that can be carried out, and others a few seconds off, second by second."""
+    modes = {t.id: data.draw(st.sampled_from(t.mode_names)) for t in plan.tasks}
+    lengths: dict[str, float] = {}
+    for task in plan.tasks:
+        estimate = task.mode(modes[task.id]).estimate
+        assert estimate is not None
+        lengths[task.id] = estimate.likely.total_seconds()
+    starts, at = dict[str, float](), 1.0
+    for task in plan.tasks:  # one after the other, in the order of the document
+        lag = max((d.lag.total_seconds() for d in task.upstream), default=0.0)
+        starts[task.id] = at + lag
+        at += lag + lengths[task.id]
+    for task_id in data.draw(st.lists(st.sampled_from(sorted(starts)), max_size=3)):
+        starts[task_id] += data.draw(st.integers(-6, 3))
+    ends = {t: starts[t] + lengths[t] for t in starts}
+    claim = Claim(
+        plan=plan, original=plan, now=1.0, modes=modes,
+        spans={(t, None): (starts[t], ends[t]) for t in starts},
+    )  # fmt: skip
+    right = all(s >= 1.0 for s in starts.values())
+    for task in plan.tasks:
+        right &= all(starts[task.id] >= ends[d.task] + d.lag.total_seconds() for d in task.upstream)
+    for second in range(-6, 60):
+        runs = [t for t in starts if starts[t] <= second < ends[t]]
+        used = sum(plan.get_task(t).mode(modes[t]).resources.get("cpu", 0.0) for t in runs)
+        right &= used <= plan.resources["cpu"].capacity and len(runs) <= plan.runner.max_workers
+    assert verify(claim).passed == right
+
+
+def _rich() -> Plan:
+    """A plan that has something of everything that can be broken."""
+    return Plan.model_validate(
+        {
+            "name": "rich",
+            "resources": {"cpu": {"capacity": 2}},
+            "runner": {"max_workers": 4},
+            "goals": ["join"],
+            "tasks": [
+                {"id": "made", "duration": 3, "call": "m:made", "resources": {"cpu": 1}},
+                {"id": "left", "duration": 4, "resources": {"cpu": 1}, "timeout": 9,
+                 "inputs": {"x": "made"}, "modes": [{"name": "other", "duration": 2}]},
+                {"id": "right", "duration": 4, "resources": {"cpu": 2},
+                 "depends_on": [{"task": "made", "lag": 1}]},
+                {"id": "spread", "duration": 2, "map_over": "x", "expected_items": 3,
+                 "inputs": {"x": "made"}, "resources": {"cpu": 1}},
+                {"id": "join", "duration": 1, "depends_on": ["left", "right", "spread"]},
+            ],
+        }
+    )  # fmt: skip
+
+
+def _running() -> Claim:
+    """A revision of it that can be carried out: `made` is done, the rest is still to begin."""
+    begun: dict[tuple[str, int | None], tuple[float, float]] = {("made", None): (0.0, 3.0)}
+    standing = Standing(
+        plan=_rich(), now=5.0, spans=begun, over=frozenset(begun), only_mode={"left": "other"}
+    )
+    proposal = _proposal(standing)
+    claim = _claim(proposal)
+    assert proposal.feasible and verify(claim).passed
+    return claim
+
+
+def _shift(claim: Claim, task: str, by: float) -> Claim:
+    moved = {i: (s + by, f + by) if i[0] == task else (s, f) for i, (s, f) in claim.spans.items()}
+    return replace(claim, spans=moved)
+
+
+def _with(claim: Claim, task: str, **fields: object) -> Claim:
+    tasks = tuple(t.model_copy(update=fields) if t.id == task else t for t in claim.plan.tasks)
+    return replace(claim, plan=claim.plan.model_copy(update={"tasks": tasks}))
+
+
+def _without(claim: Claim, task: str) -> Claim:
+    spans = {i: s for i, s in claim.spans.items() if i[0] != task}
+    return replace(claim, spans=spans)
+
+
+def _together(claim: Claim) -> Claim:
+    """All that is still to begin begins at once: two units are not enough."""
+    at = 100.0
+    spans = {
+        i: (s, f) if i in claim.begun else (at, at + f - s) for i, (s, f) in claim.spans.items()
+    }
+    return replace(claim, spans=spans)
+
+
+_JOIN, _LEFT, _MADE = ("join", None), ("left", None), ("made", None)
+
+MUTATIONS: list[tuple[Flaw, Callable[[Claim], Claim]]] = [
+    (Flaw.CYCLE, lambda c: _with(c, "left", depends_on=c.plan.get_task("join").depends_on[:1])),
+    (Flaw.CYCLE, lambda c: _with(c, "right", depends_on=c.plan.get_task("join").depends_on[1:2])),
+    (Flaw.REFERENCE, lambda c: _with(c, "left", inputs={"x": "nobody"})),
+    (Flaw.DEADLOCK, lambda c: replace(c, arcs=[*c.arcs, (_JOIN, _LEFT)])),
+    (Flaw.PRECEDENCE, lambda c: _shift(c, "join", -1.0)),
+    (Flaw.PRECEDENCE, lambda c: _shift(c, "spread", 60.0)),
+    (Flaw.PRECEDENCE, lambda c: _with(c, "right", depends_on=_later(c))),
+    (Flaw.CAPACITY, _together),
+    (Flaw.CAPACITY, lambda c: replace(c, capacities={"cpu": 1.0})),
+    (Flaw.CAPACITY, lambda c: _with(c, "join", resources={"cpu": 3.0})),
+    (Flaw.DURATION, lambda c: replace(c, factors={"right": 1.5})),
+    (Flaw.DURATION, lambda c: replace(c, spans={**c.spans, _JOIN: (90.0, 92.0)})),
+    (Flaw.MODE, lambda c: replace(c, modes={**c.modes, "right": "other"})),
+    (Flaw.MODE, lambda c: replace(c, only_mode={"left": "default"})),
+    (Flaw.PAST, lambda c: _shift(c, "right", -5.0)),
+    (Flaw.UNPLANNED, lambda c: _without(c, "right")),
+    (Flaw.UNPLANNED, lambda c: replace(c, spans={**c.spans, ("nobody", None): (90.0, 91.0)})),
+    (Flaw.GOAL, lambda c: replace(_without(c, "join"), left_out=frozenset({"join"}))),
+    (Flaw.GOAL, lambda c: replace(_without(c, "right"), left_out=frozenset({"right"}))),
+    (Flaw.INPUT, lambda c: replace(c, over=frozenset(), left_out=frozenset({"made"}))),
+    (Flaw.FINISHED, lambda c: replace(c, spans={**c.spans, _MADE: (0.0, 2.0)})),
+    (Flaw.FINISHED, lambda c: _without(c, "made")),
+    (Flaw.FINISHED, lambda c: _with(c, "made", call="m:other")),
+    (Flaw.BLOCKED, lambda c: replace(c, blocked=frozenset({"right"}))),
+    (Flaw.TIME_OUT, lambda c: _with(c, "left", timeout=timedelta(seconds=1))),
+]  # fmt: skip
+
+
+def _later(claim: Claim) -> object:
+    """The dependencies of `right` with a lag that the schedule does not keep."""
+    (dependency,) = claim.plan.get_task("right").depends_on
+    return (dependency.model_copy(update={"lag": timedelta(seconds=60)}),)
+
+
+@pytest.mark.parametrize(("flaw", "mutate"), MUTATIONS)
+def test_every_kind_of_mutation_is_caught_and_named(
+    flaw: Flaw, mutate: Callable[[Claim], Claim]
+) -> None:
+    found = verify(mutate(_running()))
+    assert not found.passed
+    assert flaw in {o.flaw for o in found.objections}, str(found)
+    assert all(o.message and o.tasks for o in found.objections)
+
+
+def test_each_thing_that_can_be_wrong_is_among_the_mutations() -> None:
+    assert {flaw for flaw, _ in MUTATIONS} == set(Flaw) - {Flaw.DEADLINE}, "late is allowed"
