@@ -356,5 +356,15 @@ def _simulated(found: SimulatedPlan) -> RenderableType:
             hurts.add_row(
                 hurt.assumption_id, _signed(hurt.finish), chance, Text(hurt.reason, style="dim")
             )
-        parts += ["", hurts]
+        parts += ["", *_worst(found), hurts]
     return Group(*parts)
+
+
+def _worst(found: SimulatedPlan) -> list[RenderableType]:
+    """Which assumption would hurt most; nothing where none would, as far as is known."""
+    worst = found.assumptions[0]
+    if worst.blocks:
+        return [Text(f"would hurt most: {worst.assumption_id}, which {worst.reason}")]
+    if worst.finish is None or worst.finish.total_seconds() <= 0:
+        return []
+    return [Text(f"would hurt most: {worst.assumption_id}, finish {_signed(worst.finish)}")]

@@ -408,6 +408,8 @@ class Hurt(_Answer):
     p_deadline: float | None
     reason: str = ""
     """Why there is no figure."""
+    blocks: bool = False
+    """Whether the goals would not be reached at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

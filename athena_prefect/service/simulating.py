@@ -108,14 +108,7 @@ def _simulated(
         robustness=robust,
     )
     hurts = [_hurt(a, standing, orchestrator, robust.p50, seed) for a in plan.assumptions]
-    ranked = sorted(
-        hurts,
-        key=lambda h: (
-            h.finish is None,
-            -(h.finish.total_seconds() if h.finish else 0.0),
-            h.assumption_id,
-        ),
-    )
+    ranked = sorted(hurts, key=_how_much)
     return SimulatedPlan(
         name=plan.name,
         tasks=len(plan.tasks),
@@ -131,6 +124,12 @@ def _simulated(
     )
 
 
+def _how_much(hurt: Hurt) -> tuple[bool, bool, float, str]:
+    """What sorts the worst first: no way to the goals, then the latest finish, then unknown."""
+    later = hurt.finish.total_seconds() if hurt.finish is not None else 0.0
+    return not hurt.blocks, hurt.finish is None, -later, hurt.assumption_id
+
+
 def _hurt(
     assumption: Assumption,
     standing: Standing,
@@ -138,8 +137,11 @@ def _hurt(
     p50: float,
     seed: int,
 ) -> Hurt:
-    struck = _violated(assumption, standing)
     name = assumption.id
+    effect = assumption.effect
+    if effect is not None and effect.block:
+        return _blocking(assumption, standing)
+    struck = _violated(assumption, standing)
     if isinstance(struck, str):
         return Hurt(assumption_id=name, finish=None, p_deadline=None, reason=struck)
     answer = orchestrator.generate(struck, budget_s=0.0, seed=seed)
@@ -153,14 +155,28 @@ def _hurt(
     )
 
 
+def _blocking(assumption: Assumption, standing: Standing) -> Hurt:
+    """What an assumption whose effect blocks tasks would do."""
+    needed = [t for t in assumption.affects if t in standing.plan.required]
+    named = ", ".join(needed or assumption.affects)
+    if not needed:
+        return Hurt(
+            assumption_id=assumption.id, finish=None, p_deadline=None,
+            reason=f"blocks {named}, which no goal needs",
+        )  # fmt: skip
+    return Hurt(
+        assumption_id=assumption.id, finish=None, blocks=True,
+        p_deadline=None if standing.deadline is None else 0.0,
+        reason=f"blocks {named}: the goals would not be reached",
+    )  # fmt: skip
+
+
 def _violated(assumption: Assumption, standing: Standing) -> Standing | str:
     """The standing with the effect of the assumption; a reason where that cannot be told."""
     effect = assumption.effect
     if effect is None:
         return "the plan declares no effect"
     affected = assumption.affects
-    if effect.block:
-        return f"blocks {', '.join(affected)}: the run would not get past them"
     if effect.mode is not None:
         return replace(standing, only_mode=dict.fromkeys(affected, effect.mode))
     if effect.duration_factor is not None:

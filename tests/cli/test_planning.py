@@ -59,6 +59,7 @@ def test_simulate(athena: Athena, run: str) -> None:
     assert told.code == 0
     assert "deadline 40s met with probability 0.00" in told.out.replace("40 s", "40s")
     assert "critical in" in told.out and "finish if it fails" in told.out
+    assert "would hurt most: fast, finish +40s" in told.out.replace("40 s", "40s")
     data = json.loads(athena("simulate", "levers.yaml", "--json").out)
     assert data["p_deadline"] == 0.0
     assert athena("simulate", "no-such.yaml").code == 2
