@@ -287,7 +287,7 @@ def _bar(span: tuple[float, float] | None, end: float) -> str:
 
 def _revisions(found: tuple[KeptRevision, ...]) -> RenderableType:
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("id", "of", "revision", "when", "by", "strategy", "what and why"):
+    for name in ("id", "of", "revision", "when", "by", "strategy", "promised", "what and why"):
         table.add_column(name)
     for one in found:
         what = "; ".join(one.changes) or one.reason
@@ -299,9 +299,28 @@ def _revisions(found: tuple[KeptRevision, ...]) -> RenderableType:
             f"{one.created:%Y-%m-%d %H:%M:%S} UTC",
             escape(one.author) or "–",
             one.strategy or "–",
+            _promise(one),
             escape(why_),
         )
-    return table
+    return Group(table, *_accuracy(found))
+
+
+def _promise(one: KeptRevision) -> str:
+    if one.promised is None:
+        return "–"
+    word = {True: ", kept", False: ", missed", None: ""}[one.kept]
+    return f"{_seconds(one.promised.total_seconds())}{word}"
+
+
+def _accuracy(found: tuple[KeptRevision, ...]) -> list[RenderableType]:
+    """How good the promises of replanning were, where any can be judged."""
+    from athena_prefect.service.replanning import replanning_accuracy
+
+    kept, judged = replanning_accuracy(found)
+    if not judged:
+        return []
+    told = f"of {judged} replanned runs that are over {kept} kept the finish that was promised"
+    return ["", Text(told, style="dim")]
 
 
 def _why(found: Why) -> RenderableType:

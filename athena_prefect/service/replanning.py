@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from athena_prefect.replanning.results import ReplanResult
     from athena_prefect.settings import AthenaSettings
     from athena_prefect.storage.decisions import Decision
+    from athena_prefect.storage.plans import PlanStore
 
 Span = tuple[float, float]
 
@@ -215,6 +217,19 @@ class KeptRevision(_Answer):
     """What it does differently from the one before, in words."""
     strategy: str | None = None
     outcome: str | None = None
+    promised: timedelta | None = None
+    """The accepted finish, from the start of the run; None where nothing was promised."""
+    p_deadline: float | None = None
+    """P(deadline) as it was stated when the revision was accepted."""
+    kept: bool | None = None
+    """Whether the run was over, and well, by what was promised; None while it goes on, where
+    another revision took its place, and where nothing was promised."""
+
+
+def replanning_accuracy(found: Sequence[KeptRevision]) -> tuple[int, int]:
+    """Of revisions that replanning made and that were in force at the end: (kept, judged)."""
+    judged = [r.kept for r in found if r.kept is not None and r.revision > 1]
+    return sum(judged), len(judged)
 
 
 def revisions(plan: str, *, settings: AthenaSettings, limit: int = 50) -> tuple[KeptRevision, ...]:
@@ -235,6 +250,7 @@ def revisions(plan: str, *, settings: AthenaSettings, limit: int = 50) -> tuple[
     kept = []
     for decision in found:
         event = events.get(decision.id)
+        promised, chance, held = _promise(store, decision)
         kept.append(
             KeptRevision(
                 plan_id=decision.id,
@@ -247,9 +263,29 @@ def revisions(plan: str, *, settings: AthenaSettings, limit: int = 50) -> tuple[
                 changes=_changed(store, decision),
                 strategy=None if event is None else event.strategy,
                 outcome=None if event is None else event.outcome,
+                promised=promised,
+                p_deadline=chance,
+                kept=held,
             )
         )
     return tuple(kept)
+
+
+def _promise(
+    store: PlanStore, decision: Decision
+) -> tuple[timedelta | None, float | None, bool | None]:
+    """What a run's revision promised, how sure its deadline was, and whether it was kept."""
+    if decision.plan_run is None:
+        return None, None, None
+    figures = store.figures(decision.plan_run, decision.revision) or {}
+    seconds, chance = figures.get("accepted"), figures.get("p_deadline")
+    if seconds is None:
+        return None, chance, None
+    promised, run = timedelta(seconds=float(seconds)), store.run(decision.plan_run)
+    if run.ended_at is None or run.revision != decision.revision:
+        return promised, chance, None
+    in_time = run.ended_at - run.started_at <= promised
+    return promised, chance, run.status == "completed" and in_time
 
 
 def _subject(store: Any, plan: str, settings: AthenaSettings) -> tuple[str | None, UUID | None]:

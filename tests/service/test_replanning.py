@@ -19,12 +19,14 @@ from athena_prefect.service.replanning import (
     keep,
     keep_revision,
     replan,
+    replanning_accuracy,
     revisions,
     simulate_plan,
     why_late,
 )
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
+from athena_prefect.storage.plans import PlanStore
 from athena_prefect.storage.sql_journal import SqlJournal
 from tests.service.standin import StandIn
 
@@ -97,6 +99,29 @@ def test_a_kept_revision_has_its_lineage(settings: AthenaSettings, tmp_path: Pat
     assert again.task_ids == result.new_plan.task_ids
     with pytest.raises(StorageError):
         keep_revision(run, result, settings=settings)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_promise_is_held_against_how_the_run_ended(
+    settings: AthenaSettings, tmp_path: Path, late: bool
+) -> None:
+    run = _begun(settings, tmp_path)
+    monitor = open_run(str(run), settings=settings)._monitored()
+    assert monitor is not None
+    result = engine_for(monitor).full_replan("too slow", {"budget_s": 0.2})
+    keep_revision(run, result, settings=settings)
+    newest, first = revisions(str(run), settings=settings)
+    promised = timedelta(seconds=result.acceptance["accepted"])
+    assert newest.promised == promised and newest.p_deadline == result.acceptance["p_deadline"]
+    assert newest.kept is None, "it goes on"
+    assert replanning_accuracy((newest, first)) == (0, 0)
+    store = PlanStore(Database.open(settings))
+    began = store.run(run).started_at
+    ended = began + promised + timedelta(seconds=1 if late else 0)
+    store.set_run_status(run, "completed", ended=ended)
+    found = revisions(str(run), settings=settings)
+    assert [r.kept for r in found] == [not late, None], "the first one was replaced"
+    assert replanning_accuracy(found) == (0 if late else 1, 1)
 
 
 def test_a_runs_revision_becomes_the_plans(settings: AthenaSettings, tmp_path: Path) -> None:
