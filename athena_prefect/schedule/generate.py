@@ -533,6 +533,8 @@ class _Generation:
             return
         if self.objective is Objective.COST:
             limits = Limits(lateness=self.best.value[0])
+            # That no schedule is less late does not say that none is cheaper.
+            self.proven = False
             self._solve(Aim.COST, limits, 0.6)
         self._least_change()
 
@@ -599,7 +601,7 @@ class _Generation:
             return None
         if aim is not Aim.CHANGE:
             self.proven = exact and solution.outcome is Outcome.OPTIMAL
-            if exact and solution.bound is not None:
+            if exact and solution.bound is not None and aim is not Aim.COST:
                 self.bound = max(solution.bound, -inf if self.bound is None else self.bound)
         return list(self._exactly(solution.starts, solution.choice))
 

@@ -16,10 +16,10 @@ from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import Objective, change, generate
 from athena_prefect.schedule.generation import Frame, parallel, serial
 from athena_prefect.schedule.problem import Problem
-from athena_prefect.schedule.rest import AS_IT_STANDS, Rest, Way
+from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest, Way
 from athena_prefect.schedule.solver import serial_generation
 from tests.schedule.problems import network_of, problems, wide
-from tests.schedule.rests import breaks, least, rests, ticking
+from tests.schedule.rests import breaks, least, rests, schedules, ticking
 
 
 def _answer(rest: Rest, objective: Objective = Objective.MAKESPAN, budget: float = 2.0) -> object:
@@ -117,6 +117,45 @@ def test_the_least_lateness_is_that_of_all_schedules(rest: Rest) -> None:
     known = least(rest, rest.lateness)
     if answer.schedule is not None and answer.status is Outcome.OPTIMAL:
         assert rest.lateness(answer.schedule.starts, answer.choice) == pytest.approx(known)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rests(most=4).filter(lambda r: r.deadline is not None))
+def test_the_least_cost_in_time_is_that_of_all_schedules(rest: Rest) -> None:
+    rest = replace(rest, rates=(3600.0, 7200.0))
+    answer = generate(rest, Objective.COST, budget_s=4.0, seed=1, clock=ticking())
+    if answer.schedule is None or answer.status is not Outcome.OPTIMAL:
+        return
+
+    def value(starts: Floats, choice: Choice) -> tuple[float, float]:
+        late = rest.lateness(starts, choice)
+        return round(late, 6), round(rest.cost_of(choice) + rest.lost_by(choice), 6)
+
+    known = min(value(starts, choice) for starts, choice in schedules(rest))
+    assert value(answer.schedule.starts, answer.choice) == pytest.approx(known, abs=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rests(most=4), st.data())
+def test_the_optimum_under_budgets_is_that_of_all_schedules(
+    rest: Rest, data: st.DataObject
+) -> None:
+    eats = {t: [float(data.draw(st.integers(0, 4))) for _ in w] for t, w in rest.ways.items()}
+    ways = {
+        t: tuple(replace(way, consumes=(eats[t][k],)) for k, way in enumerate(several))
+        for t, several in rest.ways.items()
+    }
+    rest = replace(rest, ways=ways, droppable={}, budgets=(float(data.draw(st.integers(0, 8))),))
+    answer = generate(rest, budget_s=4.0, seed=1, clock=ticking())
+    every = (rest.makespan(s, c) for s, c in schedules(rest) if rest.within_budgets(c))
+    known = min(every, default=None)
+    if answer.schedule is not None:
+        assert known is not None and rest.within_budgets(answer.choice)
+        assert breaks(rest, answer.schedule.starts, answer.choice) == []
+        if answer.status is Outcome.OPTIMAL:
+            assert answer.makespan == pytest.approx(known)
+    elif answer.status is Outcome.INFEASIBLE:
+        assert known is None
 
 
 def _chain(lengths: list[float], **values: object) -> Rest:
