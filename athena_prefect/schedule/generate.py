@@ -2,9 +2,9 @@
 
 First the order so far, shifted to the right: instant, feasible, and always there
 to fall back on. Then generation schemes with forward-backward improvement, many
-times over for a tenth of a second; then CP-SAT, given the best as a hint and as
-a horizon. Two phases rather than a weighted sum: first what is asked for, then
-the least change that keeps it.
+times over, with modes searched along; then CP-SAT, given the best as a hint and as
+a horizon, where the rest is small enough. Two phases rather than a weighted sum:
+first what is asked for, then the least change that keeps it.
 """
 
 from __future__ import annotations
