@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from athena_prefect.cli.app import run_command
+from athena_prefect.cli.learning import _accuracy
+from athena_prefect.learning.learner import ExecutionLearner
+from athena_prefect.learning.results import Calibration
+from athena_prefect.service.learning import PlanAccuracy
 from athena_prefect.settings import AthenaSettings
 from tests.service.test_learning import TEXT, store_run
 
@@ -65,3 +72,16 @@ def test_what_is_wrong_is_said(file: Path, capsys: pytest.CaptureFixture[str]) -
     store_run(AthenaSettings(), file, 0, 30)
     assert run_command(["learn", "plan.yaml", "--only", "buffer:x"]) == 2
     assert "buffer:load" in capsys.readouterr().err
+
+
+def test_forecasts_that_were_kept_are_judged_by_the_work_that_was_done() -> None:
+    kept = Calibration(
+        forecasts=30, runs=10, coverage=0.8, pinball=0.03, coverage_by_share={"0": 0.7, "0.5": 0.9}
+    )
+    metrics = replace(ExecutionLearner().compute_estimation_accuracy([]), calibration=kept)
+    console = Console(file=io.StringIO(), width=160, color_system=None)
+    console.print(_accuracy(PlanAccuracy(plan="nightly", runs=10, accuracy=metrics)))
+    assert isinstance(console.file, io.StringIO)
+    told = console.file.getvalue()
+    assert "80 % of 30 finishes inside the 80 % interval, pinball loss 3 % of the run" in told
+    assert "inside it by work done: 70 % at 0 %, 90 % at 50 %" in told
