@@ -311,6 +311,9 @@ class _Generation:
         All levers at once come first, since of a large plan there is time for few.
         """
         rest, table = self.rest, self.rest.way_table
+        if self.best is None:
+            # What is used up least is the likeliest to be feasible, and quickly had.
+            yield Choice.of(table.chosen(table.least(_use(rest))))
         ways: list[dict[int, int]] = [{}]
         all_dropped, no_drop = frozenset(rest.droppable), frozenset[int]()
         no_cut = frozenset[tuple[int, int]]()
