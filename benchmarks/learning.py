@@ -3,9 +3,10 @@
 `size`: patterns and estimation accuracy over records in memory, in CPU time (the machine
 may be shared), least of a few repeats, and what loading that many from SQLite costs.
 `planted`: 200 histories with a planted pattern or none: found, with the right size,
-false ones.
+false ones. `other`: the same with a second generator, of other shapes.
 
     python benchmarks/learning.py size [--records 1000000] [--tasks 100] [--runs 200] [--load]
+    python benchmarks/learning.py other [--histories 240] [--seed 9000] [--show]
     python benchmarks/learning.py planted [--histories 200] [--seed 9000]
 """
 
@@ -31,6 +32,8 @@ from athena_prefect.learning.frame import FAILURE, SUCCESS, History
 from athena_prefect.learning.patterns import execution_patterns
 from athena_prefect.learning.records import RunRecord
 from tests.learning.histories import MONDAY
+from tests.learning.otherwise import KINDS as OTHER
+from tests.learning.otherwise import otherwise
 from tests.learning.planted import KINDS, planted
 
 TASKS, CATEGORIES, RUNS = 100, 20, 200
@@ -220,20 +223,50 @@ def find(count: int, seed: int) -> None:
           f"{(time.process_time() - began) / count * 1000:.0f} ms CPU a history")  # fmt: skip
 
 
+def find_other(count: int, seed: int, *, show: bool = False) -> None:
+    """The same for histories of another kind, of which nothing was tuned."""
+    tally: Counter[tuple[str, str]] = Counter()
+    false = told = 0
+    for number in range(count):
+        kind = OTHER[number % len(OTHER)]
+        made = otherwise(kind, seed + number)
+        found = execution_patterns(made.history)
+        wrong = [p for p in found if not made.is_it(p)]
+        right = any(made.right(p) for p in found)
+        told, false = told + len(found), false + len(wrong)
+        tally[kind, "histories"] += 1
+        tally[kind, "found"] += any(made.is_it(p) for p in found)
+        tally[kind, "right size"] += right
+        tally[kind, "with another"] += bool(wrong)
+        if show and (wrong or (not right and kind != "none")):
+            shape = f"{len(made.history.runs)} runs, {sorted(made.tasks)}, {made.size:.2f}"
+            print(f"{kind} {seed + number}: {shape}", *(f"\n    {p.description}" for p in found))
+    print(f"{'planted':12}{'histories':>10}{'found':>8}{'right size':>12}{'with another':>14}")
+    for kind in OTHER:
+        cells = [tally[kind, c] for c in ("histories", "found", "right size", "with another")]
+        print(f"{kind:12}{cells[0]:10}{cells[1]:8}{cells[2]:12}{cells[3]:14}")
+    there = sum(tally[k, "histories"] for k in OTHER if k != "none")
+    good = sum(tally[k, "right size"] for k in OTHER)
+    print(f"right: {good} of {there} ({good / there:.1%}); others: {false} of {told} patterns")
+
+
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("what", choices=["size", "planted"])
+    parser.add_argument("what", choices=["size", "planted", "other"])
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tasks", type=int, default=TASKS, help="of each plan")
     parser.add_argument("--runs", type=int, default=RUNS, help="of each plan")
     parser.add_argument("--load", action="store_true", help="load them from SQLite, too")
+    parser.add_argument("--show", action="store_true", help="what went wrong (other)")
     parser.add_argument("--histories", type=int, default=200)
     parser.add_argument("--seed", type=int, default=9000)
     asked = parser.parse_args()
     if asked.what == "size":
         size(asked.records, asked.repeats, asked.load, asked.tasks, asked.runs)
+    elif asked.what == "other":
+        find_other(asked.histories, asked.seed, show=asked.show)
     else:
         find(asked.histories, asked.seed)
 

@@ -69,13 +69,14 @@ def cells_of(history: History, rows: Codes, values: Floats) -> Cells:
     return Cells(values, task[own], run[own], tasks, runs, rows[own])
 
 
-def cut_off(values: Floats, task: Codes, tasks: int, sigmas: float) -> Floats:
-    """`values` no farther from their task's median than so many robust standard deviations.
+def cut_off(values: Floats, task: Codes, tasks: int, sigmas: float, least: float = 0.0) -> Floats:
+    """`values` no farther from their task's median than so many robust standard deviations, or
+    than `least` where that is more.
 
     The deviation of a normal distribution with these quartiles (1.349 of it lie between).
     """
     low, middle, high = group_quantiles(task, tasks, values, (0.25, 0.5, 0.75))
-    reach = sigmas * (high - low) / QUARTILES
+    reach = np.maximum(sigmas * (high - low) / QUARTILES, np.where(high > low, least, 0.0))
     # Where half of the values are equal there is no scale to call another one far.
     reach[reach == 0] = np.inf
     cut: Floats = np.clip(values, (middle - reach)[task], (middle + reach)[task])

@@ -53,6 +53,7 @@ def vain_retries(history: History, groups: Groups, policy: LearningPolicy) -> Fa
     n_t, k_t = group_sums(task, tasks), group_sums(task, tasks, helped)
     time = group_sums(history.task[rows], tasks, np.nan_to_num(history.duration[rows]))
     taken = np.zeros(tasks, dtype=np.bool_)
+    told: list[tuple[float, float]] = []
     for group in groups.of(SubjectKind.CATEGORY, SubjectKind.TASK):
         n, k = int(n_t[group.tasks].sum()), int(k_t[group.tasks].sum())
         runs = len(np.unique(run[np.isin(task, group.tasks)])) if n else 0
@@ -61,7 +62,7 @@ def vain_retries(history: History, groups: Groups, policy: LearningPolicy) -> Fa
         p = float(binomial_at_most(k, n, policy.useful_retry))
         helps = k_t[group.tasks] >= policy.useful_retry * np.maximum(n_t[group.tasks], 1)
         if p > policy.level or (len(group.tasks) > 1 and helps.any()):
-            family.others.append(p)
+            told.append((p, (1 - policy.useful_retry) ** n))
             continue
         taken[group.tasks] = True
         family.findings.append(
@@ -83,7 +84,18 @@ def vain_retries(history: History, groups: Groups, policy: LearningPolicy) -> Fa
                 data={"helped": k, "seconds": float(time[group.tasks].sum())},
             )
         )
+    family.others = _able(told, len(family.findings), policy.family_level)
     return family
+
+
+def _able(told: list[tuple[float, float]], found: int, level: float) -> list[float]:
+    """The p-values of the tests, each with the least p that it could have had, that could have
+    shown anything: only for so many is corrected (Tarone, 1990).
+    """
+    count = 1
+    while sum(least <= level / count for _, least in told) + found > count:
+        count += 1
+    return [p for p, least in told if least <= level / count]
 
 
 def unreliable(history: History, policy: LearningPolicy) -> Family:

@@ -1,8 +1,9 @@
-"""Durations that change from run to run in one direction."""
+"""Durations that change from run to run in one direction: step by step, or in one step."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -17,6 +18,8 @@ from athena_prefect.learning.results import PatternKind
 from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
 
 Flags = NDArray[np.bool_]
+FEWEST = 3
+"""Runs on each side of a change of level: fewer could be two unlucky ones."""
 STEADIEST = 0.9
 """Correlation of one run's rest with the next one's beyond which no series is believed to
 have any information at all."""
@@ -80,28 +83,37 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
             return family
         best = int(np.argmax(np.where(good, den * slope**2, -1.0)))
         group = groups[best]
+        inside = np.zeros(cells.tasks, dtype=np.bool_)
+        inside[group.tasks] = True
+        row = np.flatnonzero(inside[cells.task])
+        step = _step(cells.demeaned()[row], cells.run[row], x_run)
+        effect, spread = float(slope[best]), float(error[best])
+        data: dict[str, object] = {}
+        taken: Floats = effect * x[row]
+        if step is not None and abs(step.effect) >= least:
+            effect, spread = step.effect, step.error
+            data = {"shape": "step", "runs_before": step.before}
+            taken = np.where(x[row] >= step.since, effect, 0.0)
         family.findings.append(
             Finding(
                 kind=PatternKind.DRIFT,
                 subject=group.name,
                 subject_kind=group.kind,
                 tasks=group.tasks,
-                effect=float(slope[best]),
-                error=float(error[best]),
+                effect=effect,
+                error=spread,
                 freedom=float(max(runs[best] - 2, 1)),
                 p=float(p[best]),
                 samples=int(total[best]),
                 runs=int(runs[best]),
                 least=least,
                 logarithmic=True,
+                data=data,
             )
         )
         done[best] = True
-        inside = np.zeros(cells.tasks, dtype=np.bool_)
-        inside[group.tasks] = True
-        row = inside[cells.task]
-        cells.y[row] -= slope[best] * x[row]
-        num_t[group.tasks] -= slope[best] * den_t[group.tasks]
+        cells.y[row] -= taken
+        num_t[group.tasks] -= group_sums(cells.task[row], cells.tasks, taken * xd[row])[group.tasks]
     return family
 
 
@@ -116,6 +128,52 @@ def _close(
         if abs(slope[place]) >= least:
             close[groups[place].tasks] = True
     return close
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A change from one run to the next."""
+
+    effect: float
+    error: float
+    since: float
+    """Position of the first run after it."""
+    before: int
+    """Runs before it."""
+
+
+def _step(rest: Floats, run: Codes, x_run: Floats) -> _Step | None:
+    """The one change of level that explains the runs' means better than a slope; None where
+    none does, by Schwarz's (1978) criterion for the place that is chosen beside the level.
+    """
+    runs, code, weight = np.unique(run, return_inverse=True, return_counts=True)
+    mean = np.bincount(code, weights=rest) / weight
+    order = np.argsort(x_run[runs], kind="stable")
+    x, w, m = x_run[runs][order], weight[order].astype(np.float64), mean[order]
+    count = len(m)
+    if count < 2 * FEWEST:
+        return None
+    centre, middle = np.average(m, weights=w), np.average(x, weights=w)
+    squares = float((w * (m - centre) ** 2).sum())
+    along = float((w * (x - middle) * (m - centre)).sum())
+    line = squares - along**2 / max(float((w * (x - middle) ** 2).sum()), 1e-12)
+    left, total = np.cumsum(w)[:-1], w.sum()
+    part = np.cumsum(w * (m - centre))[:-1]
+    gain = part**2 * total / (left * (total - left))
+    usable = np.arange(1, count)
+    # Of several plans' runs, those at one position lie on one side.
+    gain[(usable < FEWEST) | (count - usable < FEWEST) | (np.diff(x) <= 0)] = -1.0
+    at = int(np.argmax(gain))
+    best = squares - float(gain[at])
+    if gain[at] < 0 or count * math.log(max(best, 1e-12) / max(line, 1e-12)) > -math.log(count):
+        return None
+    apart = float(left[at] * (total - left[at]) / total)
+    return _Step(
+        effect=float(part[at] / -apart),
+        error=math.sqrt(max(best / (count - 2), JITTER**2) / apart),
+        since=float(x[at + 1]),
+        before=at + 1,
+    )
 
 
 def _own_error(n: Floats, num: Floats, ss: Floats, den: Floats, lag: Floats) -> Floats:

@@ -81,7 +81,8 @@ def _durations(
         return []
     y = np.log(history.duration[rows] / history.planned[rows])
     scaled = scalings(history, rows, y, groups, policy)
-    y = cut_off(y, history.task[rows], tasks, policy.outlier_sigmas)
+    least = math.log(policy.outlier_factor)
+    y = cut_off(y, history.task[rows], tasks, policy.outlier_sigmas, least)
     cells = cells_of(history, rows, y)
     x_run = positions(history.run_plan, len(history.plans))
     drifted = drifts(cells, groups, x_run, policy)

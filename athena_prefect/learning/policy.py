@@ -56,6 +56,9 @@ class LearningPolicy(BaseModel):
     outlier_sigmas: float = Field(default=5.0, gt=0)
     """Robust standard deviations from a task's median at which a duration is cut off, so that
     one attempt that hung does not make a pattern."""
+    outlier_factor: float = Field(default=3.0, gt=1)
+    """Times as long, or as short, as a task's median up to which nothing is cut off: of a task
+    with hardly any noise, five standard deviations are less than what a busy Monday does."""
     beside_share: Share = Field(default=0.5, gt=0, le=1)
     """Share of a task's typical duration from its start within which another counts as beside
     it. All of it would not do: what takes longer meets more."""

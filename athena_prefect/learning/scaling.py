@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from athena_prefect.learning.findings import Family, Finding
 from athena_prefect.learning.frame import Codes, Floats, History
-from athena_prefect.learning.groups import Groups
+from athena_prefect.learning.groups import Group, Groups
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind, SubjectKind
 from athena_prefect.learning.statistics import (
@@ -91,6 +92,7 @@ def _one(
     seconds = history.duration[rows[some]]
     q, d = np.log(amount), np.log(seconds)
     n = group_sums(task, tasks)
+    groups = _reporting(groups, n > 0)
     safe = np.maximum(n, 1)
     qd = q - (group_sums(task, tasks, q) / safe)[task]
     dd = d - (group_sums(task, tasks, d) / safe)[task]
@@ -160,6 +162,18 @@ def _one(
         _take_off(history, rows, y, some[at], amount[at], task[at], found)
     family.others += p[[n for n in np.flatnonzero(tested).tolist() if n not in told]].tolist()
     return family
+
+
+def _reporting(groups: Groups, reports: NDArray[np.bool_]) -> Groups:
+    """The groups with only the tasks that report the quantity; of several names for the same
+    tasks, the one that says least else.
+    """
+    named: dict[bytes, Group] = {}
+    for group in sorted(groups, key=lambda g: len(g.tasks)):
+        left = group.tasks[reports[group.tasks]]
+        if len(left):
+            named.setdefault(left.tobytes(), Group(group.kind, group.name, left))
+    return groups.some(named.values())
 
 
 def _one_rate(whole: Line, parts: list[Line | None]) -> bool:

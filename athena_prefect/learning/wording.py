@@ -118,6 +118,11 @@ def _words(f: Finding, size: float, interval: tuple[float, float], data: dict[st
                 f"({seconds(interval[0] * base)} to {seconds(interval[1] * base)}, "
                 f"{f.samples} attempts)"
             )
+        case PatternKind.DRIFT if data.get("shape") == "step":
+            said = (
+                f"{who} {take} {percent(size)} {longer} than before since run "
+                f"{int(str(data['runs_before'])) + 1} of {f.runs} ({_span(interval)})"
+            )
         case PatternKind.DRIFT:
             said = (
                 f"{who} {take} {percent(size)} {longer} at the end of {basis} than at their "
