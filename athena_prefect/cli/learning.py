@@ -285,12 +285,13 @@ def _accuracy(found: PlanAccuracy) -> RenderableType:
     lines = [f"{name}: {_percent(v)}" for name, v in metrics.resource_usage_accuracy.items()]
     if lines:
         parts.append(Text(f"resources as planned  {', '.join(lines)}"))
-    parts.append(
-        Text(f"dependencies explain {_percent(metrics.dependency_accuracy)} of the starts")
-    )
-    parts.append(
-        Text(f"assumptions held in {_percent(metrics.assumption_validity_rate)} of checks")
-    )
+    # What is not known is said below, with its reason.
+    if metrics.dependency_accuracy is not None:
+        told = _percent(metrics.dependency_accuracy)
+        parts.append(Text(f"the plan's dependencies explain {told} of the starts"))
+    if metrics.assumption_validity_rate is not None:
+        told = _percent(metrics.assumption_validity_rate)
+        parts.append(Text(f"assumptions held in {told} of their checks"))
     calibration = metrics.calibration
     if calibration is not None and calibration.coverage is not None:
         parts.append(

@@ -1,17 +1,27 @@
-"""Checks to add where attempts fail, and to make seldom where they never find anything."""
+"""Checks to add where attempts fail, and to make seldom or drop where they find nothing."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
 from athena_prefect.learning.arcs import SAME
 from athena_prefect.learning.blame import Blame
 from athena_prefect.learning.bottlenecks import words
-from athena_prefect.learning.gains import WORTH, counted, percent
+from athena_prefect.learning.gains import (
+    WORTH,
+    Budget,
+    counted,
+    gains_of,
+    measured,
+    percent,
+)
+from athena_prefect.learning.past import Past
 from athena_prefect.learning.records import RunRecord
 from athena_prefect.learning.results import Recommendation
 from athena_prefect.learning.statistics import beta_below
@@ -86,6 +96,59 @@ def checks(runs: Sequence[RunRecord], plan: Plan) -> Iterator[Recommendation]:
         )
 
 
+def idle(blames: Sequence[Blame], plan: Plan, budget: Budget) -> Iterator[Recommendation]:
+    """Checks before tasks that never failed and held the tasks back: dropped.
+
+    The benefit is that of replays in which the tasks are not held back. Where something
+    else may hold one back, another milestone or a lag, nothing is said.
+    """
+    made: dict[str, int] = defaultdict(int)
+    bad: dict[str, int] = defaultdict(int)
+    for one in blames:
+        for check in one.past.run.checks:
+            made[check.assumption_id] += 1
+            bad[check.assumption_id] += check.holds is not True
+    before = [m.before for a in plan.assumptions for m in a.milestones if m.before]
+    for assumption in plan.assumptions:
+        name = assumption.assumption_id
+        if bad[name] or not made[name] or assumption.criticality in CAREFUL:
+            continue
+        sure = float(beta_below(NEVER, 0.5, made[name] + 0.5))
+        own = [m.before for m in assumption.milestones if m.before and before.count(m.before) == 1]
+        if sure < 0.95 or not own or not budget.allows("idle checks", blames):
+            continue
+        gains = gains_of(blames, budget, change=lambda run, own=own: _unheld(run, own))  # type: ignore[misc]
+        if gains is None or gains.share < WORTH:
+            continue
+        kept = [
+            m.model_dump(mode="json", exclude_defaults=True)
+            for m in assumption.milestones if m.before not in own
+        ]  # fmt: skip
+        rest = kept or assumption.validation_frequency
+        found = measured(
+            f"drop:{name}",
+            "checks",
+            f"Do not check {name} before {', '.join(own)}",
+            f"all {made[name]} checks found that it holds, and {', '.join(own)} waited for them",
+            gains,
+            effort="easy",
+            tasks=tuple(own),
+            patch={"assumptions": {name: {"milestones": kept}}} if rest else {},
+        )
+        least = None if gains.confidence is None else min(gains.confidence, sure)
+        yield replace(found, confidence=least)
+
+
+def _unheld(run: Past, tasks: Sequence[str]) -> Mapping[str, Any]:
+    holds = run.hold.copy()
+    for task in tasks:
+        holds[list(run.nodes_of.get(task, ()))] = 0.0
+    return {"holds": holds}
+
+
+CAREFUL = (Criticality.HIGH, Criticality.CRITICAL)
+"""Criticalities of which no check is made seldom, or dropped."""
+
+
 def _may_relax(assumption: Assumption) -> bool:
-    careful = (Criticality.HIGH, Criticality.CRITICAL)
-    return bool(assumption.validation_frequency) and assumption.criticality not in careful
+    return bool(assumption.validation_frequency) and assumption.criticality not in CAREFUL

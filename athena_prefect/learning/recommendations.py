@@ -14,7 +14,7 @@ from typing import Any
 from athena_prefect.learning.apart import apart
 from athena_prefect.learning.blame import Blame, blame
 from athena_prefect.learning.buffers import buffers
-from athena_prefect.learning.checks import checks, failing
+from athena_prefect.learning.checks import checks, failing, idle
 from athena_prefect.learning.gains import Budget
 from athena_prefect.learning.missing import hidden
 from athena_prefect.learning.past import past
@@ -54,6 +54,7 @@ def recommendations(
             found += resources(own, plan, fixed, budget)
             found += demands(own, plan, budget)
             found += hidden(own, plan)
+            found += idle(own, plan, budget)
             found += apart(own, plan, patterns, budget)
             found += checks([r for r in runs if r.plan_name == name], plan)
         found += failing(own)

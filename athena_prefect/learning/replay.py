@@ -36,14 +36,15 @@ def replayed(
     further: Collection[tuple[str, str]] = (),
     shared: tuple[float, Floats] | None = None,
     retries: Floats | None = None,
+    holds: Floats | None = None,
 ) -> float:
     """Makespan in seconds of the run without some dependencies (before, after), with `further`
     ones, with other amounts of some resources, or other demands of shape (n, resources).
 
     `shared`: a resource more, its capacity and what each node takes of it; `retries`:
-    other seconds of failed attempts, by node. A task that asks for more of a resource than
-    there is gets all of it. Raises PlanError where the plan, and so its resources, is not
-    known.
+    other seconds of failed attempts, `holds`: of outside waits, by node. A task that asks
+    for more of a resource than there is gets all of it. Raises PlanError where the plan,
+    and so its resources, is not known.
     """
     if not past.names:
         raise PlanError("a run can be replayed only where its plan is known")
@@ -56,7 +57,10 @@ def replayed(
         takes = np.column_stack([takes, shared[1]])
     lengths = past.actual + (past.retries if retries is None else retries)
     arcs = _arcs(past, without, further)
-    return _Replay(past, arcs, there, np.minimum(takes, there), lengths).makespan()
+    takes = np.minimum(takes, there)
+    return _Replay(
+        past, arcs, there, takes, lengths, past.hold if holds is None else holds
+    ).makespan()
 
 
 def _arcs(
@@ -102,12 +106,18 @@ class _Replay:
     """
 
     def __init__(
-        self, past: Past, arcs: Arcs, capacities: Floats, takes: Floats, lengths: Floats
+        self,
+        past: Past,
+        arcs: Arcs,
+        capacities: Floats,
+        takes: Floats,
+        lengths: Floats,
+        holds: Floats,
     ) -> None:
         count = len(past.tasks)
         self.free: list[float] = capacities.tolist()
         self.lengths: list[float] = lengths.tolist()
-        self.holds: list[float] = past.hold.tolist()
+        self.holds: list[float] = holds.tolist()
         self.left: list[int] = np.bincount(arcs.head, minlength=count).tolist()
         order = np.argsort(arcs.tail, kind="stable")
         self.heads: list[int] = arcs.head[order].tolist()

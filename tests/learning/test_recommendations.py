@@ -10,8 +10,9 @@ import pytest
 from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.learning.past import past
 from athena_prefect.learning.recommendations import recommendations
-from athena_prefect.learning.records import CheckRecord
+from athena_prefect.learning.records import CheckRecord, RunRecord
 from athena_prefect.learning.replay import as_it_was, replayed
+from athena_prefect.plan.model import Plan
 from tests.learning.runs import T0, H, S, plan_of, random_plan, record, run_of, simulated
 
 
@@ -154,6 +155,35 @@ def test_checks_are_added_where_attempts_fail_and_made_seldom_where_all_is_well(
     bad = (*checks, CheckRecord(assumption_id="disk", at=T0, holds=False))
     again = recommendations([run_of(plan, *run.tasks, checks=bad)])
     assert "seldom:disk" not in {r.recommendation_id for r in again}
+
+
+def test_a_check_that_never_failed_and_holds_a_task_back_is_dropped() -> None:
+    def plan(criticality: str) -> Plan:
+        return plan_of(
+            tasks=[{"id": "a", "duration": "1h"}, {"id": "b", "duration": "1h",
+                                                   "depends_on": ["a"]}],
+            assumptions=[
+                {"id": "disk", "description": "room", "criticality": criticality,
+                 "milestones": [{"before": "b"}, {"at": "start"}],
+                 "check": {"kind": "disk_free", "path": "."}, "expected_value": 1},
+            ],
+        )  # fmt: skip
+
+    def runs(of: Plan, count: int) -> list[RunRecord]:
+        good = CheckRecord(assumption_id="disk", at=T0, holds=True)
+        return [
+            run_of(of, record("a", (0, 1), (0, 1), run=f"r{i}", queue_time=0 * S),
+                   record("b", (1, 1), (1.5, 1), run=f"r{i}", queue_time=0 * S), checks=(good,) * 2)
+            for i in range(count)
+        ]  # fmt: skip
+
+    found = {r.recommendation_id: r for r in recommendations(runs(plan("medium"), 40))}
+    drop = found["drop:disk"]
+    assert drop.benefit == 0.5 * H and drop.affected_tasks == ("b",)
+    assert drop.patch == {"assumptions": {"disk": {"milestones": [{"at": "start"}]}}}
+    assert drop.confidence is not None and drop.confidence > 0.9
+    for seldom in (runs(plan("medium"), 3), runs(plan("critical"), 40)):
+        assert "drop:disk" not in {r.recommendation_id for r in recommendations(seldom)}
 
 
 def test_nothing_is_recommended_out_of_nothing() -> None:
