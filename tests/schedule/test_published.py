@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from athena_prefect.schedule.exact import Outcome
+from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import generate
-from benchmarks.psplib import instances, read
+from benchmarks import budgets
+from benchmarks.budgets import KINDS
+from benchmarks.psplib import drawn, instances, read
 from tests.schedule.rests import ticking
 
 TINY = """\
@@ -56,6 +61,27 @@ def test_an_instance_is_read_and_solved_to_its_optimum(tmp_path: Path) -> None:
     answer = generate(instance.rest(), budget_s=2.0, seed=0, clock=ticking())
     # Both quick ways use up 10 of 6: task 3 is done quickly, task 2 thriftily.
     assert answer.makespan == 4.0 and answer.status is Outcome.OPTIMAL
+
+
+@pytest.mark.parametrize("name", ["j12", "m10"])
+def test_drawn_instances_have_a_schedule(name: str) -> None:
+    made = drawn(name, 4)
+    assert made == drawn(name, 4), "the same seed gives the same instances"
+    for instance in made:
+        rest = instance.rest()
+        answer = generate(rest, budget_s=2.0, seed=0, clock=ticking())
+        assert answer.schedule is not None and rest.within_budgets(answer.choice)
+        assert check(answer.schedule.problem, answer.schedule.starts) == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rests_of_all_kinds_are_scheduled_without_conflict(kind: str) -> None:
+    rest = budgets.drawn(60, kind, 0)
+    answer = generate(rest, budget_s=0.5, seed=0, clock=ticking())
+    assert answer.schedule is not None and budgets.conflicts(rest, answer) == []
+    late = np.where(rest.free, rest.now, answer.schedule.starts)
+    moved = replace(answer.schedule, starts=late, finishes=late + answer.schedule.problem.durations)
+    assert budgets.conflicts(rest, replace(answer, schedule=moved)), "all at once does not fit"
 
 
 @pytest.mark.slow
