@@ -329,7 +329,7 @@ def supersede(
         return
     if state is None or not (state.is_crashed() or state.is_running()):
         return
-    why = f"its process is gone; revision {wanted.revision} goes on: {link_to(started)}"
+    why = f"by revision {wanted.revision}, which goes on: {link_to(started)}"
     over: Any = Completed(name=SUPERSEDED, message=why)
     client.set_flow_run_state(gone, over)
 

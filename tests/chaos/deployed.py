@@ -25,8 +25,9 @@ from athena_prefect.settings import AthenaSettings
 
 DEEDS = Path(__file__).parents[1] / "runtime" / "project" / "deeds.py"
 POOL = "default"
-PATIENCE = 240.0
-"""Seconds until something that should happen by itself counts as not happening."""
+PATIENCE = 600.0
+"""Seconds until something that should happen by itself counts as not happening: on a busy machine
+a flow's process takes half a minute to begin, and the server as long to answer."""
 PREFECT = [sys.executable, "-m", "prefect"]
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

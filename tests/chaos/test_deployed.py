@@ -69,7 +69,7 @@ class Thirty:
         `resumed` is whether another process had to take it up.
         """
         counted = starts(self.folder)
-        wait_for(f"the end of {self.name}", lambda: self.state.end_status, 420)
+        wait_for(f"the end of {self.name}", lambda: self.state.end_status, 900)
         state = self.state
         assert state.end_status == "completed", (state.end_reason, self.installation.words())
         assert bool(state.resumed) is resumed, "the kill met nobody" if resumed else "repeated"

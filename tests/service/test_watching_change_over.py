@@ -83,7 +83,9 @@ def test_a_flow_run_that_died_is_superseded_by_its_continuation(scene: Scene) ->
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(run).state
     assert state is not None and state.is_completed() and state.name == "Superseded"
-    assert "revision 2 goes on" in str(state.message) and str(made.id) in str(state.message)
+    assert "by revision 2, which goes on" in str(state.message) and str(made.id) in str(
+        state.message
+    )
 
 
 def test_a_continuation_that_cannot_go_on_is_told(scene: Scene) -> None:
