@@ -387,8 +387,9 @@ class Replanner:
         if question is not None and not question.settled:
             return self._people_are_asked(question)
         if time.monotonic() > handed.until:
-            logger.warning("the replanning flow has not answered: this process adopts")
+            logger.warning("the replanning flow has not answered: this process sees to it")
             self._not_handed.add(handed.key)
+            self._said.discard(handed.key)  # people are to be asked from here, then
             self.handed = None
             return False
         answer = flows_answer(entries, handed.position)

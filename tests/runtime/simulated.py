@@ -43,6 +43,8 @@ from athena_prefect.runtime.restore import abandon_in_flight, take_up
 
 T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
 RUN = UUID(int=7)
+ITEMS = 3
+"""Of every result: as many items a task that maps over it has."""
 PATIENCE = 30.0
 """Seconds of a turn, which takes milliseconds: a dispatcher that does not come back hangs."""
 
@@ -108,6 +110,8 @@ class Body:
     token: int
     ready: datetime
     begun: bool = False
+    tries: int = 1
+    """Prefect's attempts within the task run, from 1."""
     over: bool = False
     withdrawn: bool = False
     outcome: TaskOutcome | None = None
@@ -124,6 +128,10 @@ class Body:
     @property
     def runs(self) -> bool:
         return self.begun and not self.over
+
+    def result(self) -> Any:
+        """What it returned: of every body the same list."""
+        return list(range(ITEMS))
 
     def add_done_callback(self, told: Callable[[Any], None]) -> None:
         self.callbacks.append(told)
@@ -346,10 +354,34 @@ class World:
         self.let_begin()
 
     def report(self, body: Body, outcome: TaskOutcome) -> None:
-        """What its hook writes when it ends."""
+        """What its hook writes when it ends; a success's result is stored before."""
+        key = None
+        if outcome.good:
+            key = f"result of {body.source}"
+            self.recorder.vault.put(key, list(range(ITEMS)), task_id=body.item[0])
         self.recorder.record(
-            self._told(body, TaskEventKind.ENDED, outcome=outcome, state_name="told")
-        )
+            self._told(
+                body, TaskEventKind.ENDED, outcome=outcome, state_name="told", result_key=key,
+                data={"checksum": "sum"},
+            )
+        )  # fmt: skip
+
+    def fail_and_retry(self, body: Body) -> None:
+        """An attempt fails, and Prefect has the same task run try once more, in its slot."""
+        self.recorder.record(
+            self._told(
+                body, TaskEventKind.ENDED, outcome=TaskOutcome.FAILURE,
+                state_name="AwaitingRetry",
+            )
+        )  # fmt: skip
+        body.tries += 1
+        self.recorder.record(
+            self._told(
+                body, TaskEventKind.STARTED,
+                data={"mode": body.mode, "revision": body.revision, "allocated": {}},
+            ),
+            token=body.token,
+        )  # fmt: skip
 
     def _told(self, body: Body, kind: TaskEventKind, **more: Any) -> TaskEvent:
         return TaskEvent(
@@ -360,7 +392,7 @@ class World:
             at=self.clock(),
             source=body.source,
             reported_by=Reporter.HOOK,
-            **more,
+            **{"run_count": body.tries, **more},
         )
 
 

@@ -57,6 +57,16 @@ def runnable(draw: st.DrawFn) -> Plan:
             task["timeout"] = draw(st.integers(1, 6))
         if draw(st.integers(0, 3)) == 0:
             task["success_criteria"] = {"n": {"min": 2}, "relaxed": {"n": {"min": 1}}}
+        if draw(st.integers(0, 3)) == 0:
+            task["retries"] = draw(st.integers(1, 2))
+    optional = {t["id"] for t in tasks if t.get("optional")}
+    for task in tasks:
+        arcs = [d if isinstance(d, dict) else {"task": d} for d in task.get("depends_on", ())]
+        hard = [d["task"] for d in arcs if d.get("kind", "hard") == "hard"]
+        hard = [t for t in hard if t not in optional]  # whose result must be there
+        if hard and draw(st.integers(0, 2)) == 0:
+            task["inputs"] = {"x": draw(st.sampled_from(hard))}
+            task |= {"map_over": "x", "expected_items": draw(st.integers(1, 4))}
     names = [t["id"] for t in tasks]
     some = st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True)
     effects: list[dict[str, Any]] = [
@@ -124,6 +134,20 @@ class Runs(RuleBasedStateMachine):
     @rule(data=st.data(), outcome=st.sampled_from([GOOD, GOOD, TaskOutcome.PARTIAL, BAD, None]))
     def a_body_ends(self, data: st.DataObject, outcome: TaskOutcome | None) -> None:
         self.world.finish(data.draw(st.sampled_from(self.world.running())), outcome)
+
+    @precondition(lambda self: self._may_retry())
+    @rule(data=st.data())
+    def an_attempt_fails_and_is_retried(self, data: st.DataObject) -> None:
+        self.world.fail_and_retry(data.draw(st.sampled_from(self._may_retry())))
+
+    def _may_retry(self) -> list[Any]:
+        world = self.world
+        tasks = world.plan.tasks
+        retries = {t.id: t.retries for t in tasks}
+        return [
+            b for b in world.running()
+            if b.tries <= retries.get(b.item[0], 0) and not self._given_up(b)
+        ]  # fmt: skip
 
     @precondition(lambda self: self.live)
     @rule(data=st.data(), verdict=st.sampled_from(["holds", "violated", "violated", "unknown"]),
@@ -296,8 +320,8 @@ class Runs(RuleBasedStateMachine):
         truth = self.world.truth
         for body in self.world.bodies:
             found = [a for a in truth.task(*body.item).attempts if a.source == body.source]
-            assert len(found) == body.begun
-            for attempt in found:
+            assert len(found) == (body.tries if body.begun else 0)
+            for attempt in found[-1:]:
                 if body.over and body.outcome is not None and not attempt.abandoned:
                     assert attempt.outcome is body.outcome
 
