@@ -10,8 +10,10 @@ import pytest
 
 from athena_prefect.errors import InputError, StorageError, UnknownNameError
 from athena_prefect.journal.events import CheckEvent, TaskEvent, TaskEventKind
+from athena_prefect.learning.memory import Consolidation, Evidence, LessonKind
 from athena_prefect.plan.model import Plan
 from athena_prefect.replanning.options import Kind
+from athena_prefect.runtime.rows import Rows
 from athena_prefect.service.following import utc_now
 from athena_prefect.service.reading import open_run
 from athena_prefect.service.replanning import (
@@ -26,6 +28,7 @@ from athena_prefect.service.replanning import (
 )
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
+from athena_prefect.storage.lessons import StoredLessons
 from athena_prefect.storage.plans import PlanStore
 from athena_prefect.storage.sql_journal import SqlJournal
 from tests.service.standin import StandIn
@@ -233,3 +236,25 @@ def test_what_keeps_the_goals_from_being_reached_hurts_most() -> None:
     assert found[0].blocks and found[0].p_deadline == 0.0
     assert found[0].reason == "blocks a: the goals would not be reached"
     assert found[2].reason == "blocks b, which no goal needs" and not found[2].blocks
+
+
+def test_full_replans_are_made_with_the_stored_lessons(
+    settings: AthenaSettings, tmp_path: Path
+) -> None:
+    run = _begun(settings, tmp_path)
+    plan = open_run(str(run), settings=settings).plan
+    assert replan(str(run), settings=settings, strategy="full").lessons == ()
+    said = [
+        Evidence(kind=LessonKind.DURATION, subject="put", statement="put needs a buffer of 50 %",
+                 at=utc_now(), run=key, plan=plan.name, value=0.5)
+        for key in ("r1", "r2")
+    ]  # fmt: skip
+    memory = StoredLessons(Database.open(settings), namespace=settings.namespace)
+    memory.learn(said, Consolidation())
+    found = replan(str(run), settings=settings, strategy="full")
+    (lesson,) = found.lessons
+    assert lesson.startswith("put needs a buffer of 50 % (the same task; 2 runs")
+    assert found.as_dict()["lessons"] == [lesson]
+    # The run's own process recalls the same.
+    rows = Rows(settings=settings, plan_run=run, clock=utc_now)
+    assert [r.lesson.subject for r in rows.recalled(plan)] == ["put"]
