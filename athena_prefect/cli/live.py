@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from athena_prefect.cli import render
+from athena_prefect.cli.streams import abandon_output
 from athena_prefect.journal.codec import encode
 from athena_prefect.journal.events import Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import Status
@@ -169,12 +170,12 @@ class PlainLines:
 
     def planned(self, shown: ShownPlan) -> None:
         """Print the plan."""
-        render.say(self._console, render.shown_plan(shown, render.MOST_ROWS))
+        self._say(render.shown_plan(shown, render.MOST_ROWS))
         self._console.print()
 
     def waiting(self, what: str) -> None:
         """Print what is being waited for."""
-        render.say(self._console, Text(f"{what} …"))
+        self._say(Text(f"{what} …"))
 
     def happened(self, events: tuple[Event, ...]) -> None:
         """Print what was decided about the plan; `stands` says the rest by task."""
@@ -235,11 +236,17 @@ class PlainLines:
 
     def cancelling(self) -> None:
         """Say that the run is being cancelled."""
-        render.say(self._console, Text(CANCELLING))
+        self._say(Text(CANCELLING))
+
+    def _say(self, what: RenderableType) -> None:
+        try:
+            render.say(self._console, what)
+        except BrokenPipeError:
+            abandon_output()  # whoever read has enough; the run goes on
 
     def _line(self, moment: float, text: str) -> None:
         line = " ".join(text.splitlines())  # of an error with several lines too
-        render.say(self._console, Text(f"{render.seconds(round(moment, 1)):>8}  {line}"))
+        self._say(Text(f"{render.seconds(round(moment, 1)):>8}  {line}"))
 
 
 def _took(stretch: Stretch) -> str:
@@ -264,6 +271,7 @@ class JsonLines:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
         self._forecast: Mapping[str, Any] | None = None
+        self._unread = False
 
     def __enter__(self) -> Self:
         return self
@@ -278,8 +286,13 @@ class JsonLines:
 
     def line(self, kind: str, content: Mapping[str, Any]) -> None:
         """Write one object; `kind` says what it is."""
-        self._stream.write(json.dumps({"line": kind, **content}, default=str) + "\n")
-        self._stream.flush()
+        if self._unread:
+            return
+        try:
+            self._stream.write(json.dumps({"line": kind, **content}, default=str) + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self._unread = True  # whoever read has enough; the run goes on
 
     def planned(self, shown: ShownPlan) -> None:
         """The plan."""

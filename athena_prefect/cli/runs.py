@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -24,6 +24,7 @@ from athena_prefect.cli.base import (
     settings_here,
     terminal,
 )
+from athena_prefect.cli.streams import abandon_output
 from athena_prefect.errors import InputError, UnknownNameError
 
 
@@ -132,7 +133,10 @@ def watched_run(plan: Path, *, json: bool, **order: Any) -> int:
         if isinstance(observer, JsonLines):
             observer.line("result", outcome.as_dict())
     if not json:
-        render.say(console, render.ending(outcome))
+        try:
+            render.say(console, render.ending(outcome))
+        except BrokenPipeError:
+            abandon_output()  # how the run ended is its exit code all the same
     return outcome.exit_code
 
 
@@ -145,7 +149,8 @@ def standard_output_kept() -> Iterator[TextIO]:
         yield sys.stdout  # captured by a caller: there is nothing to keep apart
         return
     sys.stdout.flush()
-    with os.fdopen(os.dup(own), "w", encoding="utf-8") as stream:
+    # A rest that nobody reads any more would be complained of when the stream is closed.
+    with suppress(BrokenPipeError), os.fdopen(os.dup(own), "w", encoding="utf-8") as stream:
         before = os.dup(own)
         os.dup2(2, own)
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
+from athena_prefect.cli import live
 from athena_prefect.cli.streams import OurConsole
 from tests.cli.conftest import Athena
 from tests.service.standin import PLAN, StandIn
@@ -90,3 +91,20 @@ def test_no_text_of_a_task_steers_the_terminal() -> None:
     assert told.startswith("\x1b[1mbad �[31mred�]0;title")
     assert told.count("\x1b") == 2  # bold, and its end
     assert not set(told) & {"\x07", "\u202e", "\r"}
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader is gone."""
+
+    def write(self, text: str, /) -> int:
+        raise BrokenPipeError
+
+
+def test_a_run_goes_on_when_nobody_reads_it_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    abandoned: list[bool] = []
+    monkeypatch.setattr(live, "abandon_output", lambda: abandoned.append(True))
+    live.PlainLines(OurConsole(file=Gone())).waiting("a server")
+    assert abandoned
+    lines = live.JsonLines(Gone())
+    lines.waiting("a server")
+    lines.waiting("a server")
