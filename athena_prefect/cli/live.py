@@ -171,7 +171,7 @@ class PlainLines:
     def planned(self, shown: ShownPlan) -> None:
         """Print the plan."""
         self._say(render.shown_plan(shown, render.MOST_ROWS))
-        self._console.print()
+        self._say("")
 
     def waiting(self, what: str) -> None:
         """Print what is being waited for."""
