@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MOST = 25
 """Entries of a list in a reply; agents pay for every word. Resources have all."""
+EVIDENCE = 3
+"""Runs that a lesson names in a reply, the newest: ids to look into, the count says the rest."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -306,10 +308,32 @@ class Recommendation(BaseModel):
     affected_tasks: list[str]
 
 
+class Lesson(BaseModel):
+    """What earlier runs taught and is remembered, with its evidence as it counts now."""
+
+    plan: str = Field(description="Whose runs taught it; may be another plan's.")
+    kind: str
+    statement: str
+    confidence: float | None = Field(
+        description="P(the next run bears it out); null where one run is all there is."
+    )
+    support: float = Field(description="Evidence for it: runs, each worth less with its age.")
+    against: float
+    samples: int = Field(description="Runs that said something about it.")
+    runs: list[str] = Field(description=f"The newest of them, at most {EVIDENCE}.")
+    last: str
+    tasks: list[str] = Field(description="Of the plan that was asked for, those it concerns.")
+    because: str = Field(description="What it has in common with that plan.")
+
+
 class Recommendations(OfHistory):
-    """What to change in the next plan, what gains most first."""
+    """What to change in the next plan, what gains most first, and what is remembered for it."""
 
     recommendations: list[Recommendation]
+    lessons: list[Lesson] = Field(
+        description="The surest first; without plan_id those of every plan, the newest first. "
+        "Their runs need not be those above."
+    )
 
 
 def cut(items: Iterable[Any]) -> tuple[list[Any], bool]:

@@ -323,8 +323,9 @@ class Tools:
         """Say what to change in the next plan, over the finished runs of a plan or of all plans.
 
         Each benefit was measured by replaying past runs with the change; null confidence
-        means that it rests on one sample. Nothing is changed: ask the person which of it
-        to put into the plan document.
+        means that it rests on one sample. `lessons` are what earlier runs taught, with
+        their evidence; `athena learn` adds to them, this does not. Nothing is changed: ask
+        the person which of it to put into the plan document.
         """
 
         def work() -> results.Recommendations:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from athena_prefect.learning.memory import MemoryPolicy
 from athena_prefect.mcp import results
 from athena_prefect.service.by_plan_id import Options, Standing, Validated
 from athena_prefect.service.choosing import Executed
 from athena_prefect.service.learned import Accuracy, Advice, Basis, Recurring
+from athena_prefect.service.learning import KnownLesson
 from athena_prefect.service.outside import Begun
 from athena_prefect.service.recording import RecordedEvent
 
@@ -282,7 +285,7 @@ def _few(basis: Basis, least: int) -> str:
 
 
 def recommendations(found: Advice) -> results.Recommendations:
-    """What to change in the next plan."""
+    """What to change in the next plan, and what is remembered for it."""
     there, more = results.several(
         results.Recommendation, [r.as_dict() for r in found.recommendations]
     )
@@ -290,13 +293,33 @@ def recommendations(found: Advice) -> results.Recommendations:
     if not reason and not there:
         reason = f"nothing in {_over(found.basis)} calls for another plan"
     head = f"First: {there[0].suggestion}." if there else f"{reason[0].upper()}{reason[1:]}."
+    learned, others = results.several(
+        results.Lesson, [_lesson(k, found.now) for k in found.lessons]
+    )
+    count = len(found.lessons)
+    told = f" {count} lesson{'' if count == 1 else 's'} remembered." if count else ""
     return results.Recommendations(
         **_basis(found.basis),
-        summary=f"{len(found.recommendations)} recommendations from {_over(found.basis)}. {head}",
-        truncated=more,
+        summary=f"{len(found.recommendations)} recommendations from {_over(found.basis)}. "
+        f"{head}{told}",
+        truncated=more or others,
         reason=reason,
         recommendations=there,
+        lessons=learned,
     )
+
+
+def _lesson(known: KnownLesson, now: datetime) -> dict[str, Any]:
+    """A lesson with its evidence as it counts at `now`, so that it fits the confidence."""
+    support, against = known.lesson.evidence(now, MemoryPolicy())
+    return known.lesson.as_dict() | {
+        "confidence": known.confidence,
+        "support": support,
+        "against": against,
+        "runs": list(known.lesson.runs[: -results.EVIDENCE - 1 : -1]),
+        "tasks": list(known.tasks),
+        "because": known.because,
+    }
 
 
 def _seconds(value: float) -> str:

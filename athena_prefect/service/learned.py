@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from athena_prefect.learning.learner import ExecutionLearner
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import EstimationMetrics, ExecutionPattern, Recommendation
-from athena_prefect.service.addressing import decision_of
-from athena_prefect.service.learning import RUNS
+from athena_prefect.service.addressing import decision_of, store_of
+from athena_prefect.service.following import Clock, utc_now
+from athena_prefect.service.learning import RUNS, KnownLesson, known_lessons
 
 if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings
@@ -82,18 +84,28 @@ def patterns_of(plan_id: int, *, settings: AthenaSettings) -> Recurring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """What to change in the next plan, and over what that is known."""
+    """What to change in the next plan, what is remembered, and over what that is known."""
 
     basis: Basis
     recommendations: tuple[Recommendation, ...]
+    lessons: tuple[KnownLesson, ...]
+    """For the plan those that concern it, the surest first; of all plans the newest first."""
+    now: datetime
+    """As of when the lessons stand so."""
     least_runs: int
     """From which an effect is told from chance."""
 
 
-def recommendations_of(plan_id: int | None = None, *, settings: AthenaSettings) -> Advice:
-    """What to change in the next plan. Raises UnknownNameError, StorageError."""
+def recommendations_of(
+    plan_id: int | None = None, *, settings: AthenaSettings, clock: Clock = utc_now
+) -> Advice:
+    """What to change in the next plan, and the lessons for it; nothing is learned anew.
+
+    Raises UnknownNameError, StorageError.
+    """
     from athena_prefect.learning.recommendations import recommendations
 
+    now = clock()
     basis = history_of(plan_id, settings=settings)
     # Replays need what columns do not have, such as planned starts: the runs as they were.
     patterns = basis.learner.extract_execution_patterns()
@@ -101,5 +113,13 @@ def recommendations_of(plan_id: int | None = None, *, settings: AthenaSettings) 
     return Advice(
         basis=basis,
         recommendations=found,
+        lessons=_lessons(basis.plan, settings, now),
+        now=now,
         least_runs=LearningPolicy().least_runs,
     )
+
+
+def _lessons(plan: str | None, settings: AthenaSettings, now: datetime) -> tuple[KnownLesson, ...]:
+    store = store_of(settings)
+    document = None if plan is None else store.plan(plan, namespace=settings.namespace)
+    return known_lessons(document, settings=settings, now=now)

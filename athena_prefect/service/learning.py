@@ -496,18 +496,22 @@ def lessons(
 
     `every`: faded ones too. Raises StorageError.
     """
+    document = None if plan is None else _plan(plan, settings)[0]
+    found = known_lessons(document, settings=settings, now=clock(), every=every)
+    return KnownLessons(plan=None if document is None else document.name, lessons=found)
+
+
+def known_lessons(
+    plan: Plan | None, *, settings: AthenaSettings, now: datetime, every: bool = False
+) -> tuple[KnownLesson, ...]:
+    """Those that concern `plan`, the surest first; without one all, the newest first."""
     from athena_prefect.storage.lessons import StoredLessons
 
-    now = clock()
     kept = StoredLessons(_database(settings), namespace=settings.namespace).lessons()
     if plan is not None:
-        document, _ = _plan(plan, settings)
-        found = recall(kept, document, now=now)
-        return KnownLessons(
-            plan=document.name, lessons=tuple(_known(r.lesson, now, r) for r in found)
-        )
+        return tuple(_known(r.lesson, now, r) for r in recall(kept, plan, now=now))
     known = (_known(lesson, now) for lesson in kept)
-    return KnownLessons(plan=None, lessons=tuple(k for k in known if every or not k.faded))
+    return tuple(k for k in known if every or not k.faded)
 
 
 def recalled(plan: Plan, *, settings: AthenaSettings, now: datetime) -> tuple[Recalled, ...]:

@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 from athena_prefect import service
+from athena_prefect.learning.memory import PRIOR, Consolidation, Evidence, LessonKind
+from athena_prefect.mcp import results
 from athena_prefect.mcp.server import make_server
 from athena_prefect.service.plans import register
 from athena_prefect.settings import AthenaSettings
+from athena_prefect.storage.db import Database
+from athena_prefect.storage.lessons import StoredLessons
 from tests.mcp.support import Refused, fastmcp_client
 
 TWO = """
@@ -31,9 +35,14 @@ def two(settings: AthenaSettings, tmp_path: Path) -> int:
     return register(file, settings=settings).plan_id
 
 
-def finished(plan_id: int, number: int, settings: AthenaSettings) -> int:
+LONG_AGO = datetime(2025, 3, 3, tzinfo=UTC)
+
+
+def finished(
+    plan_id: int, number: int, settings: AthenaSettings, since: datetime = LONG_AGO
+) -> int:
     """A run that is over: `a` as planned, `b` half as long again."""
-    start = datetime(2025, 3, 3, tzinfo=UTC) + number * timedelta(hours=1)
+    start = since + number * timedelta(hours=1)
     run = service.begin(plan_id, started_at=start, settings=settings).plan_id
     at = start
     for task, seconds in (("a", 60), ("b", 90 + number % 2)):
@@ -64,7 +73,8 @@ def test_nothing_is_invented(two: int, settings: AthenaSettings) -> None:
     accuracy, advice = asked(settings, *TOOLS)
     assert accuracy["plan"] is None and accuracy["avg_duration_error"] is None
     assert accuracy["trend"] is None and accuracy["worst_tasks"] == []
-    assert advice["recommendations"] == []
+    assert advice["recommendations"] == [] and advice["lessons"] == []
+    assert "lesson" not in advice["summary"]
     with pytest.raises(Refused):
         asked(settings, *TOOLS, plan_id=999)
 
@@ -96,3 +106,44 @@ def test_what_recurs_is_told_with_what_it_rests_on(two: int, settings: AthenaSet
     assert judged["forecasts"] >= 16, "at the start and at half of the work"
     assert 0 <= judged["coverage"] <= 1 and {"0", "0.5"} <= judged["coverage_by_share"].keys()
     assert any("b" in r["affected_tasks"] for r in advice["recommendations"])
+
+
+def test_what_was_learned_is_told_with_its_evidence(two: int, settings: AthenaSettings) -> None:
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    runs = [finished(two, number, settings, yesterday) for number in range(8)]
+    (before,) = asked(settings, "get_execution_recommendations", plan_id=two)
+    assert before["lessons"] == [], "asking learns nothing"
+    service.learn("two", settings=settings)
+    (advice,) = asked(settings, "get_execution_recommendations", plan_id=runs[0])
+    (lesson,) = (one for one in advice["lessons"] if one["kind"] == "duration")
+    assert lesson["plan"] == "two" and lesson["tasks"] == ["b"] and "b" in lesson["statement"]
+    assert lesson["samples"] == 8 and len(lesson["runs"]) == results.EVIDENCE
+    known = service.runs(settings=settings)
+    assert lesson["runs"] == [str(r.plan_run) for r in known[: results.EVIDENCE]], "newest first"
+    assert lesson["last"] and lesson["because"]
+    support, against = lesson["support"], lesson["against"]
+    assert lesson["confidence"] == pytest.approx(
+        (support + PRIOR) / (support + against + 2 * PRIOR)
+    )
+    count = len(advice["lessons"])
+    assert f" {count} lesson{'' if count == 1 else 's'} remembered." in advice["summary"]
+    assert not advice["truncated"]
+
+
+def test_lessons_are_cut_like_every_list(two: int, settings: AthenaSettings) -> None:
+    memory = StoredLessons(Database.open(settings))
+    at = datetime.now(UTC)
+    memory.learn(
+        [
+            Evidence(kind=LessonKind.NOTE, subject=f"s{number}", statement=f"note {number}", at=at,
+                     run=f"r{number}", plan="another")
+            for number in range(results.MOST + 1)
+        ],
+        Consolidation(),
+    )  # fmt: skip
+    (advice,) = asked(settings, "get_execution_recommendations")
+    assert len(advice["lessons"]) == results.MOST and advice["truncated"]
+    assert f"{results.MOST + 1} lessons remembered" in advice["summary"]
+    assert all(one["confidence"] is None for one in advice["lessons"]), "seen once"
+    (own,) = asked(settings, "get_execution_recommendations", plan_id=two)
+    assert own["lessons"] == [] and not own["truncated"], "they do not concern this plan"
