@@ -194,11 +194,17 @@ class StaleRevisionError(InputError):
 
 class StaleOptionError(InputError):
     """An option that was chosen cannot be carried out as it was shown; `options` (as data) are
-    those that there are now.
+    those that there are now, and `found` all that is known of them, for drawing a table.
     """
 
     field: str
     options: Sequence[dict[str, Any]]
+    _found: Any
+
+    @property
+    def found(self) -> Any:
+        """What a look at the run's options gives now. Not of `as_dict`."""
+        return self._found
 
 
 class SettingsError(InputError):

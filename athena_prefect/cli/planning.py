@@ -98,7 +98,7 @@ def replan(
             adopted = choose(run, option, settings=settings, strategy=strategy)
         except StaleOptionError as error:
             if not json:
-                render.say(terminal(), _replanned(error.__dict__["_found"]))
+                render.say(terminal(), _replanned(error.found))
             raise
         answer(adopted, json, _adopted)
         return 0

@@ -142,7 +142,11 @@ class Installation:
 
     def serve(self, *files: Path) -> subprocess.Popen[bytes]:
         """Serve plans from a process of its own, without a worker."""
-        words = "from athena_prefect.cli import main; main()"
+        # Tests in the background ignore Ctrl-C, and their children would with them.
+        words = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from athena_prefect.cli import main; main()"
+        )
         environment = {**self.environment, "ATHENA_HOME": str(self.folder / "athena")}
         with (self.folder / "serve.log").open("ab") as log:
             return subprocess.Popen(
