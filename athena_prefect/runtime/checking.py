@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from athena_prefect.assumptions.checks.base import CheckContext
 from athena_prefect.assumptions.checks.children import Children
 from athena_prefect.assumptions.checks.making import Made, make, prepare
+from athena_prefect.assumptions.checks.registry import kind_named
 from athena_prefect.assumptions.prediction import FEWEST
 from athena_prefect.assumptions.schedule import Milestones, ScheduledChecks
 from athena_prefect.assumptions.unseen import NOBODY
@@ -177,6 +179,8 @@ class Checking:
 
     def _loop(self) -> None:
         said, pause = False, 0.0
+        if any(_can_hang(a) for a in self.facts.plan.assumptions):
+            self._children.expect()
         while not self._over.is_set():
             self._news.wait(pause)
             self._news.clear()
@@ -504,6 +508,15 @@ def checked(
         return Made(error=str(error))
     context = replace(context, secrets=secrets)
     return children.make(check, context) if check.can_hang else make(check, context)
+
+
+def _can_hang(assumption: Assumption) -> bool:
+    """Whether its check needs a child; False for one that cannot be made at all."""
+    if assumption.check is None or asks_a_person(assumption):
+        return False
+    with suppress(AthenaError):
+        return kind_named(assumption.check.kind).can_hang
+    return False
 
 
 def _id_of(due: Due, began: datetime) -> str:

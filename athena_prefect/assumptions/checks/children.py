@@ -91,11 +91,20 @@ class Children:
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         """`environment`: variables of the children beside this process's own."""
         self._environment = dict(environment or {})
-        self._lock = threading.Lock()
-        self._starting = threading.Lock()
+        self._changed = threading.Condition()
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
+        self._coming = False
+        """Whether one comes up: one at a time, for while Python does, the one that is
+        there already has mostly done its check."""
+        self._failed: list[str] = []
+        """Why those that did not come up did not."""
         self._closed = False
+
+    def expect(self) -> None:
+        """Have one come up, before there is a check that waits for it."""
+        with self._changed:
+            self._bring()
 
     def make(self, check: Check, context: CheckContext) -> Made:
         """Make the check in a child; one that gives no answer in time, and does not say
@@ -110,8 +119,8 @@ class Children:
         )
         try:
             child = self._borrowed()
-        except (EOFError, OSError, TimeoutError) as error:
-            return Made(error=f"no process came up for it ({type(error).__name__})")
+        except OSError as error:
+            return Made(error=str(error))
         if child is None:
             return Made(error="checks are not made any more: the run is over")
         kept = False
@@ -128,61 +137,72 @@ class Children:
         return made
 
     def _borrowed(self) -> _Child | None:
-        """A child that is there; None after the end. Raises EOFError, TimeoutError.
-
-        One starts at a time: while Python comes up, the one that is there already
-        has mostly done its check.
+        """The first that is free or has come up; None after the end. Raises OSError, with
+        words, where the one that was waited for did not come up.
         """
-        child = self._free()
-        if child is not None or self._closed:
-            return child
-        with self._starting:
-            child = self._free()
-            if child is not None or self._closed:
-                return child
+        with self._changed:
+            failures = len(self._failed)
+            while not self._closed:
+                if self._idle:
+                    child = self._idle.pop()
+                    self._busy.add(child)
+                    return child
+                if len(self._failed) > failures:
+                    raise OSError(self._failed[-1])
+                self._bring()
+                self._changed.wait()
+            return None
+
+    def _bring(self) -> None:
+        """Have one come up, unless one does already. The lock is held."""
+        if not (self._coming or self._closed or self._idle):
+            self._coming = True
+            threading.Thread(target=self._come, name="athena-check-child", daemon=True).start()
+
+    def _come(self) -> None:
+        child, why = None, ""
+        try:
             child = _Child(self._environment)
-            if not self._took_in(child):
-                child.end()
-                return None
-            try:
+            if self._took_in(child):
                 child.wait()
-            except (EOFError, OSError, TimeoutError):
-                self._give_back(child, kept=False)
-                raise
-            return child
+        except Exception as error:  # noqa: BLE001 - the boundary: who waits for it hears of it
+            why = f"no process came up for it ({type(error).__name__})"
+        if child is not None:
+            self._give_back(child, kept=not why)
+        with self._changed:
+            self._coming = False
+            if why:
+                self._failed.append(why)
+            self._changed.notify_all()
 
     def _took_in(self, child: _Child) -> bool:
         """Whether a new child is one of these; after the end nobody would end it any more."""
-        with self._lock:
+        with self._changed:
             if not self._closed:
                 self._busy.add(child)
-            return not self._closed
-
-    def _free(self) -> _Child | None:
-        with self._lock:
-            if self._closed or not self._idle:
-                return None
-            child = self._idle.pop()
-            self._busy.add(child)
-            return child
+                return True
+        child.end()
+        return False
 
     def _give_back(self, child: _Child, kept: bool) -> None:
-        with self._lock:
+        with self._changed:
             mine = child in self._busy
             self._busy.discard(child)
-            if mine and kept and not self._closed:
+            free = mine and kept and not self._closed
+            if free:
                 self._idle.append(child)
-                return
-        if mine:
+                self._changed.notify()
+        if mine and not free:
             child.end()
 
     def close(self) -> None:
         """End all of them, whatever they do."""
-        with self._lock:
+        with self._changed:
             self._closed = True
             children = [*self._idle, *self._busy]
             self._idle.clear()
             self._busy.clear()
+            self._changed.notify_all()
         for child in children:
             child.end()
 

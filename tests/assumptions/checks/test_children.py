@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ def hang(file):
     with open(file, "w") as f: f.write(str(child.pid))
     time.sleep(600)
 def die(): os._exit(1)
+def until(file):
+    while not os.path.exists(file): time.sleep(0.02)
+    return os.getpid()
 def speaks():
     print("to standard output")
     return 5
@@ -67,6 +72,54 @@ def test_what_hangs_is_killed_with_its_own_children(children: Children, tmp_path
 
 def test_a_child_that_dies_is_no_answer(children: Children, tmp_path: Path) -> None:
     assert ask(children, tmp_path, "die").error == "its process ended without an answer"
+
+
+def test_who_waits_takes_the_child_that_is_free_first(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that comes up and one that has done its check, whichever is there first."""
+    first = ask(children, tmp_path, "where").observation.value
+    over = threading.Event()
+
+    def long_in_coming(_: object) -> None:
+        over.wait()
+        raise OSError
+
+    monkeypatch.setattr("athena_prefect.assumptions.checks.children._Child", long_in_coming)
+    go = tmp_path / "go"
+    with ThreadPoolExecutor(2) as pool:
+        busy = pool.submit(ask, children, tmp_path, "until", file=str(go))
+        while not children._busy:
+            time.sleep(0.01)
+        other = pool.submit(ask, children, tmp_path, "where")
+        while not children._coming:
+            time.sleep(0.01)
+        go.touch()
+        assert busy.result().observation.value == first
+        assert other.result().observation.value == first
+    over.set()
+
+
+def test_that_none_comes_up_is_told_to_all_who_wait(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_place(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("athena_prefect.assumptions.checks.children._Child", no_place)
+    with ThreadPoolExecutor(3) as pool:
+        made = [pool.submit(ask, children, tmp_path, "where") for _ in range(3)]
+        assert {m.result().error for m in made} == {"no process came up for it (MemoryError)"}
+
+
+def test_a_child_that_was_expected_is_there_when_it_is_needed(
+    children: Children, tmp_path: Path
+) -> None:
+    children.expect()
+    while not children._idle:
+        time.sleep(0.01)
+    assert ask(children, tmp_path, "speaks").observation.value == 5
+    assert not children._coming
 
 
 def test_after_the_end_nothing_is_made(tmp_path: Path) -> None:
