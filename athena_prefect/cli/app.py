@@ -27,11 +27,14 @@ from athena_prefect.cli import (
     watching,
 )
 from athena_prefect.cli.base import app, emit, messages, settings_here, terminal
+from athena_prefect.cli.order import put_in_order
 from athena_prefect.cli.streams import abandon_output, prepare_streams
 from athena_prefect.errors import AthenaError, InputError, PlanDocumentError, SettingsError
 
 OUTPUT_FAILS = (errno.ENOSPC, errno.EIO, errno.EBADF)
 """What writing to standard output fails with; other files are named in their errors."""
+
+put_in_order(app)
 
 
 def main(tokens: list[str] | None = None) -> None:

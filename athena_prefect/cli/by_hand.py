@@ -15,9 +15,7 @@ TaskId = Annotated[str, Parameter(help="A task of the plan.")]
 Reason = Annotated[str, Parameter(help="Why; kept with your name in the run's revision.")]
 
 
-@app.command(
-    sort_key=8, help_epilogue=examples('athena skip 5f2c licences --reason "not needed today"')
-)
+@app.command(help_epilogue=examples('athena skip 5f2c licences --reason "not needed today"'))
 def skip(run: RunId, task: TaskId, /, *, reason: Reason = "", json: Json = False) -> int:
     """Leave a task out of a run.
 
@@ -31,7 +29,6 @@ def skip(run: RunId, task: TaskId, /, *, reason: Reason = "", json: Json = False
 
 
 @app.command(
-    sort_key=9,
     help_epilogue=examples(
         "athena done 5f2c approve", "athena done 5f2c extract --result '{\"rows\": 120}'"
     ),
@@ -59,7 +56,6 @@ def done(
 
 
 @app.command(
-    sort_key=10,
     help_epilogue=examples(
         "athena rerun 5f2c --from load", "athena rerun 5f2c --from load --no-start"
     ),

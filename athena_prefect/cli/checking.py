@@ -30,9 +30,7 @@ COLUMNS = (
 STYLES = {"holds": "green", "violated": "red", "unknown": "yellow"}
 
 
-@app.command(
-    sort_key=11, help_epilogue=examples("athena checks deployments/environment_audit/plan.yaml")
-)
+@app.command(help_epilogue=examples("athena checks deployments/environment_audit/plan.yaml"))
 def checks(plan: PlanFile, /, *, run: OfRun = None, json: Json = False) -> int:
     """Show a plan's assumptions: when each was checked, what was found, what is next.
 
@@ -45,7 +43,6 @@ def checks(plan: PlanFile, /, *, run: OfRun = None, json: Json = False) -> int:
 
 
 @app.command(
-    sort_key=12,
     help_epilogue=examples(
         "athena check plan.yaml disk_free --dry-run",
         "athena check plan.yaml reviewers_available --value 0.8",

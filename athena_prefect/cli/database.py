@@ -6,8 +6,12 @@ from cyclopts import App
 
 from athena_prefect.cli.base import Json, answer, app, examples, settings_here
 
-db = App(name="db", help="The database's schema.", help_format="plaintext")
-app.command(db)  # sorted last, by name
+db = App(
+    name="db",
+    help="Say which schema the database has; bring it to the one that is needed.",
+    help_format="plaintext",
+)
+app.command(db)
 
 
 @db.command(

@@ -26,7 +26,6 @@ WatchEvery = Annotated[
 
 
 @app.command(
-    sort_key=7,
     help_epilogue=examples(
         "athena deploy deployments/environment_audit/plan.yaml --pool default --dry-run",
         "athena deploy deployments/*/plan.yaml --pool default",
@@ -88,7 +87,6 @@ def deploy(
 
 
 @app.command(
-    sort_key=7,
     help_epilogue=examples("athena serve deployments/environment_audit/plan.yaml --limit 2"),
 )
 def serve(
@@ -124,7 +122,6 @@ def serve(
 
 
 @app.command(
-    sort_key=7,
     help_epilogue=examples("athena undeploy environment-audit", "athena undeploy --all --dry-run"),
 )
 def undeploy(

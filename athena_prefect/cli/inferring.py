@@ -11,7 +11,6 @@ from athena_prefect.cli.base import Json, answer, app, examples
 
 
 @app.command(
-    sort_key=3,
     help_epilogue=examples(
         "athena infer nightly", "athena infer nightly --runs 50 -o deployments/nightly/plan.yaml"
     ),

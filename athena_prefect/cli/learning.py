@@ -35,7 +35,6 @@ BAR = 20
 
 
 @app.command(
-    sort_key=14,
     help_epilogue=examples(
         "athena learn deployments/environment_audit/plan.yaml",
         "athena learn nightly --apply",
@@ -70,9 +69,7 @@ def learn(
     return 0
 
 
-@app.command(
-    sort_key=15, help_epilogue=examples("athena lessons", "athena lessons deployments/x/plan.yaml")
-)
+@app.command(help_epilogue=examples("athena lessons", "athena lessons deployments/x/plan.yaml"))
 def lessons(
     plan: OfPlan = None,
     /,
@@ -93,7 +90,7 @@ def lessons(
     return 0
 
 
-@app.command(sort_key=16, help_epilogue=examples("athena accuracy", "athena accuracy nightly"))
+@app.command(help_epilogue=examples("athena accuracy", "athena accuracy nightly"))
 def accuracy(plan: OfPlan = None, /, *, json: Json = False) -> int:
     """Say how good estimates were, and our own forecasts: bias, error, trend, calibration."""
     from athena_prefect.service import accuracy as use_case
@@ -102,7 +99,7 @@ def accuracy(plan: OfPlan = None, /, *, json: Json = False) -> int:
     return 0
 
 
-@app.command(sort_key=17, help_epilogue=examples("athena patterns", "athena patterns nightly"))
+@app.command(help_epilogue=examples("athena patterns", "athena patterns nightly"))
 def patterns(plan: OfPlan = None, /, *, json: Json = False) -> int:
     """List what recurs from run to run, tested and corrected for the number of tests."""
     from athena_prefect.service import patterns as use_case

@@ -45,7 +45,6 @@ MOST_BARS = 40
 
 
 @app.command(
-    sort_key=8,
     help_epilogue=examples(
         "athena replan 5f2c --dry-run",
         "athena replan 5f2c --dry-run --strategy full",
@@ -133,7 +132,6 @@ def _adopted(found: ChangedByHand) -> str:
 
 
 @app.command(
-    sort_key=8,
     help_epilogue=examples("athena revisions environment-audit", "athena revisions 5f2c"),
 )
 def revisions(
@@ -158,7 +156,7 @@ def revisions(
     return 0
 
 
-@app.command(sort_key=8, help_epilogue=examples("athena why 5f2c"))
+@app.command(help_epilogue=examples("athena why 5f2c"))
 def why(run: RunId, /, *, json: Json = False) -> int:
     """Say why a run ends when it does: the chain that sets its finish, in shares of the slip."""
     from athena_prefect.service.replanning import why_late as use_case
@@ -167,9 +165,7 @@ def why(run: RunId, /, *, json: Json = False) -> int:
     return 0
 
 
-@app.command(
-    sort_key=3, help_epilogue=examples("athena simulate deployments/environment_audit/plan.yaml")
-)
+@app.command(help_epilogue=examples("athena simulate deployments/environment_audit/plan.yaml"))
 def simulate(
     plan: PlanFile,
     /,

@@ -23,7 +23,7 @@ from athena_prefect.cli.base import (
 from athena_prefect.errors import InputError
 
 
-@app.command(sort_key=1, help_epilogue=examples("athena init my-project"))
+@app.command(help_epilogue=examples("athena init my-project"))
 def init(
     folder: Annotated[Path, Parameter(help="Where to put the project.")] = Path("."),
     /,
@@ -52,9 +52,7 @@ def init(
     return 0
 
 
-@app.command(
-    sort_key=2, help_epilogue=examples("athena validate deployments/environment_audit/plan.yaml")
-)
+@app.command(help_epilogue=examples("athena validate deployments/environment_audit/plan.yaml"))
 def validate(plan: PlanFile, /, *, json: Json = False) -> int:
     """Check a plan: every defect at once, each with file, line, field and what would be right.
 
@@ -75,7 +73,6 @@ def validate(plan: PlanFile, /, *, json: Json = False) -> int:
 
 
 @app.command(
-    sort_key=3,
     help_epilogue=examples(
         "athena show plan.yaml",
         "athena show plan.yaml --format svg -o network.svg",
@@ -138,9 +135,7 @@ def _picture(shown: Any, kind: str) -> str:
             return captured.get()
 
 
-@app.command(
-    sort_key=8, help_epilogue=examples("athena register deployments/environment_audit/plan.yaml")
-)
+@app.command(help_epilogue=examples("athena register deployments/environment_audit/plan.yaml"))
 def register(plan: PlanFile, /, *, json: Json = False) -> int:
     """Store a plan in the database and print the id of its revision."""
     from athena_prefect.service import register as use_case
@@ -151,7 +146,7 @@ def register(plan: PlanFile, /, *, json: Json = False) -> int:
     return 0
 
 
-@app.command(sort_key=9, help_epilogue=examples("athena schema > plan.schema.json"))
+@app.command(help_epilogue=examples("athena schema > plan.schema.json"))
 def schema(*, json: Json = False) -> int:
     """Print the JSON Schema of plan documents, for editors."""
     from athena_prefect.plan.document import json_schema

@@ -29,7 +29,6 @@ from athena_prefect.errors import InputError, UnknownNameError
 
 
 @app.command(
-    sort_key=4,
     help_epilogue=examples(
         "athena run deployments/environment_audit/plan.yaml",
         "athena run plan.yaml --set folder=data --set limit=10",
@@ -166,7 +165,7 @@ def _aware(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.astimezone()
 
 
-@app.command(sort_key=5, help_epilogue=examples("athena status", "athena status 5f2c --watch"))
+@app.command(help_epilogue=examples("athena status", "athena status 5f2c --watch"))
 def status(
     run: Annotated[
         str | None, Parameter(help="A plan run's id or its first letters; the newest if not given.")
@@ -221,7 +220,7 @@ def _watch(followed: Any, json: bool) -> int:
     return found.exit_code
 
 
-@app.command(sort_key=6, help_epilogue=examples("athena runs --plan environment-audit --limit 5"))
+@app.command(help_epilogue=examples("athena runs --plan environment-audit --limit 5"))
 def runs(
     *,
     plan: Annotated[str | None, Parameter(help="Only runs of the plan of this name.")] = None,
@@ -243,7 +242,7 @@ def runs(
     return 0
 
 
-@app.command(sort_key=7, help_epilogue=examples("athena report 5f2c -o report.html"))
+@app.command(help_epilogue=examples("athena report 5f2c -o report.html"))
 def report(
     run: RunId,
     /,

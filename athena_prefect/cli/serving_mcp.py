@@ -18,7 +18,6 @@ GROUP = "athena_prefect.servers"
 
 
 @app.command(
-    sort_key=13,
     help_epilogue=examples(
         "athena mcp", "athena mcp --read-only", "athena mcp --http 127.0.0.1:8765"
     ),

@@ -14,7 +14,6 @@ from athena_prefect.errors import InputError
 
 
 @app.command(
-    sort_key=8,
     help_epilogue=examples("athena watch", "athena watch environment-audit --every 30s"),
 )
 def watch(

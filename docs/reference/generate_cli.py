@@ -7,19 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from athena_prefect.cli.app import app
+from athena_prefect.cli.order import every_command
 
 PAGE = Path(__file__).with_name("cli.md")
-COMMANDS = (
-    (),
-    *((name,) for name in ("init", "validate", "show", "infer", "run", "status", "runs", "report")),
-    *((name,) for name in ("register", "schema")),
-    ("db", "upgrade"),
-    ("db", "current"),
-)
+COMMANDS = ((), *every_command(app))
 HEAD = """# The command line
 
-Every command takes `--json`; `athena run --json` writes one JSON object a line, the others
-one document. A plan run's id may be shortened to its first letters. Settings are the
+Every command but `athena mcp` takes `--json`; `athena run --json` writes one JSON object a line,
+the others one document. A plan run's id may be shortened to its first letters. Settings are the
 environment variables `ATHENA_HOME`, `ATHENA_DATABASE_URL`, `ATHENA_DURABLE`,
 `ATHENA_NAMESPACE`, `ATHENA_SPOOL_FOLDER`, `ATHENA_RESULTS_FOLDER`, `ATHENA_LOG_FOLDER` and
 `ATHENA_PROFILE`.

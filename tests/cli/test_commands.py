@@ -11,15 +11,13 @@ from pathlib import Path
 import pytest
 
 import athena_prefect.cli.app as cli
+from athena_prefect.cli.order import SECTIONS, every_command
 from athena_prefect.errors import ServerError
 from tests.cli.conftest import Athena
 from tests.service.standin import PLAN, StandIn
 
 RUN = ("run", "plan.yaml", "--set", "limit=3")
-COMMANDS = [
-    ["init"], ["validate"], ["show"], ["run"], ["status"], ["runs"], ["report"], ["register"],
-    ["schema"], ["skip"], ["done"], ["rerun"], ["db", "upgrade"], ["db", "current"],
-]  # fmt: skip
+COMMANDS = [list(words) for words in every_command(cli.app)]
 
 
 # -- help ---------------------------------------------------------------------------------------
@@ -32,7 +30,8 @@ def test_every_commands_help_has_an_example_json_and_the_exit_codes(
     told = athena(*command, "--help")
     assert told.code == 0
     assert re.search(r"Examples?:\n  .*athena " + " ".join(command), told.out)
-    assert "--json" in told.out
+    # What `athena mcp` writes is the protocol's.
+    assert ("--json" in told.out) == (command != ["mcp"])
     assert "Exit codes: 0 done" in told.out
 
 
@@ -42,6 +41,18 @@ def test_the_first_help_names_every_command_and_where_to_start(athena: Athena) -
         assert command[0] in told.out
     assert "athena init my-project" in told.out
     assert athena("--version").out.strip()
+
+
+def test_the_first_help_lists_every_command_where_it_belongs(athena: Athena) -> None:
+    lines = athena("--help").out.splitlines()
+    headings = {line.strip("╭╮─ "): number for number, line in enumerate(lines) if "╭" in line}
+    assert list(headings) == [*SECTIONS, "Options"], "no command is without a section"
+    for heading, names in SECTIONS.items():
+        after = lines[headings[heading] + 1 : headings[heading] + 1 + len(names)]
+        assert [line.strip("│ ").split()[0] for line in after] == list(names)
+    known = [name for names in SECTIONS.values() for name in names]
+    assert len(known) == len(set(known))
+    assert "--help" in lines[headings["Options"] + 1]
 
 
 def test_the_reference_page_is_what_the_commands_say() -> None:
