@@ -26,9 +26,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from athena_prefect.plan.graph import Floats, Network
+from athena_prefect.schedule.answer import Answer, Objective
 from athena_prefect.schedule.exact import load
 from athena_prefect.schedule.feasibility import MARGIN, check
-from athena_prefect.schedule.generate import Answer, Objective, generate
+from athena_prefect.schedule.generate import generate
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.rest import Rest, Way
 from athena_prefect.schedule.solver import serial_generation

@@ -10,7 +10,7 @@ import pytest
 from athena_prefect.learning.memory import Consolidation, Evidence, LessonKind, Memory, recall
 from athena_prefect.orchestrator import Phase6Orchestrator, PlanOrchestrator
 from athena_prefect.plan.model import Plan
-from athena_prefect.schedule.generate import Objective
+from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.proposal import stability
 from athena_prefect.schedule.robustness import Scenario
 from athena_prefect.schedule.standing import Levers, Standing

@@ -34,7 +34,7 @@ from athena_prefect.replanning.options import Kind, Options, ReplanningOption, l
 from athena_prefect.replanning.picture import Picture, Violation, picture
 from athena_prefect.replanning.results import AdjustedPlan, ReplanResult
 from athena_prefect.replanning.wishes import Wish
-from athena_prefect.schedule.generate import Objective
+from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.proposal import Phase6Orchestrator, Proposal, stability
 from athena_prefect.schedule.simulation import simulate
 from athena_prefect.schedule.standing import Levers

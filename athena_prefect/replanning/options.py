@@ -15,8 +15,8 @@ from athena_prefect.plan.revision import ChangeKind
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, Outlook
 from athena_prefect.replanning.from_history import with_history
 from athena_prefect.replanning.picture import Picture
+from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.exact import load
-from athena_prefect.schedule.generate import Objective
 from athena_prefect.schedule.passes import TOLERANCE
 from athena_prefect.schedule.proposal import Phase6Orchestrator, Proposal, Stability, stability
 from athena_prefect.schedule.standing import Levers, Standing

@@ -12,7 +12,7 @@ import numpy as np
 
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.plan.revision import Change, ChangeKind, changes_between, revised
-from athena_prefect.schedule.generate import Answer, Objective
+from athena_prefect.schedule.answer import Answer, Objective
 from athena_prefect.schedule.overruns import overruns_of
 from athena_prefect.schedule.partial_order import ResourceArcs, partial_order
 from athena_prefect.schedule.problem import RUNNER

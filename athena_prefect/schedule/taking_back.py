@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
+from athena_prefect.schedule.answer import Objective
+from athena_prefect.schedule.generation import serial
+from athena_prefect.schedule.incumbent import Incumbent
+from athena_prefect.schedule.passes import TOLERANCE
 from athena_prefect.schedule.rest import Choice, Rest
+from athena_prefect.schedule.search import Found
+from athena_prefect.schedule.worth import Value
 
 
 def changes_of(rest: Rest, choice: Choice) -> list[Choice]:
@@ -45,3 +53,32 @@ def take_back(
         if not works(part) and len(part) > 1:
             half = len(part) // 2
             parts += [part[half:], part[:half]]
+
+
+def settle(incumbent: Incumbent) -> None:
+    """Take back what the best schedule changes, drops and cuts, where nothing is lost by it."""
+    if incumbent.best is not None:
+        most = incumbent.best.value
+        step = 2 * incumbent.first_cost()
+        take_back(
+            changes_of(incumbent.rest, incumbent.best.choice),
+            lambda part: _kept(incumbent, part, most),
+            lambda: incumbent.budget.fits(step),
+        )
+
+
+def _kept(incumbent: Incumbent, part: Sequence[Choice], most: Value) -> bool:
+    """Take changes back where the schedule is worth no less than `most`; whether it was."""
+    best = incumbent.best
+    assert best is not None, "there is something to take back"
+    choice = without(incumbent.rest, best.choice, part)
+    frame = None if choice is None else incumbent.frame(choice)
+    if choice is None or frame is None:
+        return False
+    starts = np.array(serial(frame, frame.ranked(best.starts)))
+    value = incumbent.value(choice)(starts)
+    dearer = incumbent.objective is Objective.COST and value[1] > best.value[1] + 1e-9
+    if value[0] > most[0] + TOLERANCE or dearer:
+        return False
+    incumbent.take(Found(starts=starts, choice=choice, value=value, source="taking back"))
+    return True

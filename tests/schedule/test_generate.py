@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from athena_prefect.errors import PlanError
 from athena_prefect.plan.graph import Bools, Floats
+from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.exact import Outcome
 from athena_prefect.schedule.feasibility import check
-from athena_prefect.schedule.generate import Objective, change, generate
+from athena_prefect.schedule.generate import generate
 from athena_prefect.schedule.generation import Frame, parallel, serial
+from athena_prefect.schedule.hinted import change
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest, Way
 from athena_prefect.schedule.solver import serial_generation

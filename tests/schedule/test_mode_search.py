@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from athena_prefect.errors import InfeasibleError
 from athena_prefect.plan.graph import Ints
+from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.feasibility import check
-from athena_prefect.schedule.generate import Objective, generate
+from athena_prefect.schedule.generate import generate
 from athena_prefect.schedule.generation import Frame, Mirror, serial
 from athena_prefect.schedule.mode_search import Balance, ModeBreed
 from athena_prefect.schedule.problem import Problem

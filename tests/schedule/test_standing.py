@@ -11,7 +11,7 @@ import pytest
 from athena_prefect.orchestrator import PlanOrchestrator
 from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.model import Plan
-from athena_prefect.schedule.generate import Objective
+from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.proposal import Proposal
 from athena_prefect.schedule.standing import Levers, Standing, rest_of, takers_of
 from athena_prefect.schedule.verification import verify

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from athena_prefect.orchestrator import PlanOrchestrator
 from athena_prefect.plan.model import Plan
 from athena_prefect.plan.revision import revised
-from athena_prefect.schedule.generate import Objective
+from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.proposal import Proposal, claim_of
 from athena_prefect.schedule.standing import Standing
 from athena_prefect.schedule.verification import Claim, Flaw, verify
