@@ -30,7 +30,9 @@ from athena_prefect.replanning.evaluation import (
     strategy_of,
 )
 from athena_prefect.replanning.from_history import with_history
-from athena_prefect.replanning.options import Kind, Options, ReplanningOption, levers_of
+from athena_prefect.replanning.levers import levers_of
+from athena_prefect.replanning.option_set import Options
+from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.replanning.picture import Picture, Violation, picture
 from athena_prefect.replanning.results import AdjustedPlan, ReplanResult
 from athena_prefect.replanning.wishes import Wish

@@ -1,0 +1,323 @@
+"""The real alternatives for what is left of a run, each solved, verified and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from athena_prefect.plan.model import DEFAULT_MODE
+from athena_prefect.plan.revision import ChangeKind
+from athena_prefect.replanning.evaluation import AdaptiveReplanning, Outlook
+from athena_prefect.replanning.from_history import with_history
+from athena_prefect.replanning.levers import candidates
+from athena_prefect.replanning.options import (
+    Effort,
+    Kind,
+    ReplanningOption,
+    dominates,
+    finish_of,
+    idle,
+)
+from athena_prefect.replanning.picture import Picture
+from athena_prefect.replanning.wording import described, in_words, listed, title_of
+from athena_prefect.schedule.answer import Objective
+from athena_prefect.schedule.exact import load
+from athena_prefect.schedule.passes import TOLERANCE
+from athena_prefect.schedule.proposal import Phase6Orchestrator, Proposal, Stability, stability
+from athena_prefect.schedule.standing import Levers, Standing
+
+HOUR = 3600.0
+MOST_OVERRUNS = 3
+"""Tasks likely to run past their time-outs that an option's risks name."""
+LEAST_BUDGET = 0.02
+"""Seconds that every set of levers gets, whatever is left, and no less than three schedules
+take: enough to try each sort once."""
+
+
+class Options:
+    """The option set of one picture, solved within one budget."""
+
+    def __init__(
+        self,
+        view: Picture,
+        outlook: Outlook,
+        orchestrator: Phase6Orchestrator,
+        *,
+        accepted_p50: float | None,
+        old_starts: Mapping[str, float],
+        standing: Standing | None = None,
+        seed: int,
+    ) -> None:
+        self.view = view
+        self.outlook = outlook
+        self.orchestrator = orchestrator
+        self.accepted_p50 = accepted_p50
+        self.old_starts = old_starts
+        self.standing = standing or view.standing
+        self.seed = seed
+        self.hurried: tuple[Kind, ...] = ()
+        """Sorts of levers that there was too little time to look for the best of."""
+        self.carry = self._carry()
+
+    def _carry(self) -> Proposal | None:
+        """Carrying on, where it gets to the goals."""
+        if self.outlook.p50 is None:
+            return None
+        made = self.orchestrator.propose(self.view.carried_on(), budget_s=0.0, seed=self.seed)
+        return self._measured(made)
+
+    def _measured(self, proposal: Proposal) -> Proposal:
+        """By what finished runs teach, where the run's forecasts rest on that."""
+        return with_history(
+            proposal,
+            self.view.monitor.learned,
+            accept_quantile=self.view.policy.accept_quantile,
+            seed=self.seed,
+        )
+
+    @property
+    def reference(self) -> float | None:
+        """P50 finish by carrying on; where that never finishes, that at acceptance; seconds.
+
+        By the same law as the options' own, so that what differs is the option.
+        """
+        if self.carry is not None and self.carry.robustness is not None:
+            return self.carry.robustness.p50
+        return self.outlook.p50 if self.outlook.p50 is not None else self.accepted_p50
+
+    def solved(self, levers: Levers, budget_s: float) -> list[ReplanningOption]:
+        """The options that no other dominates, the abort last; within the budget."""
+        load()
+        clock = self.orchestrator.clock
+        until = clock() + budget_s
+        todo = list(candidates(self.standing, levers))
+        found: list[tuple[Kind, Proposal]] = []
+        hurried: list[Kind] = []
+        for k, (kind, some) in enumerate(todo):
+            # What solving leaves is needed to verify and to simulate.
+            share = 0.7 * max(until - clock(), 0.0) / (len(todo) - k)
+            least = max(LEAST_BUDGET, 3 * self._first_took())
+            if some and share < least:
+                hurried.append(kind)
+            proposal = self.orchestrator.propose(
+                self.standing,
+                some,
+                objective=Objective.COST,
+                budget_s=max(share, least),
+                seed=self.seed,
+            )
+            same = any(_same(proposal, other) for _, other in found)
+            if proposal.feasible and not same:
+                found.append((_kind(kind, proposal), proposal))
+        self.hurried = tuple(dict.fromkeys(hurried))
+        options = [self._option(kind, self._measured(proposal)) for kind, proposal in found]
+        options = [o for o in options if not idle(o, options)]
+        kept = [o for o in options if not any(dominates(p, o) for p in options if p is not o)]
+        return [replace(o, option_id=k) for k, o in enumerate([*kept, self._abort()])]
+
+    def _first_took(self) -> float:
+        """Seconds that the first schedule of the rest took."""
+        if self.carry is None or not self.carry.answer.history:
+            return 0.0
+        return self.carry.answer.history[0].seconds
+
+    def recommended(
+        self, options: Sequence[ReplanningOption], strategy: AdaptiveReplanning
+    ) -> int | None:
+        """The cheapest that is in time with enough probability, else the least late one."""
+        if strategy is AdaptiveReplanning.NONE:
+            return None
+        if strategy is AdaptiveReplanning.ABORT:
+            return options[-1].option_id
+        real = [o for o in options if o.kind is not Kind.ABORT]
+        if not real:
+            return options[-1].option_id
+        sure = [o for o in real if o.in_time >= self.view.policy.min_probability]
+        if sure:
+            return min(sure, key=lambda o: (o.price, o.lateness, finish_of(o))).option_id
+        # What is ended for its time-out comes to no end, however early that was planned.
+        lasting = [o for o in real if o.within_timeouts >= self.view.policy.min_probability]
+        return min(lasting or real, key=lambda o: (o.lateness, o.price, finish_of(o))).option_id
+
+    def _option(self, kind: Kind, proposal: Proposal) -> ReplanningOption:
+        robust = proposal.robustness
+        assert robust is not None
+        moment = self.view.monitor.moment
+        reference = self.reference
+        impact = None if reference is None else timedelta(seconds=robust.p50 - reference)
+        bound = self.view.calm.deadline
+        has_deadline = self.view.monitor.deadline is not None
+        in_time = proposal.success
+        assert in_time is not None
+        kept_to = robust.probability(robust.accepted) * proposal.within_timeouts
+        success = in_time if has_deadline else kept_to
+        kept, extra = self._stability(proposal)
+        words = tuple(str(c) for c in proposal.changes)
+        cost = proposal.cost - (self.carry.cost if self.carry is not None else 0.0)
+        return ReplanningOption(
+            option_id=0,
+            title=title_of(kind, proposal),
+            description=described(words, impact),
+            timeline_impact=impact,
+            cost_impact=cost,
+            resource_impact=self._resources(proposal),
+            success_probability=success,
+            implementation_effort=_effort(proposal),
+            risks=tuple(self._risks(proposal, in_time)),
+            benefits=tuple(self._benefits(proposal, impact, in_time)),
+            kind=kind,
+            samples=robust.samples,
+            finish=moment(robust.p50),
+            accepted_finish=moment(robust.accepted),
+            value_lost=proposal.value_lost,
+            quality_lost=proposal.quality_lost,
+            stability=kept,
+            extra_change=extra,
+            in_time=in_time,
+            within_timeouts=proposal.within_timeouts,
+            lateness=timedelta(seconds=max(robust.p50 - bound, 0.0) if bound is not None else 0.0),
+            changes=words,
+            lessons=proposal.answer.lessons,
+            proposal=proposal,
+        )
+
+    def _stability(self, proposal: Proposal) -> tuple[Stability, float | None]:
+        end = self.accepted_p50 or proposal.answer.makespan or 0.0
+        kept = stability(self.standing, self.old_starts, end, proposal)
+        if self.carry is None or not self.carry.feasible:
+            return kept, None
+        alone = stability(self.standing, self.old_starts, end, self.carry)
+        return kept, alone.value - kept.value
+
+    def _resources(self, proposal: Proposal) -> dict[str, float]:
+        """Unit-hours of each resource, more than by carrying on."""
+        new = _unit_hours(proposal)
+        old = _unit_hours(self.carry) if self.carry is not None else {}
+        return {n: new.get(n, 0.0) - old.get(n, 0.0) for n in self.view.plan.resources}
+
+    def _risks(self, proposal: Proposal, in_time: float) -> Iterator[str]:
+        robust = proposal.robustness
+        assert robust is not None
+        by = "the deadline" if self.view.monitor.deadline is not None else "the tolerated finish"
+        if in_time < 1.0:
+            how = "by the planned durations" if robust.certain else f"of {robust.samples} scenarios"
+            yield f"{by} is missed in {1 - in_time:.0%} {how}"
+        for task, chance in sorted(proposal.overruns.items(), key=lambda o: -o[1])[:MOST_OVERRUNS]:
+            yield f"{task} runs past its time-out with a probability of {chance:.0%}"
+        for task in sorted(proposal.levers.relaxed):
+            yield f"a result of {task} that meets only the relaxed criteria counts in full"
+        if proposal.value_lost or proposal.answer.dropped:
+            named = ", ".join(proposal.answer.dropped)
+            yield f"leaves out {named} (value {proposal.value_lost:g})"
+        if proposal.quality_lost:
+            yield f"results are worth {proposal.quality_lost:g} less"
+        for before, after in sorted(proposal.cut):
+            yield f"{after} may start before {before} has ended"
+        spread = robust.quantiles["p95"] - robust.p50
+        if spread > 0:
+            yield f"one run in twenty ends more than {in_words(spread)} after the P50 finish"
+
+    def _benefits(
+        self, proposal: Proposal, impact: timedelta | None, in_time: float
+    ) -> Iterator[str]:
+        robust = proposal.robustness
+        assert robust is not None
+        if impact is not None and impact.total_seconds() < -TOLERANCE:
+            against = "than carrying on" if self.outlook.p50 is not None else "than was accepted"
+            yield f"{in_words(-impact.total_seconds())} earlier {against}"
+        if proposal.levers.timeouts:
+            named = listed(sorted(proposal.levers.timeouts))
+            yield f"{named} may take as long as is to be expected by now"
+        if self.outlook.p50 is None:
+            yield "reaches the goals, which carrying on does not"
+        before = self.outlook.p_deadline
+        if before is not None and in_time > before:
+            yield f"P(deadline) {in_time:.2f} instead of {before:.2f}"
+        if not proposal.changes:
+            yield "changes nothing but times"
+
+    def _abort(self) -> ReplanningOption:
+        running = [
+            (end, start)
+            for item, (start, end) in self.view.calm.spans.items()
+            if item not in self.view.calm.over
+        ]
+        now = self.view.calm.now
+        cancels = self.view.plan.replanning.running_tasks_on_abort == "cancel"
+        lost = sum(now - start for _, start in running) if cancels else 0.0
+        required = self.view.plan.required & set(self.view.unfinished)
+        place = self.view.plan.task_ids.index
+        undone = sorted(required, key=place)
+        saved = self.carry.cost if self.carry is not None else 0.0
+        return ReplanningOption(
+            option_id=0,
+            title="Abort and escalate",
+            description="Stop work and hand over to a human"
+            + (f"; {listed(undone)} stay undone" if undone else ""),
+            timeline_impact=None,
+            cost_impact=-saved,
+            resource_impact={
+                n: -h for n, h in (_unit_hours(self.carry) if self.carry else {}).items()
+            },
+            success_probability=0.0,
+            implementation_effort=Effort.HARD,
+            risks=(f"the goals are not reached: {listed(undone)} are not done",) if undone else (),
+            benefits=("nothing more is spent",) if saved else (),
+            kind=Kind.ABORT,
+            samples=0,
+            work_lost=timedelta(seconds=lost),
+            in_time=0.0,
+        )
+
+
+def _same(one: Proposal, other: Proposal) -> bool:
+    if one.answer.schedule is None or other.answer.schedule is None:
+        return False
+    mine, its = (
+        (p.modes, p.cut, p.answer.dropped, p.levers.capacity, p.levers.timeouts, p.levers.relaxed)
+        for p in (one, other)
+    )
+    return (
+        mine == its
+        and abs((one.answer.makespan or 0.0) - (other.answer.makespan or 0.0)) <= TOLERANCE
+    )
+
+
+def _kind(tried: Kind, proposal: Proposal) -> Kind:
+    """What was made of the levers, where that is less than was tried."""
+    kinds = {c.kind for c in proposal.changes} - {ChangeKind.AGAIN, ChangeKind.TIMEOUT}
+    if not kinds:
+        return Kind.EXTEND
+    if tried is not Kind.COMBINE or len(kinds) > 1:
+        return tried
+    (only,) = kinds
+    alone = {
+        ChangeKind.DEPENDENCY: Kind.PARALLELIZE,
+        ChangeKind.DROPPED: Kind.REDUCE_SCOPE,
+        ChangeKind.CAPACITY: Kind.ADD_RESOURCES,
+    }
+    return alone.get(only, tried)
+
+
+def _effort(proposal: Proposal) -> Effort:
+    kinds = {c.kind for c in proposal.changes}
+    if ChangeKind.CAPACITY in kinds:
+        return Effort.HARD
+    if kinds & {ChangeKind.DEPENDENCY, ChangeKind.DROPPED}:
+        return Effort.MODERATE
+    return Effort.EASY if kinds & {ChangeKind.MODE, ChangeKind.AGAIN} else Effort.TRIVIAL
+
+
+def _unit_hours(proposal: Proposal) -> dict[str, float]:
+    """Resource → units × hours of all that is still to be done."""
+    plan, standing, found = proposal.standing.plan, proposal.standing, dict[str, float]()
+    for item, (start, finish) in proposal.spans.items():
+        if item in standing.over:
+            continue
+        hours = (finish - max(start, standing.now)) / HOUR
+        mode = proposal.modes.get(item[0], DEFAULT_MODE)
+        used = standing.resolved(plan.get_task(item[0]), mode).resources
+        for name, amount in used.items():
+            found[name] = found.get(name, 0.0) + amount * hours
+    return found
