@@ -84,6 +84,30 @@ def emit(content: Any) -> None:
     sys.stdout.flush()
 
 
+def answer_of(
+    what: str, work: Callable[[], Answer], as_json: bool, show: Callable[[Any], object]
+) -> Any:
+    """Write what `work` answers, and return it; whoever waits for it on a terminal sees `what`.
+
+    A table of 10,000 rows takes longer to lay out than to reckon, so that is waited for too.
+    """
+    from athena_prefect.cli.progress import working
+
+    text = ""
+    with working(what, quiet=as_json):
+        value = work()
+        if not as_json:
+            from athena_prefect.cli import render
+
+            text = render.laid_out(terminal(), show(value))  # type: ignore[arg-type]
+    if as_json:
+        emit(value.as_dict())
+    else:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    return value
+
+
 def answer(value: Answer, as_json: bool, show: Callable[[Any], object]) -> None:
     """Write a service's answer: as JSON, or as `show` makes it for people."""
     if as_json:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from athena_prefect.cli.base import Json, answer, app, examples, messages, settings_here, terminal
+from athena_prefect.cli.base import (
+    Json,
+    answer,
+    answer_of,
+    app,
+    examples,
+    settings_here,
+    terminal,
+)
+from athena_prefect.cli.progress import working
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import RenderableType
 
     from athena_prefect.learning.results import EstimationMetrics, ExecutionPattern
@@ -62,9 +67,15 @@ def learn(
     """
     from athena_prefect.service import learn as use_case
 
-    with _progress(quiet=json) as told:
-        found = use_case(plan, settings=settings_here(), apply=apply, only=only, told=told,
-                         before=_quiet if json else _diff)  # fmt: skip
+    with working("learning", quiet=json) as sign:
+
+        def shown_before(diff: str) -> None:
+            sign.ended()
+            if not json:
+                _diff(diff)
+
+        found = use_case(plan, settings=settings_here(), apply=apply, only=only, told=sign.say,
+                         before=shown_before)  # fmt: skip
     answer(found, json, _learned)
     return 0
 
@@ -95,7 +106,8 @@ def accuracy(plan: OfPlan = None, /, *, json: Json = False) -> int:
     """Say how good estimates were, and our own forecasts: bias, error, trend, calibration."""
     from athena_prefect.service import accuracy as use_case
 
-    answer(use_case(plan, settings=settings_here()), json, _accuracy)
+    what = "measuring estimates"
+    answer_of(what, lambda: use_case(plan, settings=settings_here()), json, _accuracy)
     return 0
 
 
@@ -104,23 +116,9 @@ def patterns(plan: OfPlan = None, /, *, json: Json = False) -> int:
     """List what recurs from run to run, tested and corrected for the number of tests."""
     from athena_prefect.service import patterns as use_case
 
-    answer(use_case(plan, settings=settings_here()), json, _patterns)
+    what = "looking for patterns"
+    answer_of(what, lambda: use_case(plan, settings=settings_here()), json, _patterns)
     return 0
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A line on standard error that says what is being done, while it takes."""
-    console = messages()
-    if quiet or not console.is_terminal:
-        yield _quiet
-        return
-    with console.status("learning") as status:
-        yield status.update
-
-
-def _quiet(_: str) -> None:
-    """Nothing is told."""
 
 
 def _diff(text: str) -> None:

@@ -19,6 +19,7 @@ from athena_prefect.cli.base import (
     PlanFile,
     RunId,
     answer,
+    answer_of,
     app,
     emit,
     examples,
@@ -106,7 +107,8 @@ def replan(
             "say what to do: --dry-run shows the options, --option N has the run adopt one, "
             "--keep makes its revision the plan's"
         )
-    answer(look(run, settings=settings, strategy=strategy), json, _replanned)
+    what = "solving the alternatives"
+    answer_of(what, lambda: look(run, settings=settings, strategy=strategy), json, _replanned)
     return 0
 
 
@@ -161,7 +163,8 @@ def why(run: RunId, /, *, json: Json = False) -> int:
     """Say why a run ends when it does: the chain that sets its finish, in shares of the slip."""
     from athena_prefect.service.replanning import why_late as use_case
 
-    answer(use_case(run, settings=settings_here()), json, _why)
+    what = "looking for the reason"
+    answer_of(what, lambda: use_case(run, settings=settings_here()), json, _why)
     return 0
 
 
@@ -178,7 +181,8 @@ def simulate(
 
     if seed < 0:
         raise InputError(f"--seed is {seed}; it is 0 or more")
-    answer(use_case(Path(plan), seed=seed, settings=settings_here()), json, _simulated)
+    settings, what = settings_here(), "simulating"
+    answer_of(what, lambda: use_case(Path(plan), seed=seed, settings=settings), json, _simulated)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -14,13 +14,18 @@ from athena_prefect.cli.base import (
     Json,
     PlanFile,
     answer,
+    answer_of,
     app,
     emit,
     examples,
     settings_here,
     terminal,
 )
+from athena_prefect.cli.progress import working
 from athena_prefect.errors import InputError
+
+if TYPE_CHECKING:
+    from athena_prefect.service.results import ValidPlan
 
 
 @app.command(help_epilogue=examples("athena init my-project"))
@@ -60,7 +65,11 @@ def validate(plan: PlanFile, /, *, json: Json = False) -> int:
     """
     from athena_prefect.service import validate as use_case
 
-    found = use_case(plan)
+    answer_of("checking the plan", lambda: use_case(plan), json, _sound)
+    return 0
+
+
+def _sound(found: ValidPlan) -> str:
     lines = f"{found.file}: plan {found.name!r} is sound: {found.tasks} tasks, " + (
         f"{found.resources} resources, {found.assumptions} assumptions"
     )
@@ -68,8 +77,7 @@ def validate(plan: PlanFile, /, *, json: Json = False) -> int:
         lines += f"\nwithout a duration until it is learned: {', '.join(found.unknown_durations)}"
     if not found.runnable:
         lines += "\nsome tasks have nothing to call: it can be monitored, not run"
-    answer(found, json, lambda _: lines)
-    return 0
+    return lines
 
 
 @app.command(
@@ -95,14 +103,15 @@ def show(
     """Show a plan's network, floats, critical path and baseline; nothing runs."""
     from athena_prefect.service import show as use_case
 
-    shown = use_case(plan)
     kind = "json" if json else format
-    if kind == "table" and output is None:
-        from athena_prefect.cli import render
+    with working("planning", quiet=kind == "json" and output is None):
+        shown = use_case(plan)
+        if kind == "table" and output is None:
+            from athena_prefect.cli import render
 
-        render.say(terminal(), render.shown_plan(shown))
-        return 0
-    text = _picture(shown, kind)
+            text = render.laid_out(terminal(), render.shown_plan(shown))
+        else:
+            text = _picture(shown, kind)
     if output is None:
         sys.stdout.write(text)
     else:

@@ -295,6 +295,13 @@ def say(console: Console, what: RenderableType) -> None:
     console.print(what, soft_wrap=not console.is_terminal, highlight=False)
 
 
+def laid_out(console: Console, what: RenderableType) -> str:
+    """What `say` would print, colours included."""
+    with console.capture() as captured:
+        say(console, what)
+    return captured.get()
+
+
 def news_of(event: Event) -> str | None:
     """What is said of a decision about the plan; None of all that other lines tell."""
     if not isinstance(event, RunEvent):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 from cyclopts import Parameter
 
@@ -16,7 +16,7 @@ from athena_prefect.cli.base import (
     Json,
     PlanFile,
     RunId,
-    answer,
+    answer_of,
     app,
     emit,
     examples,
@@ -26,6 +26,11 @@ from athena_prefect.cli.base import (
 )
 from athena_prefect.cli.streams import abandon_output
 from athena_prefect.errors import InputError, UnknownNameError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from athena_prefect.service.results import RunStatus
 
 
 @app.command(
@@ -183,17 +188,20 @@ def status(
     """
     from athena_prefect.service import open_run
 
-    followed = open_run(run, settings=settings_here())
-    if not watch:
-        found = followed.status()
-        if json:
-            emit(found.as_dict())
-        else:
-            from athena_prefect.cli import render
+    settings = settings_here()
+    if watch:
+        return _watch(open_run(run, settings=settings), json)
 
-            render.say(terminal(), render.status_table(found))
-        return found.exit_code
-    return _watch(followed, json)
+    def stands() -> RunStatus:
+        return open_run(run, settings=settings).status()
+
+    return int(answer_of("reading the run", stands, json, _stands).exit_code)
+
+
+def _stands(found: RunStatus) -> RenderableType:
+    from athena_prefect.cli import render
+
+    return render.status_table(found)
 
 
 def _watch(followed: Any, json: bool) -> int:
@@ -256,6 +264,6 @@ def report(
     """Write a run's report: one HTML page that needs nothing else."""
     from athena_prefect.service import report as use_case
 
-    written = use_case(run, output, settings=settings_here())
-    answer(written, json, lambda r: str(r.file))
+    settings, what = settings_here(), "writing the report"
+    answer_of(what, lambda: use_case(run, output, settings=settings), json, lambda r: str(r.file))
     return 0
