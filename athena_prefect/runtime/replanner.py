@@ -3,6 +3,10 @@
 It thinks in a thread of its own, on the run's monitor; what it decides is done by
 the dispatcher, between two task starts. A replanner that fails says so once, and
 the run goes on by the plan that it has.
+
+What the rest calls for is found by `replan_finding`; people are asked by `replan_asking`, or
+by the replanning flow, for which `replan_handing_over` waits; `replan_holding` has the failed
+tasks that wait meanwhile, and `replan_log` writes down what was found.
 """
 
 from __future__ import annotations
@@ -11,38 +15,24 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from math import inf
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
-
-import httpx
+from typing import TYPE_CHECKING
 
 from athena_prefect.errors import AthenaError
-from athena_prefect.journal.events import Command, CommandKind, RunEvent, RunEventKind
-from athena_prefect.monitor.context import ExecutionContext
-from athena_prefect.monitor.monitor import ExecutionMonitor
-from athena_prefect.replanning.account import account
-from athena_prefect.replanning.asked import (
-    Question,
-    answered_event,
-    newest_question,
-    open_question,
-)
-from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
-from athena_prefect.replanning.hindsight import hindsight
+from athena_prefect.journal.events import Command, RunEventKind
+from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.options import Kind, ReplanningOption
-from athena_prefect.replanning.wishes import Wish, wish_from
-from athena_prefect.report.replanning import form_markdown
-from athena_prefect.runtime.adopting import Revision, adopt, priority_of
-from athena_prefect.runtime.asking import Form, ask, close_form
-from athena_prefect.runtime.continuing import changeovers, flows_answer, last_revised
+from athena_prefect.replanning.wishes import wish_from
+from athena_prefect.runtime.adopting import Revision, adopt
+from athena_prefect.runtime.replan_asking import AskingHere
+from athena_prefect.runtime.replan_finding import Finder, Proposed
+from athena_prefect.runtime.replan_handing_over import LeftToFlow
+from athena_prefect.runtime.replan_holding import Held
+from athena_prefect.runtime.replan_log import ReplanLog
 
 if TYPE_CHECKING:
-    from athena_prefect.journal.journal import Entry
-    from athena_prefect.replanning.engine import AdaptiveReplanningEngine
     from athena_prefect.runtime.dispatcher import Dispatcher
 
 logger = logging.getLogger(__name__)
@@ -62,41 +52,6 @@ CHECKS_SECONDS = 15.0
 takes longer, or waits for a person, is judged when it comes."""
 ADOPT_SECONDS = 60.0
 """How long the dispatcher may take to adopt: it does so between two task starts."""
-HANDED_OVER_SECONDS = 180.0
-"""How long the replanning flow of a deployed plan may take. The watching flow, which starts it
-where the automation did not, looks every 60 s, and a flow takes some 10 s to begin; where no worker
-is free for it, this process adopts what it has found itself."""
-ANSWER_HOLDS = 60.0
-"""How long its answer that nothing is better holds, at least: each question starts a process."""
-
-_FAILED = frozenset({RunEventKind.NOT_REPLANNED})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proposed:
-    """What was found, for whoever chooses."""
-
-    evaluation: ReplanningEvaluation
-    options: tuple[ReplanningOption, ...]
-    recommended: int | None
-    position: int
-    """Of the journal: what it rests on."""
-    at: datetime
-    key: str
-    """Says for which reasons, so that the same proposal is made once."""
-    account: Mapping[str, Any] = field(default_factory=dict)
-    """What the journal keeps of it: the options, what the recommended one moves, its order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handed:
-    """A proposal that the replanning flow is to see to."""
-
-    key: str
-    position: int
-    """Of the journal, when it was handed over: what rests on less is no answer."""
-    until: float
-    """By the monotonic clock: then this process adopts."""
 
 
 @dataclass(slots=True)
@@ -105,30 +60,15 @@ class Replanner:
 
     dispatcher: Dispatcher
     clock: Callable[[], datetime]
-    pending: Proposed | None = None
-    """Asked, and not answered yet."""
-    handed: Handed | None = None
-    """Left to the replanning flow, which has not answered yet."""
-    changeovers: list[timedelta] = field(default_factory=list)
-    _engine: AdaptiveReplanningEngine | None = None
-    _replanned_at: datetime | None = None
+    finder: Finder = field(init=False)
+    held: Held = field(init=False)
+    log: ReplanLog = field(init=False)
+    asking: AskingHere = field(init=False)
+    flow: LeftToFlow = field(init=False)
     _tried: set[tuple[str, int]] = field(default_factory=set)
     """Failed tasks with the number of their attempts, for which it has had its say."""
-    _said: set[str] = field(default_factory=set)
-    _not_handed: set[str] = field(default_factory=set)
-    """Keys of proposals that the replanning flow has not answered in time."""
-    _answered: dict[str, float] = field(default_factory=dict)
-    """Keys of proposals of which it said that nothing comes of them, until when that holds."""
     _awaited: set[tuple[str, str]] = field(default_factory=set)
     """Checks that were waited for in vain."""
-    _form: Form | None = None
-    """The form that is open in Prefect's UI."""
-    _sent: str | None = None
-    """The command by which its answer was sent to the dispatcher."""
-    _held_for: set[str] = field(default_factory=set)
-    """Failed tasks that wait for the answer."""
-    _asked_again: set[str] = field(default_factory=set)
-    """Keys of proposals that were asked a second time."""
     _unjudged: bool = False
     """Whether a task has failed, and might be helped, since it looked last."""
     _broken: bool = False
@@ -139,10 +79,17 @@ class Replanner:
     _position: int = -1
     _thread: threading.Thread | None = None
 
+    def __post_init__(self) -> None:
+        self.finder = Finder(self.dispatcher.facts, self.clock)
+        self.held = Held(self.dispatcher)
+        self.log = ReplanLog(self.dispatcher, self.clock)
+        self.asking = AskingHere(self.finder, self.held, self.log, self.clock, self._have_adopted)
+        self.flow = LeftToFlow(self.held, self.log, self.clock)
+
     @property
     def decide(self) -> str:
         """Who decides: auto, ask, advise, off."""
-        return self.dispatcher.facts.plan.replanning.decide
+        return self.log.decide
 
     # -- the thread -------------------------------------------------------------------------
 
@@ -166,54 +113,20 @@ class Replanner:
                 self.look()
             except Exception as error:  # noqa: BLE001 - the boundary: replanning never ends the run
                 self._give_up(error)
-        if self.pending is None:
-            self._close_form("Answered", "the run goes by it")
-        self._close_form("Withdrawn", "the run has ended")
-        self._close_question()
-        self._look_back()
-
-    def _close_question(self) -> None:
-        """A form that a replanning flow shows is needed no more when the run has ended."""
-        facts = self.dispatcher.facts
-        if self.decide != "ask" or self.dispatcher.superseded or not facts.hands_over():
-            return
-        try:
-            question = newest_question(self._entries())
-            if question is not None:
-                close_form(facts.client, question.flow_run, "Settled", "the run has ended")
-        except (httpx.HTTPError, AthenaError) as error:
-            logger.warning("the question to people stays open: %s", error)
-
-    def _look_back(self) -> None:
-        """Of what was only proposed: whether it would have been right, into its table."""
-        facts = self.dispatcher.facts
-        keep = facts.keep_decision
-        if keep is None or self.decide != "advise":
-            return
-        self.dispatcher.take_in(fresh=True)
-        state = self.dispatcher.state
-        # The run's last event is written after this: its end is now.
-        over = replace(state, ended=state.ended or self.clock())
-        for event in [e for e in state.decisions if e.kind is RunEventKind.PROPOSED]:
-            course = event.data.get("course")
-            found = None if course is None else hindsight(course, facts.plan, over)
-            if found is not None:
-                said = f"{event.data.get('option')}: {found}"
-                outcome = "would have helped" if found.right else "would not have helped"
-                keep(outcome, str(event.data["strategy"]), said, None)
+        if self.asking.pending is None:
+            self.asking.close("Answered", "the run goes by it")
+        self.asking.close("Withdrawn", "the run has ended")
+        self.flow.close_question()
+        self.log.look_back()
 
     def _remember(self) -> None:
         """What an earlier process knew: when the run was replanned, and how long that took."""
         if not self.dispatcher.state.replans:
             return
-        facts = self.dispatcher.facts
         try:
-            entries = facts.recorder.journal.read(facts.plan_run)
+            self.finder.remember(self.log.entries())
         except AthenaError as error:
             logger.warning("when the run was replanned cannot be read: %s", error)
-            return
-        self._replanned_at = last_revised(entries)
-        self.changeovers.extend(changeovers(entries))
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -232,7 +145,7 @@ class Replanner:
             self._not_before = self._looked + (time.thread_time() - begun) / BUSY_SHARE
 
     def _due(self) -> bool:
-        if self.pending is not None or self.handed is not None:
+        if self.asking.pending is not None or self.flow.handed is not None:
             return True
         now = time.monotonic()
         moved = self.dispatcher.state.position != self._position
@@ -241,7 +154,7 @@ class Replanner:
     def _give_up(self, error: Exception) -> None:
         if not self._broken:
             logger.error("replanning fails (%r); the run goes on by the plan that it has", error)
-            self._record(RunEventKind.NOT_REPLANNED, "broken", reason=repr(error))
+            self.log.record(RunEventKind.NOT_REPLANNED, "broken", reason=repr(error))
         self._broken = True
         self.dispatcher.news.put(self.dispatcher.let_go)
 
@@ -282,9 +195,9 @@ class Replanner:
             if monitor is None:
                 return "the run has no baseline yet, so there is nothing to choose from"
             monitor.refresh()
-            found = self._proposed(monitor, wish.strategy or None)
+            found = self.finder.propose(monitor, wish.strategy or None)
             option = next((o for o in found.options if wish.means(o)), None)
-            option = option or self._like(monitor, wish)
+            option = option or self.finder.like(monitor, wish)
             if option is None:
                 there = ", ".join(repr(o.title) for o in found.options) or "none"
                 return (
@@ -294,10 +207,10 @@ class Replanner:
             if option.kind is Kind.ABORT:
                 self._abort(found, author=command.author)
                 return None
-            revision = self._revision(monitor, found, option, command.author)
+            revision = self.finder.revision(monitor, found, option, command.author)
         refusal = adopt(self.dispatcher, revision)
         if refusal is None:
-            self._chosen(found, option, command.author)
+            self.log.chosen(found, option, command.author)
             self._taken_up(revision)
         return refusal
 
@@ -307,12 +220,12 @@ class Replanner:
         """Evaluate the run once, and do what follows."""
         if self.decide == "off" or self.dispatcher.superseded:
             return
-        if self.handed is not None and self._wait_for_the_flow(self.handed):
+        if self.flow.handed is not None and self.flow.waits(self.flow.handed):
             return
-        if self.pending is None:
-            self._close_form("Answered", "it was decided elsewhere")
-        elif not self.dispatcher.held - self._held_for:
-            return self._wait_for_answer(self.pending)
+        if self.asking.pending is None:
+            self.asking.close("Answered", "it was decided elsewhere")
+        elif not self.held.new:
+            return self.asking.wait(self.asking.pending)
         # Else a task has failed since, which does not wait for an answer to something else.
         # A task may fail before the baseline is made, which takes tenths of a second.
         if self.dispatcher.held or self._unjudged:
@@ -321,127 +234,32 @@ class Replanner:
         self._await_checks()
         with self.dispatcher.facts.shared.using() as monitor:
             if monitor is None:
-                return self._nothing()
+                return self.held.let_go()
             monitor.refresh()
             self._position = monitor.state.position
-            found = self._proposed(monitor, None)
+            found = self.finder.propose(monitor, None)
             evaluation = found.evaluation
             if evaluation.strategy is AdaptiveReplanning.NONE:
-                self._tell_escalation(found)
-                return self._nothing()
+                self.log.escalation(found)
+                return self.held.let_go()
             if evaluation.strategy is AdaptiveReplanning.ABORT:
                 return self._no_way_on(found)
-            if time.monotonic() < self._answered.get(found.key, 0.0):
-                return self._nothing()
-            option = None if found.recommended is None else found.options[found.recommended]
+            if self.flow.has_answered(found):
+                return self.held.let_go()
+            option = found.best
             revision = None
-            if option is not None and option.kind is not Kind.ABORT and self._left_to_flow(found):
+            if option is not None and option.kind is not Kind.ABORT and self.flow.takes(found):
                 return
             if option is not None and option.kind is not Kind.ABORT and self.decide == "auto":
-                revision = self._revision(monitor, found, option, "")
+                revision = self.finder.revision(monitor, found, option, "")
         if self.decide != "auto":
-            return self._propose(found)
+            return self.asking.propose(found)
         if revision is None or option is None:
-            self._once(
+            self.log.once(
                 RunEventKind.NOT_REPLANNED, found, reason="no option can be carried out", once=True
             )
-            return self._nothing()
+            return self.held.let_go()
         self._have_adopted(found, option, revision)
-
-    # -- handing over to the replanning flow, which a deployed plan has -----------------------
-
-    def _left_to_flow(self, found: Proposed) -> bool:
-        """Whether the replanning flow is to see to it: of a deployed plan, more than one task."""
-        local = found.evaluation.strategy is AdaptiveReplanning.LOCAL
-        asks = self.decide == "ask"
-        if not (asks or (self.decide == "auto" and not local)) or found.key in self._not_handed:
-            return False
-        if not self.dispatcher.facts.hands_over():
-            return False
-        new = self.dispatcher.held - self._held_for
-        self._held_for = set(self.dispatcher.held)
-        question = open_question(self._entries()) if asks and not new else None
-        if question is not None:  # asked by a flow that began by itself, or before a restart
-            self.handed = Handed(
-                key=found.key,
-                position=question.position - 1,
-                until=time.monotonic() + HANDED_OVER_SECONDS,
-            )
-            return True
-        logger.info("%s; the replanning flow sees to it", found.evaluation.rationale)
-        self.handed = Handed(
-            key=found.key,
-            position=found.position,
-            until=time.monotonic() + HANDED_OVER_SECONDS,
-        )
-        self._once(
-            RunEventKind.PROPOSED, found, decide=self.decide, handed_over=True,
-            recommended=found.recommended, reason=found.evaluation.rationale, **found.account,
-        )  # fmt: skip
-        return True
-
-    def _wait_for_the_flow(self, handed: Handed) -> bool:
-        """Whether it may still answer; a revision of its making is the dispatcher's to see."""
-        entries = self._entries(handed.position)
-        question = newest_question(entries)
-        if question is not None and not question.settled:
-            return self._people_are_asked(question)
-        if time.monotonic() > handed.until:
-            logger.warning("the replanning flow has not answered: this process sees to it")
-            self._not_handed.add(handed.key)
-            self._said.discard(handed.key)  # people are to be asked from here, then
-            self.handed = None
-            return False
-        answer = flows_answer(entries, handed.position)
-        if answer is None:
-            if question is not None:  # the run went another way: by hand, or another's revision
-                self.handed = None
-                return False
-            return True
-        logger.info("the replanning flow found nothing better: %s", answer)
-        self.handed = None
-        hold = max(self.dispatcher.facts.plan.replanning.cooldown.total_seconds(), ANSWER_HOLDS)
-        # People are not asked twice for the same reasons.
-        self._answered[handed.key] = inf if question is not None else time.monotonic() + hold
-        self._nothing()
-        return True
-
-    def _people_are_asked(self, question: Question) -> bool:
-        """Whether their answer, and its flow, are still waited for."""
-        handed = self.handed
-        assert handed is not None
-        if self.dispatcher.held - self._held_for and question.answer is None:
-            self.handed = None  # what has failed since is another question
-            return False
-        patience = timedelta(seconds=HANDED_OVER_SECONDS)
-        if self.clock() < question.until + patience:
-            return True
-        # Neither the watching flow nor a worker has seen to it: this process does.
-        logger.warning("no flow carries the answer out: this process does")
-        answer = question.answer
-        if answer is None:
-            answer = question.default(self.dispatcher.facts.plan.replanning.unanswered)
-            event = answered_event(
-                self.dispatcher.facts.plan_run, question, answer, at=self.clock()
-            )
-            self.dispatcher.facts.recorder.record(event)
-        self._not_handed.add(handed.key)
-        self._answered[handed.key] = inf
-        self.handed = None
-        if answer.wish is None:
-            self._record(
-                RunEventKind.NOT_REPLANNED, f"answer to {question.key}", outcome="declined",
-                reason="nobody answered in time", strategy=question.strategy,
-            )  # fmt: skip
-            self._nothing()
-        else:
-            wish = replace(answer.wish, revision=self.dispatcher.facts.revision)
-            self._command(wish.as_data(), answer.author, f"answer to {question.key}")
-        return True
-
-    def _entries(self, after: int = 0) -> Sequence[Entry]:
-        facts = self.dispatcher.facts
-        return facts.recorder.journal.read(facts.plan_run, after)
 
     def _await_checks(self) -> None:
         """What an event has made due is checked before the event is judged, each check once."""
@@ -457,90 +275,6 @@ class Replanner:
                 return
             time.sleep(0.02)
         self._awaited |= set(gate.pending)
-
-    def _nothing(self) -> None:
-        """There is no other plan: whoever waits for one need not."""
-        if self.dispatcher.held:
-            self.dispatcher.news.put(self.dispatcher.let_go)
-
-    def _proposed(self, monitor: ExecutionMonitor, strategy: str | None) -> Proposed:
-        now = self.clock()
-        engine = self._engine_of(monitor)
-        violations = engine.validator.get_violated_assumptions()
-        deviation = monitor.get_plan_deviation(now=now)
-        evaluation = engine.evaluate_replanning_need(deviation, violations, now=now)
-        wanted = AdaptiveReplanning(strategy.lower()) if strategy else evaluation.strategy
-        options: list[ReplanningOption] = []
-        recommended = evaluation.recommended_option
-        if strategy or wanted is not AdaptiveReplanning.NONE:
-            options = engine.get_replanning_options(
-                deviation,
-                violations,
-                now=now,
-                strategy=None if wanted is AdaptiveReplanning.NONE else wanted,
-            )
-            recommended = engine.recommended_option(wanted)
-        rules = ",".join(sorted(r.rule for r in evaluation.reasons))
-        return Proposed(
-            evaluation=evaluation,
-            options=tuple(options),
-            recommended=recommended,
-            position=monitor.state.position,
-            at=now,
-            key=f"{monitor.state.revision}:{evaluation.strategy}:{rules}",
-            account=account(
-                options,
-                None if recommended is None else options[recommended],
-                monitor.brought_up(now)[1],
-            ),
-        )
-
-    def _like(self, monitor: ExecutionMonitor, wish: Wish) -> ReplanningOption | None:
-        """What was chosen, by its own levers, where the set that is solved no longer has it."""
-        now, engine = self.clock(), self._engine_of(monitor)
-        violations = engine.validator.get_violated_assumptions()
-        return engine.option_like(wish, monitor.get_plan_deviation(now=now), violations, now=now)
-
-    def _engine_of(self, monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
-        if self._engine is None or self._engine.monitor is not monitor:
-            from athena_prefect.assumptions.validator import AssumptionValidator
-            from athena_prefect.orchestrator import PlanOrchestrator
-            from athena_prefect.replanning.engine import AdaptiveReplanningEngine
-
-            planner = PlanOrchestrator(clock=time.perf_counter, policy=monitor.policy)
-            lessons = self.dispatcher.facts.recall(monitor.plan)
-            self._engine = AdaptiveReplanningEngine(
-                monitor,
-                AssumptionValidator(monitor.plan, monitor),
-                planner,
-                taught=replace(planner, lessons=lessons),
-                changeovers=tuple(self.changeovers),
-                replanned_at=self._replanned_at,
-                seed=monitor.baseline.seed,
-            )
-        return self._engine
-
-    def _revision(
-        self, monitor: ExecutionMonitor, found: Proposed, option: ReplanningOption, author: str
-    ) -> Revision:
-        strategy = found.evaluation.strategy
-        if strategy is AdaptiveReplanning.NONE:
-            strategy = AdaptiveReplanning.FULL  # nothing called for it: a person did
-        result = self._engine_of(monitor).adopt(option, strategy)
-        promised = {k: v for k, v in result.acceptance.items() if k != "revision"}
-        starts = result.proposal.starts if result.proposal is not None else {}
-        return Revision(
-            number=result.revision,
-            plan=result.new_plan,
-            modes=result.modes,
-            changes=result.details,
-            priority=priority_of(starts, result.new_plan),
-            promised=promised,
-            strategy=str(strategy),
-            reason=found.evaluation.rationale,
-            author=author,
-            option=option.title,
-        )
 
     # -- doing ------------------------------------------------------------------------------
 
@@ -564,227 +298,35 @@ class Replanner:
         if not answers or answers[0] is not None:
             reason = answers[0] if answers else "the dispatcher failed"
             logger.warning("revision %d is not adopted: %s", revision.number, reason)
-            self._once(RunEventKind.NOT_REPLANNED, found, reason=reason)
+            self.log.once(RunEventKind.NOT_REPLANNED, found, reason=reason)
             return
-        self._chosen(found, option, revision.author)
-        self.changeovers.append(self.clock() - begun)
+        self.log.chosen(found, option, revision.author)
+        self.finder.changeovers.append(self.clock() - begun)
         self._taken_up(revision)
 
     def _taken_up(self, revision: Revision) -> None:
         """A revision is in force: the monitor watches that one from now on."""
-        self.pending = None
-        self.handed = None
-        self._replanned_at = self.clock()
-        facts = self.dispatcher.facts
-        with facts.shared.using() as old:
-            if old is None:
-                return
-            context = ExecutionContext(
-                plan_run=facts.plan_run,
-                clock=old.context.clock,
-                started_at=old.started,
-                journal=old.context.journal,
-            )
-            facts.shared.put(ExecutionMonitor(revision.plan, context))
-
-    def _propose(self, found: Proposed) -> None:
-        """Say what would be done; and with `ask`, wait for an answer."""
-        first = found.key not in self._said
-        self._once(
-            RunEventKind.PROPOSED,
-            found,
-            decide=self.decide,
-            recommended=found.recommended,
-            reason=found.evaluation.rationale,
-            once=True,
-            **found.account,
-        )
-        if first:
-            logger.warning(
-                "%s: %s; %s", found.evaluation.strategy.value.upper(), found.evaluation.rationale,
-                self._what_to_do(found),
-            )  # fmt: skip
-        if self.decide == "ask" and first:
-            self._ask(found)
-        elif self.pending is None:
-            self._nothing()
-        else:
-            new = self.dispatcher.held - self._held_for
-            self.dispatcher.news.put(lambda: self._let_go_of(new))
-
-    def _let_go_of(self, tasks: set[str]) -> None:
-        """In the dispatcher's thread: of these tasks there is nothing more to be asked."""
-        new = tasks & self.dispatcher.held
-        self.dispatcher.held -= new
-        self.dispatcher.let_go_of(new)
-
-    def _ask(self, found: Proposed, why_again: str = "") -> None:
-        """Wait for an answer from now on, and have a form opened for it in Prefect's UI."""
-        self._close_form("Superseded", "there is a newer proposal")
-        self._held_for = set(self.dispatcher.held)
-        self.pending = found
-        facts = self.dispatcher.facts
-        text = [f"**{found.evaluation.strategy.value.upper()}**: {found.evaluation.rationale}"]
-        text += (
-            [f"What was chosen before cannot be done any more: {why_again}"] if why_again else []
-        )
-        text.append(form_markdown({**found.account, "recommended": found.recommended}))
-        try:
-            self._form = ask(
-                facts.client,
-                plan=facts.plan.name,
-                plan_run=facts.plan_run,
-                text="\n\n".join(text),
-                options=list(found.account["options"]),
-                recommended=found.recommended,
-                within=facts.plan.replanning.answer_within,
-            )
-        except (httpx.HTTPError, KeyError) as error:
-            logger.warning("no form is open in Prefect's UI (%r); answer by command", error)
-
-    def _close_form(self, name: str, message: str) -> None:
-        form, self._form = self._form, None
-        if form is not None:
-            form.close(name, message)
-        self._sent = None
-
-    def _read_form(self, pending: Proposed) -> bool:
-        """Whether the form, or the answer that was sent from it, settles the proposal."""
-        if self._sent is not None:
-            answer = self.dispatcher.state.answers.get(self._sent)
-            if answer is None or answer.accepted:
-                return True  # accepted: the dispatcher has taken it up, or is about to
-            self._close_form("Refused", answer.message)
-            if pending.key in self._asked_again:
-                self._decline(pending, f"what was chosen cannot be done: {answer.message}")
-                return True
-            self._asked_again.add(pending.key)
-            self._propose_again(pending, answer.message)
-            return True
-        try:
-            found = None if self._form is None else self._form.answer()
-        except (httpx.HTTPError, KeyError, ValueError) as error:
-            logger.warning("the form in Prefect's UI cannot be read: %r", error)
-            return False
-        if found is None:
-            return False
-        if found.withdrawn:
-            self._form = None  # somebody has ended its flow run: the other ways stay
-            return False
-        who = f"{found.name} (claimed)" if found.name else "somebody, in Prefect's UI"
-        if found.title is None:
-            self._close_form("Answered", f"carry on, by {who}")
-            self._decline(pending, f"{who}: carry on")
-            return True
-        self._sent = self._send(pending, found.title, who)
-        return True
-
-    def _send(self, pending: Proposed, title: str, author: str) -> str:
-        """Have the dispatcher verify and adopt what was chosen, as any other command."""
-        told: Mapping[str, Any] = next(
-            (o for o in pending.account["options"] if o["title"] == title), {}
-        )
-        data = {
-            **told,
-            "title": title,
-            "strategy": str(pending.evaluation.strategy),
-            "revision": self.dispatcher.facts.revision,
-        }
-        return self._command(wish_from(data).as_data(), author, str(uuid4()))
-
-    def _command(self, data: Mapping[str, Any], author: str, command_id: str) -> str:
-        facts = self.dispatcher.facts
-        command = Command(
-            plan_run=facts.plan_run,
-            command_id=command_id,
-            kind=CommandKind.ADOPT,
-            at=self.clock(),
-            author=author,
-            data=data,
-        )
-        facts.recorder.record(command)
-        return command_id
-
-    def _propose_again(self, pending: Proposed, why: str) -> None:
-        """The run has moved on: the same question once more, with what can be done now."""
-        with self.dispatcher.facts.shared.using() as monitor:
-            if monitor is None:
-                return self._decline(pending, why)
-            monitor.refresh()
-            found = self._proposed(monitor, str(pending.evaluation.strategy))
-        self._record(
-            RunEventKind.PROPOSED,
-            f"{pending.key}:{found.position}:again",
-            decide=self.decide,
-            strategy=str(found.evaluation.strategy),
-            recommended=found.recommended,
-            reason=f"asked again: {why}",
-            **found.account,
-        )
-        self._ask(replace(found, key=pending.key), why)
-
-    def _decline(self, pending: Proposed, reason: str) -> None:
-        self.pending = None
-        self._once(RunEventKind.NOT_REPLANNED, pending, reason=reason, outcome="declined")
-        self._nothing()
-
-    def _what_to_do(self, found: Proposed) -> str:
-        best = None if found.recommended is None else found.options[found.recommended]
-        would = f"recommended: {best.title}" if best is not None else "no option is recommended"
-        run = str(self.dispatcher.facts.plan_run)[:8]
-        if self.decide == "advise":
-            return f"{would}; nothing is changed, as the plan says"
-        within = self.dispatcher.facts.plan.replanning.answer_within
-        by = f"in Prefect's UI, or with `athena replan {run} --option N`"
-        return f"{would}; answer within {within} {by}"
-
-    def _wait_for_answer(self, pending: Proposed) -> None:
-        """Nothing more until a person has chosen, or the time for that is up."""
-        if self._read_form(pending):
-            return
-        terms = self.dispatcher.facts.plan.replanning
-        if self.clock() - pending.at < terms.answer_within:
-            return
-        self.pending = None
-        self._close_form("Unanswered", f"nobody answered; {terms.unanswered} is what the plan says")
-        if terms.unanswered == "recommended" and self._take_recommended(pending):
-            return
-        self._once(
-            RunEventKind.NOT_REPLANNED, pending, reason="nobody answered in time",
-            outcome="declined",
-        )  # fmt: skip
-        self._nothing()
-
-    def _take_recommended(self, pending: Proposed) -> bool:
-        with self.dispatcher.facts.shared.using() as monitor:
-            if monitor is None:
-                return False
-            monitor.refresh()
-            found = self._proposed(monitor, str(pending.evaluation.strategy))
-            option = None if found.recommended is None else found.options[found.recommended]
-            if option is None or option.kind is Kind.ABORT:
-                return False
-            revision = self._revision(monitor, found, option, "unanswered")
-        self._have_adopted(found, option, revision)
-        return True
+        self.asking.settled()
+        self.flow.settled()
+        self.finder.watch(revision)
 
     def _no_way_on(self, found: Proposed) -> None:
         """ABORT: say so; stop only where the plan lets that be decided here."""
         terms = self.dispatcher.facts.plan.replanning
         if terms.abort != "auto" or self.decide != "auto":
-            self._tell_escalation(found)
-            return self._nothing()
+            self.log.escalation(found)
+            return self.held.let_go()
         cancel = terms.running_tasks_on_abort == "cancel"
         reason = found.evaluation.rationale
         # Before it is told, which takes the time in which another task could start.
         self.dispatcher.news.put(lambda: self.dispatcher.abort(reason, cancel=cancel))
-        self._tell_escalation(found)
+        self.log.escalation(found)
         if self.dispatcher.facts.keep_decision is not None:
             self.dispatcher.facts.keep_decision("aborted", "abort", reason, None)
 
     def _abort(self, found: Proposed, *, author: str) -> None:
         terms = self.dispatcher.facts.plan.replanning
-        self._record(
+        self.log.record(
             RunEventKind.CHOSEN, f"{found.key}:abort", option="abort", author=author,
             strategy=str(AdaptiveReplanning.ABORT),
         )  # fmt: skip
@@ -792,49 +334,3 @@ class Replanner:
             f"by {author or 'a person'}: {found.evaluation.rationale}",
             cancel=terms.running_tasks_on_abort == "cancel",
         )
-
-    def _tell_escalation(self, found: Proposed) -> None:
-        if found.evaluation.escalate and found.key not in self._said:
-            logger.error("%s", found.evaluation.rationale)
-            self._once(
-                RunEventKind.PROPOSED, found, decide=self.decide, options=[], recommended=None,
-                escalate=True, reason=found.evaluation.rationale, once=True,
-            )  # fmt: skip
-
-    # -- telling ----------------------------------------------------------------------------
-
-    def _chosen(self, found: Proposed, option: ReplanningOption, author: str) -> None:
-        # What a proposal has told already is not told again.
-        told = {} if found.key in self._said else found.account
-        self._record(
-            RunEventKind.CHOSEN, f"{found.key}:{found.position}",
-            **{**told, "option": option.title, "author": author or "policy",
-               "strategy": str(found.evaluation.strategy)},
-        )  # fmt: skip
-
-    def _once(
-        self, kind: RunEventKind, found: Proposed, *, once: bool = False, **data: Any
-    ) -> None:
-        source = found.key if once else f"{found.key}:{found.position}"
-        if once and found.key in self._said:
-            return
-        self._said.add(found.key)
-        strategy = str(found.evaluation.strategy)
-        self._record(kind, source, strategy=strategy, **data)
-        keep = self.dispatcher.facts.keep_decision
-        if keep is not None:
-            outcome = str(data.pop("outcome", "failed" if kind in _FAILED else "proposed"))
-            keep(outcome, strategy, str(data.get("reason", "")), None)
-
-    def _record(self, kind: RunEventKind, source: str, **data: Any) -> None:
-        event = RunEvent(
-            plan_run=self.dispatcher.facts.plan_run,
-            kind=kind,
-            at=self.clock(),
-            source=source,
-            data=data,
-        )
-        try:
-            self.dispatcher.facts.recorder.record(event)
-        except AthenaError as error:
-            logger.warning("what replanning found is not written down: %s", error)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,17 +11,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterKey,
-    FlowFilter,
-    FlowFilterName,
 )
 
 from athena_prefect.errors import InputError, StaleOptionError
-from athena_prefect.journal.events import CommandKind, Event, RunEvent, RunEventKind
+from athena_prefect.journal.events import Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import Status
 from athena_prefect.plan.model import Plan
-from athena_prefect.runtime import replanner
-from athena_prefect.runtime.handing_over import HandingOver
-from athena_prefect.runtime.replanner import Replanner
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.service.by_hand import author
 from athena_prefect.service.reading import report
@@ -35,7 +27,7 @@ from athena_prefect.storage.db import database_for
 from athena_prefect.storage.plans import PlanStore
 from athena_prefect.storage.replans import replanning_events
 from tests.runtime.support import plan_of, run
-from tests.runtime.test_control import beside, command, running, until
+from tests.runtime.test_control import beside, running, until
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_api")]
 
@@ -127,225 +119,6 @@ def test_who_may_not_decide_changes_nothing(decide: str, tmp_path: Path) -> None
     report(str(done.plan_run), file, settings=AthenaSettings())
     page = file.read_text()
     assert "In hindsight right" in page and "Options that were found last" in page
-
-
-def test_a_person_is_asked_and_chooses() -> None:
-    plan = with_a_way_on("asked", decide="ask")
-
-    def act(plan_run: UUID) -> None:
-        until(plan, plan_run, lambda s: s.status("bad") is Status.FAILURE)
-        found: list[RunEvent] = []
-
-        def proposed(_: Any) -> bool:
-            found[:] = of_kind(plan, plan_run, RunEventKind.PROPOSED)
-            return bool(found)
-
-        until(plan, plan_run, proposed)
-        data = found[0].data
-        best = data["options"][data["recommended"]]
-        wrong = command(plan, plan_run, CommandKind.ADOPT, title="no such", strategy="full")
-        state = until(plan, plan_run, lambda s: wrong in s.answers)
-        assert not state.answers[wrong].accepted
-        assert best["title"] in state.answers[wrong].message
-        command(plan, plan_run, CommandKind.ADOPT, title=best["title"], strategy="full")
-
-    done = beside(plan, act)
-    assert done.final.is_completed(), done.final
-    assert done.state.revision == 2
-    (chosen,) = of_kind(plan, done.plan_run, RunEventKind.CHOSEN)
-    assert chosen.data["author"] == "a test"
-
-
-def form_of(plan_run: UUID) -> Any:
-    """The flow run that carries the run's newest form, once it is open."""
-    end = time.monotonic() + 60
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < end:
-            found = [
-                r
-                for r in client.read_flow_runs(
-                    flow_filter=FlowFilter(name=FlowFilterName(any_=["athena.replan.answer"]))
-                )
-                if f"plan-run:{plan_run}" in r.tags and r.state and r.state.is_paused()
-            ]
-            if found:
-                return found[0]
-            time.sleep(0.1)
-    raise AssertionError("no form was opened")
-
-
-def state_of_form(form: Any) -> Any:
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(form.id).state
-
-
-def test_a_person_answers_through_the_form_in_prefects_ui() -> None:
-    plan = with_a_way_on("by-form", decide="ask")
-    forms: list[Any] = []
-
-    def act(plan_run: UUID) -> None:
-        until(plan, plan_run, lambda s: s.status("bad") is Status.FAILURE)
-        form = form_of(plan_run)
-        forms.append(form)
-        with get_client(sync_client=True) as client:
-            assert form.state is not None
-            keys = form.state.state_details.run_input_keyset
-            text = json.loads(client.read_flow_run_input(form.id, keys["description"]))
-            schema = json.loads(client.read_flow_run_input(form.id, keys["schema"]))
-            assert "bad failed" in text and "█" in text and "Abort and escalate" in text
-            choices = schema["properties"]["choice"]["enum"]
-            assert choices[-1] == "Carry on as planned" and "(recommended)" in choices[0]
-            # Bounds are checked on the server: what is no choice is refused there.
-            refused = client.resume_flow_run(form.id, run_input={"choice": "9: no such"})
-            assert refused.status.value == "REJECT"
-            taken = client.resume_flow_run(form.id, {"choice": choices[0], "name": "  Ada  L. "})
-            assert taken.status.value == "ACCEPT", taken
-
-    done = beside(plan, act)
-    assert done.final.is_completed(), done.final
-    assert done.state.revision == 2
-    (chosen,) = of_kind(plan, done.plan_run, RunEventKind.CHOSEN)
-    assert chosen.data["author"] == "Ada L. (claimed)"
-    assert state_of_form(forms[0]).name == "Answered"
-
-
-def test_a_stale_answer_is_asked_about_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    refusals = ["the run has moved on"]
-    real = Replanner.choose
-
-    def first_refuses(self: Replanner, order: Any) -> str | None:
-        return refusals.pop() if refusals else real(self, order)
-
-    monkeypatch.setattr(Replanner, "choose", first_refuses)
-    plan = with_a_way_on("stale", decide="ask")
-    forms: list[Any] = []
-
-    def act(plan_run: UUID) -> None:
-        for _ in range(2):
-            form = form_of(plan_run)
-            forms.append(form)
-            with get_client(sync_client=True) as client:
-                keys = form.state.state_details.run_input_keyset
-                schema = json.loads(client.read_flow_run_input(form.id, keys["schema"]))
-                first = schema["properties"]["choice"]["enum"][0]
-                client.resume_flow_run(form.id, run_input={"choice": first, "name": "Ada"})
-
-    done = beside(plan, act)
-    assert done.final.is_completed(), done.final
-    assert [state_of_form(f).name for f in forms] == ["Refused", "Answered"]
-    first, again = of_kind(plan, done.plan_run, RunEventKind.PROPOSED)
-    assert first.data["decide"] == "ask"
-    assert again.data["reason"] == "asked again: the run has moved on"
-
-
-def test_carrying_on_is_an_answer_and_a_later_failure_does_not_wait_for_another(
-    tmp_path: Path,
-) -> None:
-    """`bad` and `late` fail, the second while the first's proposal waits for its answer."""
-    plan = plan_of(
-        {"id": "bad", "call": "leak", "with": {"password": "x"}, "duration": "50ms",
-         "modes": [{"name": "other", "call": "deeds:log_in", "duration": "60ms"}]},
-        {"id": "late", "call": "leak_later", "with": {"path": str(tmp_path / "go")},
-         "duration": "50ms",
-         "modes": [{"name": "other", "call": "deeds:wait_for_file", "duration": "60ms"}]},
-        {"id": "last", "call": "one", "duration": "50ms", "depends_on": ["bad", "late"]},
-        name="two-questions",
-        replanning={"decide": "ask"},
-    )  # fmt: skip
-    forms: list[Any] = []
-
-    def act(plan_run: UUID) -> None:
-        forms.append(form_of(plan_run))
-        (tmp_path / "go").touch()
-        until(plan, plan_run, lambda s: s.status("late") is Status.FAILURE)
-        until(plan, plan_run, lambda _: state_of_form(forms[0]).name == "Superseded")
-        form = form_of(plan_run)
-        forms.append(form)
-        with get_client(sync_client=True) as client:
-            client.resume_flow_run(form.id, run_input={"choice": "Carry on as planned"})
-
-    done = beside(plan, act)
-    assert done.final.is_failed()
-    assert done.state.revision == 1 and done.state.status("last") is Status.BLOCKED
-    assert [state_of_form(f).name for f in forms] == ["Superseded", "Answered"]
-    (declined,) = of_kind(plan, done.plan_run, RunEventKind.NOT_REPLANNED)
-    assert declined.data["reason"] == "somebody, in Prefect's UI: carry on"
-
-
-def left_to_a_flow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the run were deployed, and no worker took the replanning flow up within a second."""
-    monkeypatch.setattr(HandingOver, "possible", lambda _: True)
-    monkeypatch.setattr(replanner, "HANDED_OVER_SECONDS", 1.0)
-
-
-def test_where_no_flow_asks_in_time_the_run_asks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    left_to_a_flow(monkeypatch)
-    plan = with_a_way_on("asks-itself", decide="ask")
-
-    def act(plan_run: UUID) -> None:
-        form = form_of(plan_run)
-        (handed, asked) = of_kind(plan, plan_run, RunEventKind.PROPOSED)
-        assert handed.data["handed_over"] is True and "handed_over" not in asked.data
-        with get_client(sync_client=True) as client:
-            keys = form.state.state_details.run_input_keyset
-            schema = json.loads(client.read_flow_run_input(form.id, keys["schema"]))
-            first = schema["properties"]["choice"]["enum"][0]
-            client.resume_flow_run(form.id, run_input={"choice": first, "name": "Ada"})
-
-    done = beside(plan, act)
-    assert done.final.is_completed(), done.final
-    assert done.state.revision == 2 and done.state.acceptance["author"] == "Ada (claimed)"
-
-
-@pytest.mark.parametrize("unanswered", ["carry_on", "recommended"])
-def test_where_no_flow_takes_the_default_the_run_does(
-    monkeypatch: pytest.MonkeyPatch, unanswered: str
-) -> None:
-    left_to_a_flow(monkeypatch)
-    monkeypatch.setattr(replanner, "HANDED_OVER_SECONDS", 3.0)
-    plan = with_a_way_on(f"deserted-{unanswered.replace('_', '-')}", decide="ask",
-                         unanswered=unanswered)  # fmt: skip
-
-    def act(plan_run: UUID) -> None:
-        until(plan, plan_run, lambda _: bool(of_kind(plan, plan_run, RunEventKind.PROPOSED)))
-        proposed = of_kind(plan, plan_run, RunEventKind.PROPOSED)[0].data
-        asked = {
-            **{k: proposed[k] for k in ("options", "recommended", "strategy", "reason")},
-            "revision": 1, "flow_run": str(UUID(int=1)), "until": datetime.now(UTC).isoformat(),
-        }  # fmt: skip
-        recording_of(AthenaSettings(), plan).open_journal().append(
-            RunEvent(plan_run=plan_run, kind=RunEventKind.ASKED, at=datetime.now(UTC),
-                     source="question-1-1", data=asked)
-        )  # fmt: skip
-
-    done = beside(plan, act)
-    (answered,) = of_kind(plan, done.plan_run, RunEventKind.ANSWERED)
-    assert answered.data["unanswered"] is True
-    if unanswered == "recommended":
-        assert done.final.is_completed(), done.final
-        assert done.state.revision == 2 and done.state.acceptance["author"] == "unanswered"
-    else:
-        assert done.final.is_failed() and done.state.revision == 1
-        (declined,) = of_kind(plan, done.plan_run, RunEventKind.NOT_REPLANNED)
-        assert declined.data["reason"] == "nobody answered in time"
-
-
-def test_nobody_answers_and_the_run_goes_on_as_it_is() -> None:
-    plan = with_a_way_on("unanswered", decide="ask", answer_within="1s")
-    done = run(plan)
-    assert done.final.is_failed()
-    assert done.state.revision == 1
-    assert of_kind(plan, done.plan_run, RunEventKind.PROPOSED)
-    (failed,) = of_kind(plan, done.plan_run, RunEventKind.NOT_REPLANNED)
-    assert failed.data["reason"] == "nobody answered in time"
-    assert decided(done.plan_run)[:2] == [("proposed", "full", False), ("declined", "full", False)]
-
-
-def test_nobody_answers_and_the_recommended_option_is_taken() -> None:
-    plan = with_a_way_on("silence", decide="ask", answer_within="1s", unanswered="recommended")
-    done = run(plan)
-    assert done.final.is_completed(), done.final
-    assert done.state.revision == 2
 
 
 def test_no_way_on_is_told_and_stops_only_where_it_may(tmp_path: Path) -> None:

@@ -1,0 +1,218 @@
+"""People asked by the run's own process: the proposal, its form, waiting, and their answer.
+
+So it is where no replanning flow can ask: under `athena run`, and where a deployed plan
+has no worker free for that flow.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from athena_prefect.journal.events import RunEventKind
+from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.replanning.wishes import wish_from
+from athena_prefect.report.replanning import form_markdown
+from athena_prefect.runtime.adopting import Revision
+from athena_prefect.runtime.asking import Form, ask
+from athena_prefect.runtime.replan_finding import Finder, Proposed
+from athena_prefect.runtime.replan_holding import Held
+from athena_prefect.runtime.replan_log import ReplanLog
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class AskingHere:
+    """Asks about one proposal at a time, and waits for its answer."""
+
+    finder: Finder
+    held: Held
+    log: ReplanLog
+    clock: Callable[[], datetime]
+    adopts: Callable[[Proposed, ReplanningOption, Revision], None]
+    """Has the dispatcher adopt a revision, and waits until it has."""
+    pending: Proposed | None = None
+    """Asked, and not answered yet."""
+    _form: Form | None = None
+    """The form that is open in Prefect's UI."""
+    _sent: str | None = None
+    """The command by which its answer was sent to the dispatcher."""
+    _asked_again: set[str] = field(default_factory=set)
+    """Keys of proposals that were asked a second time."""
+
+    def propose(self, found: Proposed) -> None:
+        """Say what would be done; and with `ask`, wait for an answer."""
+        first = found.key not in self.log.said
+        self.log.once(
+            RunEventKind.PROPOSED,
+            found,
+            decide=self.log.decide,
+            recommended=found.recommended,
+            reason=found.evaluation.rationale,
+            once=True,
+            **found.account,
+        )
+        if first:
+            logger.warning(
+                "%s: %s; %s", found.evaluation.strategy.value.upper(), found.evaluation.rationale,
+                self._what_to_do(found),
+            )  # fmt: skip
+        if self.log.decide == "ask" and first:
+            self._ask(found)
+        elif self.pending is None:
+            self.held.let_go()
+        else:
+            self.held.let_go_of_new()
+
+    def wait(self, pending: Proposed) -> None:
+        """Nothing more until a person has chosen, or the time for that is up."""
+        if self._read_form(pending):
+            return
+        terms = self.finder.facts.plan.replanning
+        if self.clock() - pending.at < terms.answer_within:
+            return
+        self.pending = None
+        self.close("Unanswered", f"nobody answered; {terms.unanswered} is what the plan says")
+        if terms.unanswered == "recommended" and self._take_recommended(pending):
+            return
+        self.log.once(
+            RunEventKind.NOT_REPLANNED, pending, reason="nobody answered in time",
+            outcome="declined",
+        )  # fmt: skip
+        self.held.let_go()
+
+    def settled(self) -> None:
+        """A revision is in force: nothing is asked any more."""
+        self.pending = None
+
+    def close(self, name: str, message: str) -> None:
+        """Close the form, where one is open."""
+        form, self._form = self._form, None
+        if form is not None:
+            form.close(name, message)
+        self._sent = None
+
+    # -- the question -----------------------------------------------------------------------
+
+    def _ask(self, found: Proposed, why_again: str = "") -> None:
+        """Wait for an answer from now on, and have a form opened for it in Prefect's UI."""
+        self.close("Superseded", "there is a newer proposal")
+        self.held.wait()
+        self.pending = found
+        facts = self.finder.facts
+        text = [f"**{found.evaluation.strategy.value.upper()}**: {found.evaluation.rationale}"]
+        text += (
+            [f"What was chosen before cannot be done any more: {why_again}"] if why_again else []
+        )
+        text.append(form_markdown({**found.account, "recommended": found.recommended}))
+        try:
+            self._form = ask(
+                facts.client,
+                plan=facts.plan.name,
+                plan_run=facts.plan_run,
+                text="\n\n".join(text),
+                options=list(found.account["options"]),
+                recommended=found.recommended,
+                within=facts.plan.replanning.answer_within,
+            )
+        except (httpx.HTTPError, KeyError) as error:
+            logger.warning("no form is open in Prefect's UI (%r); answer by command", error)
+
+    def _ask_again(self, pending: Proposed, why: str) -> None:
+        """The run has moved on: the same question once more, with what can be done now."""
+        with self.finder.facts.shared.using() as monitor:
+            if monitor is None:
+                return self._decline(pending, why)
+            monitor.refresh()
+            found = self.finder.propose(monitor, str(pending.evaluation.strategy))
+        self.log.record(
+            RunEventKind.PROPOSED,
+            f"{pending.key}:{found.position}:again",
+            decide=self.log.decide,
+            strategy=str(found.evaluation.strategy),
+            recommended=found.recommended,
+            reason=f"asked again: {why}",
+            **found.account,
+        )
+        self._ask(replace(found, key=pending.key), why)
+
+    def _what_to_do(self, found: Proposed) -> str:
+        best = found.best
+        would = f"recommended: {best.title}" if best is not None else "no option is recommended"
+        run = str(self.finder.facts.plan_run)[:8]
+        if self.log.decide == "advise":
+            return f"{would}; nothing is changed, as the plan says"
+        within = self.finder.facts.plan.replanning.answer_within
+        by = f"in Prefect's UI, or with `athena replan {run} --option N`"
+        return f"{would}; answer within {within} {by}"
+
+    # -- the answer -------------------------------------------------------------------------
+
+    def _read_form(self, pending: Proposed) -> bool:
+        """Whether the form, or the answer that was sent from it, settles the proposal."""
+        if self._sent is not None:
+            answer = self.log.dispatcher.state.answers.get(self._sent)
+            if answer is None or answer.accepted:
+                return True  # accepted: the dispatcher has taken it up, or is about to
+            self.close("Refused", answer.message)
+            if pending.key in self._asked_again:
+                self._decline(pending, f"what was chosen cannot be done: {answer.message}")
+                return True
+            self._asked_again.add(pending.key)
+            self._ask_again(pending, answer.message)
+            return True
+        try:
+            found = None if self._form is None else self._form.answer()
+        except (httpx.HTTPError, KeyError, ValueError) as error:
+            logger.warning("the form in Prefect's UI cannot be read: %r", error)
+            return False
+        if found is None:
+            return False
+        if found.withdrawn:
+            self._form = None  # somebody has ended its flow run: the other ways stay
+            return False
+        who = f"{found.name} (claimed)" if found.name else "somebody, in Prefect's UI"
+        if found.title is None:
+            self.close("Answered", f"carry on, by {who}")
+            self._decline(pending, f"{who}: carry on")
+            return True
+        self._sent = self._send(pending, found.title, who)
+        return True
+
+    def _send(self, pending: Proposed, title: str, author: str) -> str:
+        """Have the dispatcher verify and adopt what was chosen, as any other command."""
+        told: Mapping[str, Any] = next(
+            (o for o in pending.account["options"] if o["title"] == title), {}
+        )
+        data = {
+            **told,
+            "title": title,
+            "strategy": str(pending.evaluation.strategy),
+            "revision": self.finder.facts.revision,
+        }
+        return self.log.command(wish_from(data).as_data(), author, str(uuid4()))
+
+    def _decline(self, pending: Proposed, reason: str) -> None:
+        self.pending = None
+        self.log.once(RunEventKind.NOT_REPLANNED, pending, reason=reason, outcome="declined")
+        self.held.let_go()
+
+    def _take_recommended(self, pending: Proposed) -> bool:
+        with self.finder.facts.shared.using() as monitor:
+            if monitor is None:
+                return False
+            monitor.refresh()
+            found = self.finder.propose(monitor, str(pending.evaluation.strategy))
+            option = found.best
+            if option is None or option.kind is Kind.ABORT:
+                return False
+            revision = self.finder.revision(monitor, found, option, "unanswered")
+        self.adopts(found, option, revision)
+        return True

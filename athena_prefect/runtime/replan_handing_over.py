@@ -1,0 +1,179 @@
+"""A proposal left to the replanning flow, which a deployed plan has: waiting, and the fallback.
+
+Where neither that flow nor the watching one sees to it in time, this process does.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from math import inf
+from typing import TYPE_CHECKING
+
+import httpx
+
+from athena_prefect.errors import AthenaError
+from athena_prefect.journal.events import RunEventKind
+from athena_prefect.replanning.asked import (
+    Question,
+    answered_event,
+    newest_question,
+    open_question,
+)
+from athena_prefect.replanning.evaluation import AdaptiveReplanning
+from athena_prefect.runtime.asking import close_form
+from athena_prefect.runtime.continuing import flows_answer
+from athena_prefect.runtime.replan_finding import Proposed
+from athena_prefect.runtime.replan_holding import Held
+from athena_prefect.runtime.replan_log import ReplanLog
+
+if TYPE_CHECKING:
+    from athena_prefect.runtime.facts import RunFacts
+
+logger = logging.getLogger(__name__)
+
+HANDED_OVER_SECONDS = 180.0
+"""How long the replanning flow of a deployed plan may take. The watching flow, which starts it
+where the automation did not, looks every 60 s, and a flow takes some 10 s to begin; where no worker
+is free for it, this process adopts what it has found itself."""
+ANSWER_HOLDS = 60.0
+"""How long its answer that nothing is better holds, at least: each question starts a process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handed:
+    """A proposal that the replanning flow is to see to."""
+
+    key: str
+    position: int
+    """Of the journal, when it was handed over: what rests on less is no answer."""
+    until: float
+    """By the monotonic clock: then this process adopts."""
+
+
+@dataclass(slots=True)
+class LeftToFlow:
+    """Leaves one proposal at a time to the replanning flow, and waits for what comes of it."""
+
+    held: Held
+    log: ReplanLog
+    clock: Callable[[], datetime]
+    handed: Handed | None = None
+    """Left to the replanning flow, which has not answered yet."""
+    _not_handed: set[str] = field(default_factory=set)
+    """Keys of proposals that the replanning flow has not answered in time."""
+    _answered: dict[str, float] = field(default_factory=dict)
+    """Keys of proposals of which it said that nothing comes of them, until when that holds."""
+
+    @property
+    def facts(self) -> RunFacts:
+        """Of the run."""
+        return self.log.dispatcher.facts
+
+    def settled(self) -> None:
+        """A revision is in force: nothing is waited for any more."""
+        self.handed = None
+
+    def has_answered(self, found: Proposed) -> bool:
+        """Whether nothing comes of the proposal, as the flow, or people, have said."""
+        return time.monotonic() < self._answered.get(found.key, 0.0)
+
+    def takes(self, found: Proposed) -> bool:
+        """Whether the replanning flow is to see to it: of a deployed plan, more than one task."""
+        local = found.evaluation.strategy is AdaptiveReplanning.LOCAL
+        asks = self.log.decide == "ask"
+        if not (asks or (self.log.decide == "auto" and not local)):
+            return False
+        if found.key in self._not_handed or not self.facts.hands_over():
+            return False
+        new = self.held.new
+        self.held.wait()
+        question = open_question(self.log.entries()) if asks and not new else None
+        if question is not None:  # asked by a flow that began by itself, or before a restart
+            self.handed = Handed(
+                key=found.key,
+                position=question.position - 1,
+                until=time.monotonic() + HANDED_OVER_SECONDS,
+            )
+            return True
+        logger.info("%s; the replanning flow sees to it", found.evaluation.rationale)
+        self.handed = Handed(
+            key=found.key,
+            position=found.position,
+            until=time.monotonic() + HANDED_OVER_SECONDS,
+        )
+        self.log.once(
+            RunEventKind.PROPOSED, found, decide=self.log.decide, handed_over=True,
+            recommended=found.recommended, reason=found.evaluation.rationale, **found.account,
+        )  # fmt: skip
+        return True
+
+    def waits(self, handed: Handed) -> bool:
+        """Whether it may still answer; a revision of its making is the dispatcher's to see."""
+        entries = self.log.entries(handed.position)
+        question = newest_question(entries)
+        if question is not None and not question.settled:
+            return self._people_are_asked(handed, question)
+        if time.monotonic() > handed.until:
+            logger.warning("the replanning flow has not answered: this process sees to it")
+            self._not_handed.add(handed.key)
+            self.log.said.discard(handed.key)  # people are to be asked from here, then
+            self.handed = None
+            return False
+        answer = flows_answer(entries, handed.position)
+        if answer is None:
+            if question is not None:  # the run went another way: by hand, or another's revision
+                self.handed = None
+                return False
+            return True
+        logger.info("the replanning flow found nothing better: %s", answer)
+        self.handed = None
+        hold = max(self.facts.plan.replanning.cooldown.total_seconds(), ANSWER_HOLDS)
+        # People are not asked twice for the same reasons.
+        self._answered[handed.key] = inf if question is not None else time.monotonic() + hold
+        self.held.let_go()
+        return True
+
+    def close_question(self) -> None:
+        """A form that a replanning flow shows is needed no more when the run has ended."""
+        facts = self.facts
+        if self.log.decide != "ask" or self.log.dispatcher.superseded or not facts.hands_over():
+            return
+        try:
+            question = newest_question(self.log.entries())
+            if question is not None:
+                close_form(facts.client, question.flow_run, "Settled", "the run has ended")
+        except (httpx.HTTPError, AthenaError) as error:
+            logger.warning("the question to people stays open: %s", error)
+
+    def _people_are_asked(self, handed: Handed, question: Question) -> bool:
+        """Whether their answer, and its flow, are still waited for."""
+        if self.held.new and question.answer is None:
+            self.handed = None  # what has failed since is another question
+            return False
+        patience = timedelta(seconds=HANDED_OVER_SECONDS)
+        if self.clock() < question.until + patience:
+            return True
+        # Neither the watching flow nor a worker has seen to it: this process does.
+        logger.warning("no flow carries the answer out: this process does")
+        answer = question.answer
+        if answer is None:
+            answer = question.default(self.facts.plan.replanning.unanswered)
+            event = answered_event(self.facts.plan_run, question, answer, at=self.clock())
+            self.facts.recorder.record(event)
+        self._not_handed.add(handed.key)
+        self._answered[handed.key] = inf
+        self.handed = None
+        if answer.wish is None:
+            self.log.record(
+                RunEventKind.NOT_REPLANNED, f"answer to {question.key}", outcome="declined",
+                reason="nobody answered in time", strategy=question.strategy,
+            )  # fmt: skip
+            self.held.let_go()
+        else:
+            wish = replace(answer.wish, revision=self.facts.revision)
+            self.log.command(wish.as_data(), answer.author, f"answer to {question.key}")
+        return True
