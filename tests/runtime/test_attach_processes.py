@@ -22,7 +22,8 @@ from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.attached import end
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.service import open_run
-from athena_prefect.service.watching import WatchedRun, watch_live
+from athena_prefect.service.watched import WatchedRun
+from athena_prefect.service.watching import watch_live
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import state_of
 

@@ -33,7 +33,8 @@ from athena_prefect.journal.events import (
 from athena_prefect.journal.state import fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.events import Sender
-from athena_prefect.service.watching import WatchedRun, watch_live
+from athena_prefect.service.watched import WatchedRun
+from athena_prefect.service.watching import watch_live
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.lease import Leases

@@ -8,7 +8,8 @@ import pytest
 
 from athena_prefect.errors import StorageUnavailableError
 from athena_prefect.service import watching
-from athena_prefect.service.watching import WatchPass, watch_every
+from athena_prefect.service.watched import WatchPass
+from athena_prefect.service.watching import watch_every
 from athena_prefect.settings import AthenaSettings
 
 
