@@ -19,13 +19,10 @@ from athena_prefect.replanning.constraints import NO_CONSTRAINTS, Constraints
 from athena_prefect.replanning.evaluation import (
     BY_SLIP,
     AdaptiveReplanning,
-    Outlook,
     Reason,
     ReplanningEvaluation,
     Rule,
     Weighing,
-    exceeds_float,
-    outlook,
     risk_level,
     strategy_of,
 )
@@ -33,6 +30,7 @@ from athena_prefect.replanning.from_history import with_history
 from athena_prefect.replanning.levers import levers_of
 from athena_prefect.replanning.option_set import Options
 from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.replanning.outlook import Outlook, exceeds_float, outlook
 from athena_prefect.replanning.picture import Picture, Violation, picture
 from athena_prefect.replanning.results import AdjustedPlan, ReplanResult
 from athena_prefect.replanning.wishes import Wish

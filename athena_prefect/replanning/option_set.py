@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from athena_prefect.plan.model import DEFAULT_MODE
 from athena_prefect.plan.revision import ChangeKind
-from athena_prefect.replanning.evaluation import AdaptiveReplanning, Outlook
+from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.from_history import with_history
 from athena_prefect.replanning.levers import candidates
 from athena_prefect.replanning.options import (
@@ -19,6 +19,7 @@ from athena_prefect.replanning.options import (
     finish_of,
     idle,
 )
+from athena_prefect.replanning.outlook import Outlook
 from athena_prefect.replanning.picture import Picture
 from athena_prefect.replanning.wording import described, in_words, listed, title_of
 from athena_prefect.schedule.answer import Objective
