@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import URL, Connection, Engine
@@ -15,6 +16,7 @@ from athena_prefect.errors import SchemaError
 from athena_prefect.storage import schema
 from athena_prefect.storage.engine import WRITE, Durability, make_engine, parse_url
 from athena_prefect.storage.failures import UPGRADE, location, translated
+from athena_prefect.storage.read_only import only_readable
 
 
 class _Closable(Protocol):
@@ -76,6 +78,11 @@ class Database:
         return self.url.get_backend_name() == "sqlite"
 
     @property
+    def only_readable(self) -> bool:
+        """Whether it is a SQLite file that can be read here and not written to."""
+        return self.sqlite and only_readable(Path(self.url.database or ""))
+
+    @property
     def engine(self) -> Engine:
         """This process's engine."""
         pid = os.getpid()
@@ -127,7 +134,10 @@ class Database:
         found, needed = self.current(), schema.head()
         if found == needed:
             return
-        remedy = UPGRADE if found is None or found in schema.known() else "upgrade athena"
+        older = found is None or found in schema.known()
+        remedy = UPGRADE if older else "upgrade athena"
+        if older and self.only_readable:
+            remedy += " as somebody who may write to it: here it can only be read"
         raise SchemaError(
             f"{self.location} has schema {found or 'none'}, this version needs {needed}; {remedy}",
             found=found,

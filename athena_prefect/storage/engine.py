@@ -11,9 +11,11 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
 
 from athena_prefect.errors import SettingsError
 from athena_prefect.storage.network_fs import network_file_system
+from athena_prefect.storage.read_only import connect, only_readable
 
 Durability = Literal["process", "power"]
 """What an acknowledged write survives: the process being killed, or the power failing."""
@@ -108,7 +110,10 @@ def _sqlite_engine(url: URL, durable: Durability, common: Mapping[str, Any]) -> 
             f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed, or PostgreSQL"
         )
     assert url.database is not None
-    _make_folder(Path(url.database).parent)
+    file = Path(url.database)
+    if only_readable(file):
+        return _reading_engine(url, file, common)
+    _make_folder(file.parent)
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, **common)
     synchronous = "FULL" if durable == "power" else "NORMAL"
 
@@ -120,6 +125,24 @@ def _sqlite_engine(url: URL, durable: Durability, common: Mapping[str, Any]) -> 
         connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get(WRITE, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _reading_engine(url: URL, file: Path, common: Mapping[str, Any]) -> Engine:
+    """An engine on a file that can only be read; what writes gets SQLite's own refusal."""
+    engine = create_engine(
+        url, creator=lambda: connect(file, BUSY_TIMEOUT), poolclass=NullPool, **common
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

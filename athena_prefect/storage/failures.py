@@ -41,12 +41,24 @@ def lacks_tables(error: BaseException) -> bool:
     return isinstance(error, _NO_TABLE)
 
 
+def _refused(error: BaseException) -> bool:
+    """Whether `error` is SQLite's about a file that can only be read."""
+    source = error.orig if isinstance(error, sa.DBAPIError) and error.orig else error
+    return isinstance(source, sqlite3.OperationalError) and "readonly database" in str(source)
+
+
 def translate(error: BaseException, url: URL) -> StorageError:
     """`error` of a driver as the error to raise; says which database, without its password."""
     where = location(url)
     text = _words(error, url)
     if lacks_tables(error):
         return SchemaError(f"{where} lacks tables or columns ({text}); {UPGRADE}", url=where)
+    if _refused(error):
+        return StorageUnavailableError(
+            f"{where} can only be read here; what writes needs a file and a folder that can be "
+            "written to: see to their owner and mode, or set ATHENA_DATABASE_URL to another",
+            url=where,
+        )
     if unavailable(error):
         return StorageUnavailableError(f"{where} cannot be reached: {text}", url=where)
     return StorageError(f"{where}: {text}", url=where)
