@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,8 @@ class Answered:
     """None to carry on."""
     author: str
     unanswered: bool = False
+    at: datetime | None = field(default=None, compare=False)
+    """When it was given, where the journal says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ def newest_question(entries: Iterable[Entry]) -> Question | None:
         elif event.kind is RunEventKind.PROPOSED and event.data.get("handed_over"):
             found["outdated"] = True
         elif event.kind is RunEventKind.ANSWERED and event.data.get("question") == found["key"]:
-            found.setdefault("answer", _answer(event.data))
+            found.setdefault("answer", _answer(event))
     return None if found is None else Question(**found)
 
 
@@ -123,12 +125,14 @@ def proposed_since(entries: Iterable[Entry], position: int) -> bool:
     )
 
 
-def _answer(data: Mapping[str, Any]) -> Answered:
+def _answer(event: RunEvent) -> Answered:
+    data = event.data
     wish = data.get("wish")
     return Answered(
         wish=None if wish is None else wish_from(wish),
         author=str(data.get("author") or ""),
         unanswered=bool(data.get("unanswered")),
+        at=event.at,
     )
 
 

@@ -144,12 +144,17 @@ def ask(
     keyset: dict[str, str] = {**keyset_from_paused_state(paused)}  # type: ignore[dict-item]
     details: StateDetails = paused.state_details
     details.run_input_keyset = keyset
+    form = Form(client=client, flow_run=run.id, keyset=keyset, choices=choices)
     schema = form_model(choices).model_json_schema(by_alias=True)
-    # The inputs first: a run that is paused without its schema can be resumed with anything.
-    client.create_flow_run_input(run.id, keyset["schema"], json.dumps(schema))
-    client.create_flow_run_input(run.id, keyset["description"], json.dumps(text))
-    client.set_flow_run_state(run.id, paused, force=True)
-    return Form(client=client, flow_run=run.id, keyset=keyset, choices=choices)
+    try:
+        # The inputs first: a run that is paused without its schema can be resumed with anything.
+        client.create_flow_run_input(run.id, keyset["schema"], json.dumps(schema))
+        client.create_flow_run_input(run.id, keyset["description"], json.dumps(text))
+        client.set_flow_run_state(run.id, paused, force=True)
+    except httpx.HTTPError:
+        form.close("Withdrawn", "it could not be opened")  # nobody can answer in half a form
+        raise
+    return form
 
 
 def close_form(client: SyncPrefectClient, flow_run: UUID, name: str, message: str) -> None:

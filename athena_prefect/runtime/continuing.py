@@ -161,6 +161,8 @@ def unanswered(entries: Iterable[Entry]) -> tuple[int, RunEvent] | None:
             continue
         if event.kind is RunEventKind.PROPOSED and event.data.get("handed_over"):
             found = entry.position, event
+        elif event.kind is RunEventKind.PROPOSED and event.data.get("options"):
+            found = None  # no flow came in time: the run's own process asks people
         elif event.kind in (RunEventKind.REVISED, RunEventKind.ENDED):
             found = None
         elif event.kind is RunEventKind.NOT_REPLANNED:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -26,6 +26,9 @@ from athena_prefect.runtime.replan_holding import Held
 from athena_prefect.runtime.replan_log import ReplanLog
 
 logger = logging.getLogger(__name__)
+
+FORM_AGAIN = timedelta(seconds=10)
+"""How often a form is tried that the server did not take: a restart of it takes about as long."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,10 @@ class AskingHere:
     """The form that is open in Prefect's UI."""
     _sent: str | None = None
     """The command by which its answer was sent to the dispatcher."""
+    _unopened: str | None = None
+    """Text of the form that is to be opened and is not, for the server was away or too busy."""
+    _form_again: datetime | None = None
+    """When it is tried again."""
     _asked_again: set[str] = field(default_factory=set)
     """Keys of proposals that were asked a second time."""
 
@@ -77,7 +84,7 @@ class AskingHere:
             return
         terms = self.finder.facts.plan.replanning
         if self.clock() - pending.at < terms.answer_within:
-            return
+            return self._open_form(pending)
         self.pending = None
         self.close("Unanswered", f"nobody answered; {terms.unanswered} is what the plan says")
         if terms.unanswered == "recommended" and self._take_recommended(pending):
@@ -92,12 +99,17 @@ class AskingHere:
         """A revision is in force: nothing is asked any more."""
         self.pending = None
 
+    def give_up(self, name: str, message: str) -> None:
+        """What was asked takes no answer any more: somebody else asks about something newer."""
+        self.pending = None
+        self.close(name, message)
+
     def close(self, name: str, message: str) -> None:
         """Close the form, where one is open."""
         form, self._form = self._form, None
         if form is not None:
             form.close(name, message)
-        self._sent = None
+        self._sent = self._unopened = None
 
     # -- the question -----------------------------------------------------------------------
 
@@ -106,24 +118,34 @@ class AskingHere:
         self.close("Superseded", "there is a newer proposal")
         self.held.wait()
         self.pending = found
-        facts = self.finder.facts
         text = [f"**{found.evaluation.strategy.value.upper()}**: {found.evaluation.rationale}"]
         text += (
             [f"What was chosen before cannot be done any more: {why_again}"] if why_again else []
         )
         text.append(form_markdown({**found.account, "recommended": found.recommended}))
+        self._unopened = "\n\n".join(text)
+        self._open_form(found)
+
+    def _open_form(self, found: Proposed) -> None:
+        """Open the form that is still to be opened; where the server is busy, later again."""
+        again = self._form_again
+        if self._unopened is None or (again is not None and self.clock() < again):
+            return
+        facts = self.finder.facts
         try:
             self._form = ask(
                 facts.client,
                 plan=facts.plan.name,
                 plan_run=facts.plan_run,
-                text="\n\n".join(text),
+                text=self._unopened,
                 options=list(found.account["options"]),
                 recommended=found.recommended,
-                within=facts.plan.replanning.answer_within,
+                within=facts.plan.replanning.answer_within - (self.clock() - found.at),
             )
+            self._unopened = None
         except (httpx.HTTPError, KeyError) as error:
-            logger.warning("no form is open in Prefect's UI (%r); answer by command", error)
+            self._form_again = self.clock() + FORM_AGAIN
+            logger.warning("no form is open in Prefect's UI yet (%r); answer by command", error)
 
     def _ask_again(self, pending: Proposed, why: str) -> None:
         """The run has moved on: the same question once more, with what can be done now."""

@@ -18,6 +18,7 @@ import httpx
 from athena_prefect.errors import AthenaError
 from athena_prefect.journal.events import RunEventKind
 from athena_prefect.replanning.asked import (
+    Answered,
     Question,
     answered_event,
     newest_question,
@@ -65,6 +66,10 @@ class LeftToFlow:
     """Left to the replanning flow, which has not answered yet."""
     _not_handed: set[str] = field(default_factory=set)
     """Keys of proposals that the replanning flow has not answered in time."""
+    overdue: bool = False
+    """Whether no flow has come in time, by this look: what it finds is this process's to see to."""
+    _sent: str | None = None
+    """The command by which an answer that no flow carries out was sent to the dispatcher."""
     _answered: dict[str, float] = field(default_factory=dict)
     """Keys of proposals of which it said that nothing comes of them, until when that holds."""
 
@@ -75,7 +80,7 @@ class LeftToFlow:
 
     def settled(self) -> None:
         """A revision is in force: nothing is waited for any more."""
-        self.handed = None
+        self.handed = self._sent = None
 
     def has_answered(self, found: Proposed) -> bool:
         """Whether nothing comes of the proposal, as the flow, or people, have said."""
@@ -87,10 +92,14 @@ class LeftToFlow:
         asks = self.log.decide == "ask"
         if not (asks or (self.log.decide == "auto" and not local)):
             return False
+        if self.overdue:  # it may have other reasons by now, and nobody has asked about those
+            self._not_handed.add(found.key)
+            self.log.said.discard(found.key)
         if found.key in self._not_handed or not self.facts.hands_over():
             return False
         new = self.held.new
         self.held.wait()
+        self._sent = None
         question = open_question(self.log.entries()) if asks and not new else None
         if question is not None:  # asked by a flow that began by itself, or before a restart
             self.handed = Handed(
@@ -111,24 +120,32 @@ class LeftToFlow:
         )  # fmt: skip
         return True
 
-    def waits(self, handed: Handed) -> bool:
+    def waits(self) -> bool:
         """Whether it may still answer; a revision of its making is the dispatcher's to see."""
+        self.overdue = False
+        handed = self.handed
+        if handed is None:
+            return False
+        if self._sent is not None:
+            return self._is_carried_out(self._sent)
         entries = self.log.entries(handed.position)
         question = newest_question(entries)
         if question is not None and not question.settled:
             return self._people_are_asked(handed, question)
-        if time.monotonic() > handed.until:
-            logger.warning("the replanning flow has not answered: this process sees to it")
-            self._not_handed.add(handed.key)
-            self.log.said.discard(handed.key)  # people are to be asked from here, then
-            self.handed = None
-            return False
+        # First, for people may have taken longer to answer than a flow may to come.
         answer = flows_answer(entries, handed.position)
         if answer is None:
             if question is not None:  # the run went another way: by hand, or another's revision
                 self.handed = None
                 return False
-            return True
+            if time.monotonic() <= handed.until:
+                return True
+            logger.warning("the replanning flow has not answered: this process sees to it")
+            self._not_handed.add(handed.key)
+            self.log.said.discard(handed.key)  # people are to be asked from here, then
+            self.handed = None
+            self.overdue = True
+            return False
         logger.info("the replanning flow found nothing better: %s", answer)
         self.handed = None
         hold = max(self.facts.plan.replanning.cooldown.total_seconds(), ANSWER_HOLDS)
@@ -154,26 +171,47 @@ class LeftToFlow:
         if self.held.new and question.answer is None:
             self.handed = None  # what has failed since is another question
             return False
-        patience = timedelta(seconds=HANDED_OVER_SECONDS)
-        if self.clock() < question.until + patience:
+        answer = question.answer
+        # A flow has as long to come for an answer as it had for the question.
+        since = question.until if answer is None else answer.at or question.until
+        if self.clock() < since + timedelta(seconds=HANDED_OVER_SECONDS):
             return True
         # Neither the watching flow nor a worker has seen to it: this process does.
         logger.warning("no flow carries the answer out: this process does")
-        answer = question.answer
         if answer is None:
-            answer = question.default(self.facts.plan.replanning.unanswered)
-            event = answered_event(self.facts.plan_run, question, answer, at=self.clock())
-            self.facts.recorder.record(event)
+            answer = self._default(question)
         self._not_handed.add(handed.key)
         self._answered[handed.key] = inf
-        self.handed = None
         if answer.wish is None:
+            who = "nobody answered in time" if answer.unanswered else f"{answer.author}: carry on"
+            self.handed = None
             self.log.record(
                 RunEventKind.NOT_REPLANNED, f"answer to {question.key}", outcome="declined",
-                reason="nobody answered in time", strategy=question.strategy,
+                reason=who, strategy=question.strategy,
             )  # fmt: skip
             self.held.let_go()
         else:
             wish = replace(answer.wish, revision=self.facts.revision)
-            self.log.command(wish.as_data(), answer.author, f"answer to {question.key}")
+            key = f"answer to {question.key}"
+            self._sent = self.log.command(wish.as_data(), answer.author, key)
+        return True
+
+    def _default(self, question: Question) -> Answered:
+        """The answer that counts: the plan's, unless somebody was faster by a moment."""
+        answer = question.default(self.facts.plan.replanning.unanswered)
+        event = answered_event(self.facts.plan_run, question, answer, at=self.clock())
+        self.facts.recorder.record(event)
+        known = newest_question(self.log.entries())
+        same = known is not None and known.key == question.key
+        return known.answer if known is not None and same and known.answer else answer
+
+    def _is_carried_out(self, sent: str) -> bool:
+        """Held tasks wait until the dispatcher has adopted what was answered, or refused it."""
+        told = self.log.dispatcher.state.answers.get(sent)
+        if told is None:
+            return True
+        self.settled()
+        if not told.accepted:
+            logger.warning("what was answered cannot be done any more: %s", told.message)
+            self.held.let_go()
         return True

@@ -220,7 +220,7 @@ class Replanner:
         """Evaluate the run once, and do what follows."""
         if self.decide == "off" or self.dispatcher.superseded:
             return
-        if self.flow.handed is not None and self.flow.waits(self.flow.handed):
+        if self.flow.waits():
             return
         if self.asking.pending is None:
             self.asking.close("Answered", "it was decided elsewhere")
@@ -249,7 +249,7 @@ class Replanner:
             option = found.best
             revision = None
             if option is not None and option.kind is not Kind.ABORT and self.flow.takes(found):
-                return
+                return self.asking.give_up("Superseded", "there is a newer proposal")
             if option is not None and option.kind is not Kind.ABORT and self.decide == "auto":
                 revision = self.finder.revision(monitor, found, option, "")
         if self.decide != "auto":

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 from athena_prefect.journal.events import CommandKind, RunEvent, RunEventKind
 from athena_prefect.journal.state import Status
+from athena_prefect.replanning.evaluation import AdaptiveReplanning
+from athena_prefect.runtime import replan_asking
+from athena_prefect.runtime.asking import ask
+from athena_prefect.runtime.replan_asking import AskingHere
+from athena_prefect.runtime.replan_holding import Held
+from athena_prefect.runtime.replan_log import ReplanLog
 from athena_prefect.runtime.replanner import Replanner
 from tests.runtime.support import plan_of, run
 from tests.runtime.test_control import beside, command, until
 from tests.runtime.test_replanner import decided, of_kind, with_a_way_on
 
-pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_api")]
 
-
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
 def test_a_person_is_asked_and_chooses() -> None:
     plan = with_a_way_on("asked", decide="ask")
 
@@ -72,6 +81,8 @@ def state_of_form(form: Any) -> Any:
         return client.read_flow_run(form.id).state
 
 
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
 def test_a_person_answers_through_the_form_in_prefects_ui() -> None:
     plan = with_a_way_on("by-form", decide="ask")
     forms: list[Any] = []
@@ -102,6 +113,8 @@ def test_a_person_answers_through_the_form_in_prefects_ui() -> None:
     assert state_of_form(forms[0]).name == "Answered"
 
 
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
 def test_a_stale_answer_is_asked_about_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     refusals = ["the run has moved on"]
     real = Replanner.choose
@@ -131,6 +144,8 @@ def test_a_stale_answer_is_asked_about_once_more(monkeypatch: pytest.MonkeyPatch
     assert again.data["reason"] == "asked again: the run has moved on"
 
 
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
 def test_carrying_on_is_an_answer_and_a_later_failure_does_not_wait_for_another(
     tmp_path: Path,
 ) -> None:
@@ -165,6 +180,8 @@ def test_carrying_on_is_an_answer_and_a_later_failure_does_not_wait_for_another(
     assert declined.data["reason"] == "somebody, in Prefect's UI: carry on"
 
 
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
 def test_nobody_answers_and_the_run_goes_on_as_it_is() -> None:
     plan = with_a_way_on("unanswered", decide="ask", answer_within="1s")
     done = run(plan)
@@ -176,8 +193,69 @@ def test_nobody_answers_and_the_run_goes_on_as_it_is() -> None:
     assert decided(done.plan_run)[:2] == [("proposed", "full", False), ("declined", "full", False)]
 
 
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
 def test_nobody_answers_and_the_recommended_option_is_taken() -> None:
     plan = with_a_way_on("silence", decide="ask", answer_within="1s", unanswered="recommended")
     done = run(plan)
     assert done.final.is_completed(), done.final
     assert done.state.revision == 2
+
+
+# -- without a server ---------------------------------------------------------------------------
+
+
+def test_a_form_that_the_server_does_not_take_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the run waited for an answer that nobody was asked for."""
+    now = datetime(2026, 1, 5, 8, tzinfo=UTC)
+    tries: list[timedelta] = []
+
+    def opens(_: object, *, within: timedelta, **more: Any) -> Any:
+        tries.append(within)
+        if len(tries) < 3:
+            raise httpx.ConnectError("the server is away")
+        return SimpleNamespace(answer=lambda: None, close=lambda *_: None)
+
+    monkeypatch.setattr(replan_asking, "ask", opens)
+    monkeypatch.setattr(replan_asking, "form_markdown", lambda _: "the options")
+    plan = with_a_way_on("busy", decide="ask", answer_within="1h")
+    facts = SimpleNamespace(
+        plan=plan, plan_run=uuid4(), revision=1, client=None, keep_decision=None,
+        recorder=SimpleNamespace(record=lambda _: None),
+    )  # fmt: skip
+    dispatcher: Any = SimpleNamespace(facts=facts, held={"bad"})
+    finder: Any = SimpleNamespace(facts=facts)
+    log, held = ReplanLog(dispatcher, lambda: now), Held(dispatcher)
+    asking = AskingHere(finder, held, log, lambda: now, lambda *_: None)
+    evaluation = SimpleNamespace(strategy=AdaptiveReplanning.FULL, rationale="bad failed")
+    found: Any = SimpleNamespace(
+        evaluation=evaluation, key="1:full:failed", position=3, at=now, recommended=None,
+        best=None, account={"options": []},
+    )  # fmt: skip
+    asking.propose(found)
+    asking.wait(found)
+    assert len(tries) == 1 and asking.pending == found, "not at every look"
+    for _ in range(3):
+        now += replan_asking.FORM_AGAIN
+        asking.wait(found)
+    whole = timedelta(hours=1)
+    assert tries == [whole, whole - replan_asking.FORM_AGAIN, whole - 2 * replan_asking.FORM_AGAIN]
+
+
+def test_half_a_form_is_not_left_behind() -> None:
+    ended: list[tuple[Any, str]] = []
+
+    def unable(*_: Any) -> None:
+        raise httpx.ReadTimeout("too busy")
+
+    client: Any = SimpleNamespace(
+        create_flow_run=lambda *_, **__: SimpleNamespace(id=UUID(int=7)),
+        create_flow_run_input=unable,
+        set_flow_run_state=lambda run, state, force: ended.append((run, state.name)),
+    )
+    with pytest.raises(httpx.ReadTimeout):
+        ask(client, plan="busy", plan_run=uuid4(), text="", options=[], recommended=None,
+            within=timedelta(hours=1))  # fmt: skip
+    assert ended == [(UUID(int=7), "Withdrawn")]

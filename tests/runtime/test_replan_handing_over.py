@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from uuid import UUID
+import queue
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.orchestration import get_client
 
-from athena_prefect.journal.events import RunEvent, RunEventKind
+from athena_prefect.journal.events import Command, CommandAnswer, Event, RunEvent, RunEventKind
+from athena_prefect.journal.journal import MemoryJournal
+from athena_prefect.journal.state import Status
+from athena_prefect.replanning.asked import Answered, answered_event, newest_question
+from athena_prefect.replanning.evaluation import AdaptiveReplanning
+from athena_prefect.replanning.wishes import wish_from
 from athena_prefect.runtime import replan_handing_over
 from athena_prefect.runtime.handing_over import HandingOver
+from athena_prefect.runtime.replan_handing_over import HANDED_OVER_SECONDS, LeftToFlow
+from athena_prefect.runtime.replan_holding import Held
+from athena_prefect.runtime.replan_log import ReplanLog
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.settings import AthenaSettings
+from tests.runtime.support import plan_of
 from tests.runtime.test_control import beside, until
-from tests.runtime.test_replan_asking import form_of
+from tests.runtime.test_replan_asking import form_of, state_of_form
 from tests.runtime.test_replanner import of_kind, with_a_way_on
-
-pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_api")]
 
 
 def left_to_a_flow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +39,8 @@ def left_to_a_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replan_handing_over, "HANDED_OVER_SECONDS", 1.0)
 
 
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
 def test_where_no_flow_asks_in_time_the_run_asks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     left_to_a_flow(monkeypatch)
     plan = with_a_way_on("asks-itself", decide="ask")
@@ -46,6 +60,8 @@ def test_where_no_flow_asks_in_time_the_run_asks_itself(monkeypatch: pytest.Monk
     assert done.state.revision == 2 and done.state.acceptance["author"] == "Ada (claimed)"
 
 
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("unanswered", ["carry_on", "recommended"])
 def test_where_no_flow_takes_the_default_the_run_does(
     monkeypatch: pytest.MonkeyPatch, unanswered: str
@@ -77,3 +93,196 @@ def test_where_no_flow_takes_the_default_the_run_does(
         assert done.final.is_failed() and done.state.revision == 1
         (declined,) = of_kind(plan, done.plan_run, RunEventKind.NOT_REPLANNED)
         assert declined.data["reason"] == "nobody answered in time"
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
+def test_what_fails_while_people_are_asked_here_is_asked_about_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No flow comes for either failure: the second does not wait for the first one's answer."""
+    left_to_a_flow(monkeypatch)
+    plan = plan_of(
+        {"id": "bad", "call": "leak", "with": {"password": "x"}, "duration": "50ms",
+         "modes": [{"name": "other", "call": "deeds:log_in", "duration": "60ms"}]},
+        {"id": "late", "call": "leak_later", "with": {"path": str(tmp_path / "go")},
+         "duration": "50ms",
+         "modes": [{"name": "other", "call": "deeds:wait_for_file", "duration": "60ms"}]},
+        {"id": "last", "call": "one", "duration": "50ms", "depends_on": ["bad", "late"]},
+        name="two-without-a-flow",
+        replanning={"decide": "ask"},
+    )  # fmt: skip
+    forms: list[Any] = []
+
+    def act(plan_run: UUID) -> None:
+        forms.append(form_of(plan_run))
+        (tmp_path / "go").touch()
+        until(plan, plan_run, lambda s: s.status("late") is Status.FAILURE)
+        until(plan, plan_run, lambda _: state_of_form(forms[0]).name == "Superseded")
+        forms.append(form_of(plan_run))
+        with get_client(sync_client=True) as client:
+            client.resume_flow_run(forms[1].id, run_input={"choice": "Carry on as planned"})
+
+    done = beside(plan, act)
+    assert done.final.is_failed() and done.state.revision == 1
+    assert [state_of_form(f).name for f in forms] == ["Superseded", "Answered"]
+
+
+# -- without a server ---------------------------------------------------------------------------
+
+T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
+BEST = {"option_id": 0, "title": "repair", "changes": ["bad is done again"], "kind": "substitute"}
+
+
+class Waiting:
+    """A run with a failed task that waits, by a clock that moves when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, unanswered: str = "carry_on") -> None:
+        self.seconds = 0.0
+        clock = SimpleNamespace(monotonic=lambda: self.seconds)
+        monkeypatch.setattr(replan_handing_over, "time", clock)
+        self.plan_run, self.journal = uuid4(), MemoryJournal()
+        terms = {"decide": "ask", "answer_within": "8h", "unanswered": unanswered}
+        self.let_go = False
+        self.answers: dict[str, CommandAnswer] = {}
+        facts = SimpleNamespace(
+            plan=with_a_way_on("left", **terms), plan_run=self.plan_run, revision=1,
+            keep_decision=None, hands_over=lambda: True,
+            recorder=SimpleNamespace(journal=self.journal, record=self.journal.append),
+        )  # fmt: skip
+        dispatcher: Any = SimpleNamespace(
+            facts=facts, held={"bad"}, news=queue.SimpleQueue(), let_go=self._let_go,
+            state=SimpleNamespace(answers=self.answers),
+        )  # fmt: skip
+        self.dispatcher = dispatcher
+        log = ReplanLog(dispatcher, lambda: self.now)
+        self.flow = LeftToFlow(Held(dispatcher), log, lambda: self.now)
+
+    @property
+    def now(self) -> datetime:
+        return T0 + timedelta(seconds=self.seconds)
+
+    def _let_go(self) -> None:
+        self.let_go = True
+
+    def happens(self) -> None:
+        """The dispatcher does what it was given to do."""
+        while not self.dispatcher.news.empty():
+            self.dispatcher.news.get()()
+
+    def found(self, key: str = "1:full:failed") -> Any:
+        evaluation = SimpleNamespace(strategy=AdaptiveReplanning.FULL, rationale="bad failed")
+        position = len(self.events)
+        return SimpleNamespace(
+            evaluation=evaluation, key=key, position=position, recommended=0,
+            account={"options": [BEST]},
+        )  # fmt: skip
+
+    @property
+    def events(self) -> list[Event]:
+        return [e.event for e in self.journal.read(self.plan_run)]
+
+    def writes(self, kind: RunEventKind, source: str, data: Mapping[str, Any]) -> None:
+        self.journal.append(
+            RunEvent(plan_run=self.plan_run, kind=kind, at=self.now, source=source, data=data)
+        )
+
+    def asks(self, within: timedelta) -> None:
+        """A replanning flow asks people."""
+        data = {"flow_run": str(uuid4()), "until": (self.now + within).isoformat(),
+                "strategy": "full", "revision": 1, "options": [BEST], "recommended": 0}  # fmt: skip
+        self.writes(RunEventKind.ASKED, "question-1-1", data)
+
+    def answered(self, answer: Answered) -> None:
+        question = newest_question(self.journal.read(self.plan_run))
+        assert question is not None
+        self.journal.append(answered_event(self.plan_run, question, answer, at=self.now))
+
+    def commands(self) -> list[Command]:
+        return [e for e in self.events if isinstance(e, Command)]
+
+    def told(self, *, accepted: bool) -> None:
+        """The dispatcher answers the command."""
+        (command,) = self.commands()
+        self.answers[command.command_id] = CommandAnswer(
+            plan_run=self.plan_run, command_id=command.command_id, at=self.now, accepted=accepted
+        )
+
+
+WISH = wish_from({**BEST, "strategy": "full"})
+
+
+def test_people_who_decline_late_are_not_asked_a_second_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Waiting(monkeypatch)
+    found = run.found()
+    assert run.flow.takes(found) and run.flow.waits()
+    run.asks(timedelta(hours=8))
+    run.seconds = 3600.0
+    assert run.flow.waits()
+    declined = {"reason": "Ada: carry on", "position": len(run.events)}
+    run.writes(RunEventKind.NOT_REPLANNED, "answer to question-1-1", declined)
+    assert run.flow.waits(), "nothing is evaluated anew by this look"
+    assert run.flow.handed is None and run.flow.has_answered(found)
+    run.happens()
+    assert run.let_go
+
+
+def test_where_no_flow_came_the_run_asks_about_what_it_finds_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Waiting(monkeypatch)
+    first, other, third = (run.found(f"1:full:{name}") for name in ("failed", "failed,slip", "x"))
+    assert run.flow.takes(first)
+    run.seconds = HANDED_OVER_SECONDS + 1
+    assert not run.flow.waits()
+    assert not run.flow.takes(other), "it would wait three minutes for each new reason"
+    assert not run.flow.waits(), "the next look"
+    assert not run.flow.takes(other)
+    assert run.flow.takes(third), "something else is for the flow again"
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_an_answer_that_no_worker_carries_out_is_carried_out_here(
+    monkeypatch: pytest.MonkeyPatch, accepted: bool
+) -> None:
+    """Three minutes after it was given, though there were hours to answer."""
+    run = Waiting(monkeypatch)
+    found = run.found()
+    assert run.flow.takes(found)
+    run.asks(timedelta(hours=8))
+    run.seconds = 60.0
+    run.answered(Answered(wish=WISH, author="Ada"))
+    run.seconds = 60.0 + HANDED_OVER_SECONDS - 1
+    assert run.flow.waits() and not run.commands()
+    run.seconds += 1
+    assert run.flow.waits() and run.flow.waits(), "until the dispatcher has done it"
+    run.happens()
+    assert not run.let_go, "the failed task waits for what was chosen"
+    (command,) = run.commands()
+    assert (command.author, command.data["title"]) == ("Ada", "repair")
+    run.told(accepted=accepted)
+    assert run.flow.waits() and run.flow.handed is None
+    run.happens()
+    assert run.let_go is not accepted
+    assert run.flow.has_answered(found), "nobody is asked again for these reasons"
+
+
+def test_who_answers_at_the_last_moment_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the last look at the journal and the default somebody has answered."""
+    run = Waiting(monkeypatch)
+    assert run.flow.takes(run.found())
+    run.asks(timedelta(seconds=1))
+    run.seconds = 1 + HANDED_OVER_SECONDS
+    record = run.dispatcher.facts.recorder.record
+
+    def late(event: Event) -> None:
+        if isinstance(event, RunEvent) and event.kind is RunEventKind.ANSWERED:
+            run.answered(Answered(wish=WISH, author="Ada"))
+        record(event)
+
+    run.dispatcher.facts.recorder.record = late
+    assert run.flow.waits()
+    (command,) = run.commands()
+    assert command.author == "Ada"

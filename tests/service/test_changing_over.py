@@ -375,6 +375,15 @@ def test_who_waits_for_an_answer_gets_one(settings: AthenaSettings) -> None:
     assert flows_answer(entries, entries[-1].position) is None, "it rests on what came before"
 
 
+def test_a_run_that_asks_people_itself_waits_for_no_flow(settings: AthenaSettings) -> None:
+    scene = Scene(settings)
+    scene.write(RunEventKind.PROPOSED, handed_over=True, options=[{"option_id": 0}])
+    scene.write(RunEventKind.PROPOSED, escalate=True, options=[])
+    assert unanswered(scene.journal.read(scene.run)) is not None
+    scene.write(RunEventKind.PROPOSED, options=[{"option_id": 0}])
+    assert unanswered(scene.journal.read(scene.run)) is None
+
+
 def test_what_the_journal_says_of_a_change_over(scene: Scene) -> None:
     assert waiting_revision(scene.journal.read(scene.run)) is None
     assert scene.replan().name == "Replanned"
