@@ -47,9 +47,14 @@ class Contrast:
 class Contrasts:
     """Groups of tasks, set up once for many conditions on the same cells."""
 
-    def __init__(self, cells: Cells, groups: Groups, policy: LearningPolicy) -> None:
-        self.cells, self.groups, self.policy = cells, groups, policy
+    def __init__(
+        self, cells: Cells, groups: Groups, policy: LearningPolicy, *, counted: bool = False
+    ) -> None:
+        """`counted`: `y` is 0 or 1, so that how it scatters follows from its mean."""
+        self.cells, self.groups, self.policy, self.counted = cells, groups, policy, counted
         self.n = cells.counts()
+        self.explained = np.zeros(cells.tasks, dtype=np.bool_)
+        """Tasks of whose `y` something was taken off."""
         # Fewer standard errors than this pass no level, whatever the degrees of freedom and
         # the number of tests: no p-value is reckoned for them, nor for too small an effect.
         self.screen = NormalDist().inv_cdf(1 - policy.family_level / 2)
@@ -76,23 +81,44 @@ class Contrasts:
         variance = np.full(count, np.nan)
         runs_with, runs_without = np.zeros(count), np.zeros(count)
         own_t = num_t / np.maximum(den_t, 1e-12)
-        error_t = self._tasks(num, den, den_t, own_t)
+        square_t = group_sums(cells.task, cells.tasks, e * e)
+        rest_t = np.maximum(square_t - own_t * num_t, 0.0)
+        varying_t, pooled_t = self._tasks(num, den, den_t, own_t, rest_t)
+        error_t = np.maximum(varying_t, pooled_t)
         alone, code = groups.alone
-        variance[alone] = error_t[code]
+        # A share scatters less the nearer it is to 0 or 1, so that what is told of its size is
+        # the one that varies; that it is no chance is judged by what holds without an effect.
+        variance[alone] = (varying_t if self.counted else error_t)[code]
+        judged = variance.copy()
+        judged[alone] = (pooled_t if self.counted else error_t)[code]
+        freedom = np.maximum(groups.sums(n_t) - 2, 1.0)
         runs_with[alone], runs_without[alone] = with_t[code], n_t[code] - with_t[code]
         # Below the least effect nothing is told, so that its error need not be known.
         wide = groups.wide if only is None else np.intersect1d(groups.wide, only)
-        variance[wide] = np.inf
+        variance[wide] = judged[wide] = np.inf
         runs_with[wide], runs_without[wide] = with_g[wide], n_g[wide] - with_g[wide]
         if (np.abs(effect[wide]) >= least).any():
             shown = told[cells.task].astype(np.float64)
-            columns = (num, den, shown, x * shown)
+            columns = (num, den, shown, x * shown, xd, e * shown)
+            square_g = groups.sums(np.where(told, square_t, 0.0))
+            tasks_g = groups.sums(told.astype(np.float64))
             made = groups.clusters.tables(cells.task, cells.run, cells.runs, columns)
-            for members, (sums, weights, seen, having) in made:
+            for members, (sums, weights, seen, having, off, less) in made:
                 many = np.maximum((seen > 0).sum(axis=1), 2)
-                rest = sums - effect[members][:, None] * weights
+                slope, of = effect[members], np.maximum(den_g[members], 1e-12)
+                rest = sums - slope[:, None] * weights
                 squares = (rest**2).sum(axis=1) * many / (many - 1)
-                variance[members] = squares / np.maximum(den_g[members], 1e-12) ** 2
+                left = np.maximum(square_g[members] - slope**2 * den_g[members], 0.0)
+                cell = left / np.maximum(n_g[members] - tasks_g[members] - 1, 1)
+                pairs = (seen * (seen - 1)).sum(axis=1)
+                alike = ((less - slope[:, None] * off) ** 2).sum(axis=1) - left
+                alike = np.clip(alike / np.maximum(pairs, 1), 0.0, cell)
+                together = np.maximum((off**2).sum(axis=1) - den_g[members], 0.0)
+                pooled = cell * den_g[members] + alike * together
+                larger = np.maximum(squares, pooled)
+                variance[members] = (squares if self.counted else larger) / of**2
+                judged[members] = (pooled if self.counted else larger) / of**2
+                freedom[members] = np.maximum(many - 2, 1)
                 runs_with[members] = (having > 0).sum(axis=1)
                 runs_without[members] = (seen - having > 1e-9).sum(axis=1)
         few = np.minimum(runs_with, runs_without)
@@ -104,33 +130,60 @@ class Contrasts:
             tested &= asked
         floor = JITTER**2 / np.maximum(den_g, 1e-12)
         error = np.sqrt(np.maximum(np.nan_to_num(variance, posinf=np.inf), floor))
-        freedom = np.maximum(few - 1, 1.0)
+        # What is left of shares of which a part was taken off scatters as it does.
+        partly = groups.sums(self.explained.astype(np.float64)) > 0
+        judged[partly] = np.fmax(judged, variance)[partly]
+        sure = np.sqrt(np.maximum(np.nan_to_num(judged, posinf=np.inf), floor))
         p = np.ones(count)
-        clear = tested & (np.abs(effect) >= least) & (np.abs(effect) > self.screen * error)
-        p[clear] = student_two_sided(effect[clear] / error[clear], freedom[clear])
+        clear = tested & (np.abs(effect) >= least) & (np.abs(effect) > self.screen * sure)
+        p[clear] = student_two_sided(effect[clear] / sure[clear], freedom[clear])
+
+        def agrees(place: int) -> bool:
+            spread = self._shared(place, effect, e, x, xd) if self.counted else error_t
+            return self._agrees(place, effect, own_t, spread, told, with_t, n_t, least)
+
         return Contrast(
             effect=effect,
             error=error,
             freedom=freedom,
             p=p,
             tested=tested,
-            agrees=lambda place: self._agrees(
-                place, effect, own_t, error_t, told, with_t, n_t, least
-            ),
+            agrees=agrees,
             gain=den_g * effect**2,
             with_it=with_g,
             samples=n_g,
             runs=np.maximum(runs_with, runs_without),
         )
 
-    def _tasks(self, num: Floats, den: Floats, den_t: Floats, own_t: Floats) -> Floats:
-        """Variance of each task's own effect, from scores that vary with the condition."""
+    def _tasks(
+        self, num: Floats, den: Floats, den_t: Floats, own_t: Floats, rest_t: Floats
+    ) -> tuple[Floats, Floats]:
+        """Variance of each task's own effect, from scores that vary with the condition, and
+        from ones that do not, as is so where it has no effect: of few runs with it the first
+        is known badly, the second as well as of all.
+        """
         cells = self.cells
         score = num - own_t[cells.task] * den
         squares = group_sums(cells.task, cells.tasks, score**2)
         squares *= self.n / np.maximum(self.n - 2, 1)
-        variance: Floats = np.maximum(squares, JITTER**2 * den_t) / np.maximum(den_t, 1e-12) ** 2
-        return variance
+        pooled = rest_t / np.maximum(self.n - 2, 1) * den_t
+        floor, safe = JITTER**2 * den_t, np.maximum(den_t, 1e-12) ** 2
+        return np.maximum(squares, floor) / safe, np.maximum(pooled, floor) / safe
+
+    def _shared(self, place: int, effect: Floats, e: Floats, x: Floats, xd: Floats) -> Floats:
+        """Variance of each task's own effect, where those of the group have the group's: none of
+        ten failures does not say that a task never fails.
+        """
+        cells = self.cells
+        inside = np.zeros(cells.tasks, dtype=np.bool_)
+        inside[self.groups[place].tasks] = True
+        row = np.flatnonzero(inside[cells.task])
+        squares = (e[row] - effect[place] * xd[row]) ** 2
+        found = np.zeros(cells.tasks)
+        for side in (x[row] > 0, x[row] <= 0):
+            count = group_sums(cells.task[row][side], cells.tasks)
+            found += squares[side].mean() / np.maximum(count, 1)
+        return found
 
     def _agrees(
         self,
@@ -151,5 +204,5 @@ class Contrasts:
         few = np.minimum(with_t, n_t - with_t)[task]
         far = (off >= least) & (few >= FEWEST)
         t = off[far] / np.sqrt(np.maximum(error_t[task[far]], 1e-18))
-        strange = student_two_sided(t, np.maximum(few[far] - 1, 1)) * len(task) < DEVIANT
+        strange = student_two_sided(t, np.maximum(n_t[task[far]] - 2, 1)) * len(task) < DEVIANT
         return bool(strange.sum() <= self.policy.deviating_share * len(task))

@@ -58,26 +58,32 @@ class Neighbourhood:
         for column, name in enumerate((*self.history.categories, ANYTHING)):
             witness: int | None = None
             seen: list[bytes] = []
+            first = len(found)
             for number, window in enumerate(self.beside):
                 x = window[place, column]
                 if not x.any() or x.all() or (number == 2 and witness is None):
                     continue
                 if x.tobytes() not in seen:
-                    found.append(_named(kind, x.astype(np.float64), name, witness))
+                    like = range(0 if name == ANYTHING else first, len(found))
+                    found.append(_named(kind, x.astype(np.float64), name, witness, like))
                     seen.append(x.tobytes())
                 if witness is None:
                     witness = len(found) - 1
         return found
 
 
-def _named(kind: PatternKind, x: Floats, name: str, witness: int | None) -> Condition:
-    return Condition(kind, x, lambda group: name, witness=witness)
+def _named(
+    kind: PatternKind, x: Floats, name: str, witness: int | None, like: Sequence[int]
+) -> Condition:
+    return Condition(kind, x, lambda group: name, witness=witness, like=like)
 
 
 def conditional(
     near: Neighbourhood, cells: Cells, groups: Groups, policy: LearningPolicy
-) -> tuple[Family, Floats]:
-    """Contention and the clock's effects on durations, and what they add to each task's mean."""
+) -> tuple[list[Family], Floats]:
+    """Contention and the clock's effects on durations, a family each, and what they add to each
+    task's mean.
+    """
     history = near.history
     sampled = np.flatnonzero(near.place[cells.rows] >= 0)
     part = cells if len(sampled) == len(cells) else cells.taken(sampled)
@@ -92,7 +98,7 @@ def conditional(
     found = search(
         contrasts, conditions, policy, least=math.log1p(policy.least_bias), logarithmic=True
     )
-    return found.family, found.offsets
+    return list(found.families.values()), found.offsets
 
 
 def interactions(near: Neighbourhood, groups: Groups, policy: LearningPolicy) -> Family:
@@ -122,7 +128,7 @@ def interactions(near: Neighbourhood, groups: Groups, policy: LearningPolicy) ->
         tasks_left = group.tasks[inside[group.tasks]]
         named.setdefault(tasks_left.tobytes(), Group(group.kind, group.name, tasks_left))
     left = groups.some(named.values())
-    contrasts = Contrasts(cells, left, policy)
+    contrasts = Contrasts(cells, left, policy, counted=True)
     conditions = near.conditions(cells, PatternKind.INTERACTION)
 
     def confirm(group: Group, condition: Condition) -> float:
@@ -136,7 +142,7 @@ def interactions(near: Neighbourhood, groups: Groups, policy: LearningPolicy) ->
         logarithmic=False,
         only_more=True,
         confirm=confirm,
-    ).family
+    ).family(PatternKind.INTERACTION)
 
 
 def _stratified(cells: Cells, failed: Floats, x: Floats, group: Group) -> float:

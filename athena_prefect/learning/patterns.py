@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -107,16 +109,16 @@ def _durations(
         doubt=doubt,
         drifted=ends,
     )
-    return [scaled, drifted, found, biased]
+    return [scaled, drifted, *found, biased]
 
 
-def _doubt(cells: Cells, x_run: Floats, drifted: Family, met: Family) -> Floats:
+def _doubt(cells: Cells, x_run: Floats, drifted: Family, met: Sequence[Family]) -> Floats:
     """By task the standard error of what was taken off its mean for drift and conditions."""
     middle = group_sums(cells.task, cells.tasks, x_run[cells.run]) / np.maximum(cells.counts(), 1)
     square = np.zeros(cells.tasks)
     for finding in drifted.findings:
         square[finding.tasks] += (finding.error * middle[finding.tasks]) ** 2
-    for finding in met.findings:
+    for finding in chain.from_iterable(family.findings for family in met):
         share = float(finding.data["with"]) / max(finding.samples, 1)
         square[finding.tasks] += (finding.error * share) ** 2
     doubt: Floats = np.sqrt(square)

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = float
 """A fraction: 0.15, never 15."""
-KINDS = 9
-"""Kinds of tests in an analysis: scaling, drift, conditions, bias, failures, retries, queues,
-uses and assumptions."""
+KINDS = 11
+"""Kinds of tests in an analysis: scaling, drift, contention, hours, weekdays, bias, failures,
+retries, queues, uses and assumptions."""
 
 
 class LearningPolicy(BaseModel):

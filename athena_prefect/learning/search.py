@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from athena_prefect.learning.contrasts import Contrast, Contrasts
+from athena_prefect.learning.contrasts import Contrast, Contrasts, Flags
 from athena_prefect.learning.findings import Family, Finding
 from athena_prefect.learning.groups import Group
 from athena_prefect.learning.policy import LearningPolicy
@@ -39,14 +39,21 @@ class Condition:
     data: Callable[[int], Mapping[str, Any]] = lambda group: {}
     witness: int | None = None
     """Place of the condition, among those offered, whose effect must agree with this one's."""
+    like: Sequence[int] = ()
+    """Places of conditions offered before that may be the same one for some groups."""
 
 
 @dataclass(slots=True)
 class Search:
     """What was found, and what it adds to each task's mean."""
 
-    family: Family = field(default_factory=Family)
+    families: dict[PatternKind, Family] = field(default_factory=dict)
+    """By kind of condition, each with the tests of its own kind."""
     offsets: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def family(self, kind: PatternKind) -> Family:
+        """That of a kind."""
+        return self.families.setdefault(kind, Family())
 
 
 Confirm = Callable[[Group, Condition], float]
@@ -74,9 +81,17 @@ def search(
         e = cells.demeaned()
         offered = conditions(e)
         results = [contrasts.of(c.x, e, least, c.only) for c in offered]
+        tested = [r.tested.copy() for r in results]
+        for which, condition in enumerate(offered):
+            for other in condition.like:
+                # What holds of the same attempts is one test, whatever its names.
+                tested[which] &= ~_same(results[which], results[other])
         p = [np.minimum(r.p * c.trials, 1.0) for r, c in zip(results, offered, strict=True)]
-        count = sum(int(r.tested.sum()) for r in results)
-        chosen = _chosen(results, p, count, policy, least, only_more)
+        counts = dict.fromkeys((c.kind for c in offered), 0)
+        for condition, own in zip(offered, tested, strict=True):
+            counts[condition.kind] += int(own.sum())
+        of_each = [counts[c.kind] for c in offered]
+        chosen = _chosen(results, tested, p, of_each, policy, least, only_more)
         taken = np.zeros(cells.tasks, dtype=np.bool_)
         any_taken = False
         told: set[tuple[int, int]] = set()
@@ -92,12 +107,13 @@ def search(
             value = float(p[which][place])
             if confirm is not None:
                 value = max(value, confirm(group, condition))
-                if value * count > policy.family_level:
+                if value * of_each[which] > policy.family_level:
                     rejected.add(name)
                     continue
             taken[group.tasks] = any_taken = True
+            contrasts.explained[group.tasks] = True
             told.add((which, place))
-            found.family.findings.append(
+            found.family(condition.kind).findings.append(
                 _finding(condition, result, group, place, value, least, logarithmic)
             )
             inside = np.zeros(cells.tasks, dtype=np.bool_)
@@ -108,10 +124,18 @@ def search(
             cells.y[row] -= effect * condition.x[row]
             found.offsets[group.tasks] += effect * mean[group.tasks]
         if not any_taken:
-            for which, result in enumerate(results):
-                found.family.others += p[which][result.tested].tolist()
+            for which, own in enumerate(tested):
+                others = found.family(offered[which].kind).others
+                others += p[which][own].tolist()
             return found
     return found
+
+
+def _same(result: Contrast, other: Contrast) -> Flags:
+    """Groups for which both are tests of the same attempts."""
+    same = result.tested & other.tested & (result.with_it == other.with_it)
+    alike: Flags = same & (result.samples == other.samples)
+    return alike & (result.effect == other.effect)
 
 
 def _agrees(witness: Contrast, result: Contrast, place: int) -> bool:
@@ -125,8 +149,9 @@ def _agrees(witness: Contrast, result: Contrast, place: int) -> bool:
 
 def _chosen(
     results: Sequence[Contrast],
+    tested: Sequence[Flags],
     p: Sequence[Floats],
-    count: int,
+    counts: Sequence[int],
     policy: LearningPolicy,
     least: float,
     only_more: bool,
@@ -134,7 +159,7 @@ def _chosen(
     """(condition, group) of what passes, the one that explains most first."""
     passing: list[tuple[float, int, int]] = []
     for which, result in enumerate(results):
-        good = result.tested & (p[which] * count <= policy.family_level)
+        good = tested[which] & (p[which] * counts[which] <= policy.family_level)
         size = result.effect if only_more else np.abs(result.effect)
         for place in np.flatnonzero(good & (size >= least)).tolist():
             if result.agrees(place):
