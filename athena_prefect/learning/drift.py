@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -64,10 +65,21 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
         own_error = _own_error(n, num_t, ss_t, den_t, lag_t)
     error, runs = _errors(cells, groups, e, x_run, num_t, den_t, den, own_error, n)
     tested = (runs >= policy.least_trend_runs) & (den > 1e-9)
+    slope = groups.sums(num_t) / np.maximum(den, 1e-12)
+    steps = _Steps(cells, groups, x_run)
+    promising = np.abs(slope) >= least
+    places, code = groups.alone
+    promising[places] &= close[code]
+    promising &= tested
     while len(family.findings) < MOST:
         slope = groups.sums(num_t) / np.maximum(den, 1e-12)
         t = slope / np.maximum(error, 1e-12)
         p = np.where(tested, student_two_sided(t, np.maximum(runs - 2, 1)), 1.0)
+        for place in np.flatnonzero(promising & ~done).tolist():
+            step = steps.of(place)
+            if step is not None and abs(step.effect) >= least:
+                # What rests on a line through a step is no noise, and follows from run to run.
+                p[place] = min(p[place], step.p)
         count = int(tested.sum())
         good = tested & ~done & (p * count <= policy.family_level) & (np.abs(slope) >= least)
         if good.any():
@@ -83,10 +95,8 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
             return family
         best = int(np.argmax(np.where(good, den * slope**2, -1.0)))
         group = groups[best]
-        inside = np.zeros(cells.tasks, dtype=np.bool_)
-        inside[group.tasks] = True
-        row = np.flatnonzero(inside[cells.task])
-        step = _step(cells.demeaned()[row], cells.run[row], x_run)
+        row = steps.rows(best)
+        step = steps.of(best)
         effect, spread = float(slope[best]), float(error[best])
         data: dict[str, object] = {}
         taken: Floats = effect * x[row]
@@ -113,6 +123,7 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
         )
         done[best] = True
         cells.y[row] -= taken
+        steps.changed(group.tasks)
         num_t[group.tasks] -= group_sums(cells.task[row], cells.tasks, taken * xd[row])[group.tasks]
     return family
 
@@ -140,6 +151,45 @@ class _Step:
     """Position of the first run after it."""
     before: int
     """Runs before it."""
+    p: float
+    """Of its effect, over all places at which it could have been."""
+
+
+class _Steps:
+    """The step of each group that is asked for, kept until its tasks change."""
+
+    def __init__(self, cells: Cells, groups: Groups, x_run: Floats) -> None:
+        self.cells, self.groups, self.x_run = cells, groups, x_run
+        self._known: dict[int, _Step | None] = {}
+
+    @cached_property
+    def _order(self) -> tuple[Codes, Codes]:
+        """Cells by task, and where each task's begin."""
+        narrow = np.uint16 if self.cells.tasks <= np.iinfo(np.uint16).max else np.int64
+        order = np.argsort(self.cells.task.astype(narrow), kind="stable")
+        return order, np.concatenate(([0], np.cumsum(self.cells.counts()))).astype(np.int64)
+
+    def rows(self, place: int) -> Codes:
+        """Cells of a group."""
+        order, first = self._order
+        members = self.groups[place].tasks.tolist()
+        return np.concatenate([order[first[t] : first[t + 1]] for t in members])
+
+    def of(self, place: int) -> _Step | None:
+        """That of a group, as `y` is now."""
+        if place not in self._known:
+            row = self.rows(place)
+            own, task = self.cells.y[row], self.cells.task[row]
+            n = np.maximum(group_sums(task, self.cells.tasks), 1)
+            rest = own - (group_sums(task, self.cells.tasks, own) / n)[task]
+            self._known[place] = _step(rest, self.cells.run[row], self.x_run)
+        return self._known[place]
+
+    def changed(self, tasks: Codes) -> None:
+        """What is known of groups with one of these tasks holds no longer."""
+        for place in list(self._known):
+            if np.isin(self.groups[place].tasks, tasks).any():
+                del self._known[place]
 
 
 def _step(rest: Floats, run: Codes, x_run: Floats) -> _Step | None:
@@ -168,11 +218,20 @@ def _step(rest: Floats, run: Codes, x_run: Floats) -> _Step | None:
     if gain[at] < 0 or count * math.log(max(best, 1e-12) / max(line, 1e-12)) > -math.log(count):
         return None
     apart = float(left[at] * (total - left[at]) / total)
+    effect = float(part[at] / -apart)
+    error = math.sqrt(max(best / (count - 2), JITTER**2) / apart)
+    rest_ = np.sqrt(w) * (m - centre - effect * (np.arange(count) > at))
+    rest_ -= rest_.mean()
+    lag = float((rest_[1:] * rest_[:-1]).sum() / max(float((rest_**2).sum()), 1e-18))
+    lag = float(_beyond_chance(np.array(lag), np.array(count)))
+    t = effect / (error * math.sqrt((1 + lag) / (1 - lag)))
+    places = int((gain >= 0).sum())
     return _Step(
-        effect=float(part[at] / -apart),
-        error=math.sqrt(max(best / (count - 2), JITTER**2) / apart),
+        effect=effect,
+        error=error,
         since=float(x[at + 1]),
         before=at + 1,
+        p=min(places * float(student_two_sided(t, max(count - 3, 1))), 1.0),
     )
 
 
