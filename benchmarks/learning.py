@@ -32,6 +32,7 @@ from athena_prefect.learning.frame import FAILURE, SUCCESS, History
 from athena_prefect.learning.patterns import execution_patterns
 from athena_prefect.learning.records import RunRecord
 from tests.learning.histories import MONDAY
+from tests.learning.oracle import findable
 from tests.learning.otherwise import KINDS as OTHER
 from tests.learning.otherwise import otherwise
 from tests.learning.planted import KINDS, planted
@@ -224,7 +225,10 @@ def find(count: int, seed: int) -> None:
 
 
 def find_other(count: int, seed: int, *, show: bool = False) -> None:
-    """The same for histories of another kind, of which nothing was tuned."""
+    """The same for histories of another kind, of which nothing was tuned.
+
+    Those in which not even one who knows what was planted could show it are counted apart.
+    """
     tally: Counter[tuple[str, str]] = Counter()
     false = told = 0
     for number in range(count):
@@ -237,17 +241,26 @@ def find_other(count: int, seed: int, *, show: bool = False) -> None:
         tally[kind, "histories"] += 1
         tally[kind, "found"] += any(made.is_it(p) for p in found)
         tally[kind, "right size"] += right
+        able = findable(made)
+        tally[kind, "findable"] += able
+        tally[kind, "of these right"] += able and right
         tally[kind, "with another"] += bool(wrong)
         if show and (wrong or (not right and kind != "none")):
             shape = f"{len(made.history.runs)} runs, {sorted(made.tasks)}, {made.size:.2f}"
-            print(f"{kind} {seed + number}: {shape}", *(f"\n    {p.description}" for p in found))
-    print(f"{'planted':12}{'histories':>10}{'found':>8}{'right size':>12}{'with another':>14}")
+            print(
+                f"{kind} {seed + number}{'' if findable(made) else ' (not to be shown)'}: {shape}",
+                *(f"\n    {p.description}" for p in found),
+            )
+    heads = ("histories", "found", "right size", "findable", "of these right", "with another")
+    print(f"{'planted':12}", *(f"{head:>15}" for head in heads), sep="")
     for kind in OTHER:
-        cells = [tally[kind, c] for c in ("histories", "found", "right size", "with another")]
-        print(f"{kind:12}{cells[0]:10}{cells[1]:8}{cells[2]:12}{cells[3]:14}")
-    there = sum(tally[k, "histories"] for k in OTHER if k != "none")
-    good = sum(tally[k, "right size"] for k in OTHER)
-    print(f"right: {good} of {there} ({good / there:.1%}); others: {false} of {told} patterns")
+        print(f"{kind:12}", *(f"{tally[kind, head]:15}" for head in heads), sep="")
+    planted_, good, can, of_these = (
+        sum(tally[k, head] for k in OTHER if k != "none")
+        for head in ("histories", "right size", "findable", "of these right")
+    )
+    print(f"right: {good} of {planted_} ({good / planted_:.1%}); of {can} that could be shown: "
+          f"{of_these} ({of_these / can:.1%}); others: {false} of {told} patterns")  # fmt: skip
 
 
 def main() -> None:

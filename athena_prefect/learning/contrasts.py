@@ -204,5 +204,6 @@ class Contrasts:
         few = np.minimum(with_t, n_t - with_t)[task]
         far = (off >= least) & (few >= FEWEST)
         t = off[far] / np.sqrt(np.maximum(error_t[task[far]], 1e-18))
-        strange = student_two_sided(t, np.maximum(n_t[task[far]] - 2, 1)) * len(task) < DEVIANT
+        # Few runs with it speak against what all the others say only as far as they are known.
+        strange = student_two_sided(t, np.maximum(few[far] - 1, 1)) * len(task) < DEVIANT
         return bool(strange.sum() <= self.policy.deviating_share * len(task))

@@ -224,8 +224,12 @@ def _step(rest: Floats, run: Codes, x_run: Floats) -> _Step | None:
     rest_ -= rest_.mean()
     lag = float((rest_[1:] * rest_[:-1]).sum() / max(float((rest_**2).sum()), 1e-18))
     lag = float(_beyond_chance(np.array(lag), np.array(count)))
-    t = effect / (error * math.sqrt((1 + lag) / (1 - lag)))
-    places = int((gain >= 0).sum())
+    # A side of few runs, or one that scatters more than the other, is known no better than so.
+    sides = (rest_[: at + 1], left[at]), (rest_[at + 1 :], total - left[at])
+    wider = math.sqrt(sum(float((r**2).sum()) / (len(r) - 1) / float(v) for r, v in sides))
+    t = effect / (max(error, wider) * math.sqrt((1 + lag) / (1 - lag)))
+    # Each of them or a line, whichever fits.
+    places = int((gain >= 0).sum()) + 1
     return _Step(
         effect=effect,
         error=error,

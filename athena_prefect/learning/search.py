@@ -134,8 +134,8 @@ def search(
 def _same(result: Contrast, other: Contrast) -> Flags:
     """Groups for which both are tests of the same attempts."""
     same = result.tested & other.tested & (result.with_it == other.with_it)
-    alike: Flags = same & (result.samples == other.samples)
-    return alike & (result.effect == other.effect)
+    alike: Flags = same & (result.samples == other.samples) & (result.effect == other.effect)
+    return alike
 
 
 def _agrees(witness: Contrast, result: Contrast, place: int) -> bool:

@@ -20,6 +20,8 @@ KINDS = (
     "bias", "resource", "hour", "weekday", "scaling", "interaction", "contention", "drift",
     "step", "retries", "queue", "none",
 )  # fmt: skip
+FEWEST = 3
+"""Runs with, and without what a task meets, of which a size could be told."""
 NAMES = ("fetch", "parse", "train", "score", "load", "report")
 
 
@@ -32,13 +34,21 @@ class Otherwise:
     tasks: frozenset[str] = frozenset()
     beside: frozenset[str] = frozenset()
     size: float = 0.0
+    condition: np.ndarray | None = None
+    """By run and task where the effect was planted: 0 or 1, or how far a drift has come."""
+    needed: frozenset[str] = frozenset()
+    """Those of `tasks` in which it can be seen at all."""
 
     def is_it(self, p: ExecutionPattern) -> bool:
-        """Whether a pattern tells of what was planted: its kind, and no other tasks."""
+        """Whether a pattern tells of what was planted: its kind, and no other tasks.
+
+        Of tasks that hardly ever met what they would have suffered from it need not tell.
+        """
         kind = {"bias": "duration", "resource": "duration", "step": "drift"}.get(
             self.kind, self.kind
         )
-        same = frozenset(p.affected_tasks) == self.tasks
+        told = frozenset(p.affected_tasks)
+        same = bool(told) and self.needed <= told <= self.tasks
         return p.kind == kind and same and (not self.beside or p.beside in self.beside)
 
     def right(self, p: ExecutionPattern) -> bool:
@@ -86,6 +96,7 @@ def otherwise(kind: str, seed: int) -> Otherwise:
         factor[:, inside] *= 1 + size
     if kind == "drift":
         factor[:, inside] *= np.exp(np.log1p(size) * np.linspace(0, 1, runs))[:, None]
+    since = 0
     if kind == "step":
         since = int(runs * rng.uniform(0.3, 0.7))
         factor[since:, inside] *= 1 + size
@@ -121,6 +132,19 @@ def otherwise(kind: str, seed: int) -> Otherwise:
     # The one that is met in some runs and not in others.
     other = min(shares, key=lambda c: abs(float(shares[c][:, inside].mean()) - 0.4))
     met = shares[other]
+    along = np.repeat(np.linspace(0, 1, runs)[:, None], tasks, axis=1)
+    at = begun[:, None] + start
+    condition = {
+        "drift": along,
+        "step": (np.arange(runs) >= since)[:, None] & np.ones(shape, dtype=np.bool_),
+        "hour": at // 3600 % 24 >= 18,
+        "weekday": at // 86400 % 7 == 0,
+        "contention": met,
+        "interaction": met,
+    }.get(kind)
+    seen = inside.copy()
+    if kind in ("contention", "interaction"):
+        seen &= (met.sum(axis=0) >= FEWEST) & ((~met).sum(axis=0) >= FEWEST)
     if kind == "contention":
         duration[met] *= 1 + size
         beside = frozenset({NAMES[other]})
@@ -145,6 +169,8 @@ def otherwise(kind: str, seed: int) -> Otherwise:
         tasks=frozenset() if kind == "none" else frozenset(np.array(names)[inside].tolist()),
         beside=beside,
         size=size,
+        condition=None if condition is None else condition.astype(np.float64),
+        needed=frozenset() if kind == "none" else frozenset(np.array(names)[seen].tolist()),
     )  # fmt: skip
 
 
