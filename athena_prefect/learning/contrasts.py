@@ -122,6 +122,8 @@ class Contrasts:
                 runs_with[members] = (having > 0).sum(axis=1)
                 runs_without[members] = (seen - having > 1e-9).sum(axis=1)
         few = np.minimum(runs_with, runs_without)
+        # Two outliers among three runs are no effect, however well the others are known.
+        freedom = np.where(few >= self.policy.least_runs, freedom, np.maximum(few - 1, 1.0))
         tested = (den_g > 0) & (few >= FEWEST) & ~np.isnan(variance)
         tested &= runs_with + runs_without >= self.policy.least_runs
         if only is not None:

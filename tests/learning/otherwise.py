@@ -7,7 +7,7 @@ durations and queue times that are missing, effects of 20 to 200 %.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,6 +50,12 @@ class Otherwise:
         told = frozenset(p.affected_tasks)
         same = bool(told) and self.needed <= told <= self.tasks
         return p.kind == kind and same and (not self.beside or p.beside in self.beside)
+
+    def in_part(self, p: ExecutionPattern) -> bool:
+        """Whether it tells of some of the tasks only: true, but not all of it."""
+        told = frozenset(p.affected_tasks)
+        whole = replace(self, needed=told, tasks=told)
+        return bool(told) and told < self.tasks and whole.is_it(p)
 
     def right(self, p: ExecutionPattern) -> bool:
         """Whether its size is no more than a quarter off, or no more than five points."""
