@@ -111,8 +111,10 @@ def test_nobody_answers_and_the_processes_that_asked_are_dead(
     )
     late.asks()
     installation.stop(installation.worker, signal.SIGKILL)
-    late.let_go()
     installation.start_worker()
+    # The run that is started again works meanwhile: over, it would need no answer.
+    wait_for(f"what {name} says", lambda: late.of_kind(RunEventKind.ANSWERED))
+    late.let_go()
     if unanswered == "recommended":
         late.ends(cut_off=["first"], patience=600.0)
         return

@@ -64,7 +64,7 @@ class Late:
             }  # fmt: skip
 
         fast = [{"name": "fast", "duration": "5s", "quality": 0.9}]
-        waits = {"path": str(self.folder / "go"), "seconds": 300}
+        waits = {"path": str(self.folder / "go"), "seconds": 1200}
         first = {"id": "first", "call": "deeds:wait_for_file", "with": waits, "duration": "4s"}
         return {
             "tasks": [
