@@ -114,10 +114,13 @@ def test_nobody_answers_and_the_processes_that_asked_are_dead(
     installation.start_worker()
     # The run that is started again works meanwhile: over, it would need no answer.
     wait_for(f"what {name} says", lambda: late.of_kind(RunEventKind.ANSWERED))
-    late.let_go()
     if unanswered == "recommended":
+        late.revised()
+        late.drains()
+        late.let_go()
         late.ends(cut_off=["first"], patience=600.0)
         return
+    late.let_go()
     wait_for(f"the end of {name}", lambda: late.state.end_status, 600.0)
     assert late.state.end_status == "completed" and late.state.revision == 1
     assert dict(starts(late.folder)) == {"one": 1, "two": 1, "last": 1}
