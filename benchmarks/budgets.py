@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from dataclasses import replace
@@ -33,6 +31,7 @@ from athena_prefect.schedule.generate import generate
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.rest import Rest, Way
 from athena_prefect.schedule.solver import serial_generation
+from benchmarks.machine import this_machine
 
 SHAPES = ((0.6, 1.8, 2.0), (1.6, 0.5, 0.5))
 """Other modes: how many times as long, as many units, and as much of a budget (one by default)."""
@@ -183,10 +182,7 @@ def main() -> None:
                     row |= {"budget_s": budget, **measured(rest, objective, budget)}
                     rows.append(row)
                     sys.stderr.write(f"{row}\n")
-    machine = (
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"load {os.getloadavg()[0]:.1f}"
-    )
+    machine = this_machine()
     at = datetime.now(UTC).isoformat(timespec="seconds")
     if given.json:
         sys.stdout.write(json.dumps({"at": at, "machine": machine, "rows": rows}, indent=1) + "\n")

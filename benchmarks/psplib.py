@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Iterator
@@ -41,6 +39,7 @@ from athena_prefect.schedule.generate import WORKERS, generate
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.rest import Choice, Rest, Way
 from benchmarks.generated import draw
+from benchmarks.machine import this_machine
 
 SETS = ("j30", "j60", "j120", "mm_j10", "mm_j20", "mm_j30", "mmlib50", "mmlib100")
 
@@ -305,10 +304,7 @@ def main() -> None:
         sets = {name: instances(given.folder, name, given.most) for name in given.sets}
     load()
     rows = measure(sets, given.budgets, given.seeds, given.peers)
-    machine = (
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"load {os.getloadavg()[0]:.1f}"
-    )
+    machine = this_machine()
     at = datetime.now(UTC).isoformat(timespec="seconds")
     if given.json:
         sys.stdout.write(json.dumps({"at": at, "machine": machine, "rows": rows}, indent=1) + "\n")

@@ -26,8 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -57,6 +55,7 @@ from athena_prefect.schedule.passes import forward
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.proposal import Proposal
 from athena_prefect.schedule.solver import serial_generation
+from benchmarks.machine import this_machine
 
 T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
 CAPACITY = 6
@@ -529,10 +528,7 @@ def main() -> None:
         result = [option_sets(n, given.budget or 1.0) for n in given.sizes]
     else:
         result = accuracy(given.cases, given.seeds, given.budget or 0.2, given.world)
-    machine = (
-        f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"load {os.getloadavg()[0]:.1f}"
-    )
+    machine = this_machine()
     at = datetime.now(UTC).isoformat(timespec="seconds")
     sys.stdout.write(json.dumps({"at": at, "machine": machine, "result": result}, indent=1) + "\n")
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
 import textwrap
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,19 +11,9 @@ import yaml
 from athena_prefect.assumptions.checks.registry import BUILT_IN, kind_named
 from athena_prefect.assumptions.rules import check_findings
 from athena_prefect.plan.document import loads
+from tests.docs.pages import reference
 
-GENERATOR = Path(__file__).parents[2] / "docs" / "reference" / "generate_checks.py"
-
-
-def _generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate_checks", GENERATOR)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-REFERENCE = _generator()
+REFERENCE = reference("checks")
 EXAMPLES = {name: both for kinds in REFERENCE.GROUPS.values() for name, both in kinds.items()}
 
 

@@ -14,6 +14,7 @@ import athena_prefect.cli.app as cli
 from athena_prefect.cli.order import SECTIONS, every_command
 from athena_prefect.errors import ServerError
 from tests.cli.conftest import Athena
+from tests.docs.pages import reference
 from tests.service.standin import PLAN, StandIn
 
 RUN = ("run", "plan.yaml", "--set", "limit=3")
@@ -56,15 +57,8 @@ def test_the_first_help_lists_every_command_where_it_belongs(athena: Athena) -> 
 
 
 def test_the_reference_page_is_what_the_commands_say() -> None:
-    script = Path(__file__).parents[2] / "docs" / "reference" / "generate_cli.py"
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location("generate_cli", script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.PAGE.read_text() == module.page()
+    page = reference("cli")
+    assert page.PAGE.read_text() == page.page()
 
 
 # -- what is refused ----------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(?P<info>[^\n`]+)\n(?P<text>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
@@ -66,3 +68,13 @@ def links_of(page: Path) -> list[str]:
     text = _FENCE.sub("", page.read_text("utf-8"))
     targets = [match["target"] for match in _LINK.finditer(text)]
     return [t for t in targets if not re.match(r"[a-z]+:", t) and not t.startswith("#")]
+
+
+def reference(name: str) -> Any:
+    """The module that makes a page of the reference: ``docs/reference/generate_NAME.py``."""
+    file = ROOT / "docs" / "reference" / f"generate_{name}.py"
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

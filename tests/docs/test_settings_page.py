@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from typing import Any
-
-from tests.docs.pages import ROOT
-
-GENERATOR = ROOT / "docs" / "reference" / "generate_settings.py"
-
-
-def _generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate_settings", GENERATOR)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.docs.pages import reference
 
 
 def test_the_page_is_current() -> None:
-    reference = _generator()
+    page = reference("settings")
     remedy = "run python docs/reference/generate_settings.py"
-    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), remedy
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(), remedy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from pydantic import TypeAdapter
 
 from athena_prefect.plan import document, text
 from athena_prefect.plan.model import Plan
+from tests.docs.pages import reference
 
 ROOT = Path(__file__).parents[2]
-GENERATOR = ROOT / "docs" / "reference" / "generate_plan_document.py"
 REQUIRED: dict[str, dict[str, Any]] = {
     "Plan": {"name": "p", "tasks": [{"id": "load"}, {"id": "a"}]},
     "Schedule": {"cron": "0 4 * * *"},
@@ -30,15 +29,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 
 
-def _generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate_plan_document", GENERATOR)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PAGE = _generator()
+PAGE = reference("plan_document")
 
 
 def test_the_page_is_current() -> None:

@@ -24,9 +24,9 @@ from athena_prefect.runtime.replan_asking import AskingHere
 from athena_prefect.runtime.replan_holding import Held
 from athena_prefect.runtime.replan_log import ReplanLog
 from athena_prefect.runtime.replanner import Replanner
-from tests.runtime.support import plan_of, run
+from tests.runtime.support import run
 from tests.runtime.test_control import beside, command, until
-from tests.runtime.test_replanner import decided, of_kind, with_a_way_on
+from tests.runtime.test_replanner import decided, of_kind, with_a_way_on, with_two_that_fail
 
 
 @pytest.mark.prefect
@@ -150,16 +150,7 @@ def test_carrying_on_is_an_answer_and_a_later_failure_does_not_wait_for_another(
     tmp_path: Path,
 ) -> None:
     """`bad` and `late` fail, the second while the first's proposal waits for its answer."""
-    plan = plan_of(
-        {"id": "bad", "call": "leak", "with": {"password": "x"}, "duration": "50ms",
-         "modes": [{"name": "other", "call": "deeds:log_in", "duration": "60ms"}]},
-        {"id": "late", "call": "leak_later", "with": {"path": str(tmp_path / "go")},
-         "duration": "50ms",
-         "modes": [{"name": "other", "call": "deeds:wait_for_file", "duration": "60ms"}]},
-        {"id": "last", "call": "one", "duration": "50ms", "depends_on": ["bad", "late"]},
-        name="two-questions",
-        replanning={"decide": "ask"},
-    )  # fmt: skip
+    plan = with_two_that_fail("two-questions", tmp_path)
     forms: list[Any] = []
 
     def act(plan_run: UUID) -> None:

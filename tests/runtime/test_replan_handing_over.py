@@ -27,10 +27,9 @@ from athena_prefect.runtime.replan_holding import Held
 from athena_prefect.runtime.replan_log import ReplanLog
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.settings import AthenaSettings
-from tests.runtime.support import plan_of
 from tests.runtime.test_control import beside, until
 from tests.runtime.test_replan_asking import form_of, state_of_form
-from tests.runtime.test_replanner import of_kind, with_a_way_on
+from tests.runtime.test_replanner import of_kind, with_a_way_on, with_two_that_fail
 
 
 def left_to_a_flow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,16 +101,7 @@ def test_what_fails_while_people_are_asked_here_is_asked_about_too(
 ) -> None:
     """No flow comes for either failure: the second does not wait for the first one's answer."""
     left_to_a_flow(monkeypatch)
-    plan = plan_of(
-        {"id": "bad", "call": "leak", "with": {"password": "x"}, "duration": "50ms",
-         "modes": [{"name": "other", "call": "deeds:log_in", "duration": "60ms"}]},
-        {"id": "late", "call": "leak_later", "with": {"path": str(tmp_path / "go")},
-         "duration": "50ms",
-         "modes": [{"name": "other", "call": "deeds:wait_for_file", "duration": "60ms"}]},
-        {"id": "last", "call": "one", "duration": "50ms", "depends_on": ["bad", "late"]},
-        name="two-without-a-flow",
-        replanning={"decide": "ask"},
-    )  # fmt: skip
+    plan = with_two_that_fail("two-without-a-flow", tmp_path)
     forms: list[Any] = []
 
     def act(plan_run: UUID) -> None:

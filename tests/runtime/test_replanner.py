@@ -58,6 +58,20 @@ def with_a_way_on(name: str, **replanning: Any) -> Plan:
     )
 
 
+def with_two_that_fail(name: str, folder: Path) -> Plan:
+    """`bad` fails at once, `late` when ``go`` is there; both have another mode."""
+    return plan_of(
+        {"id": "bad", "call": "leak", "with": {"password": "x"}, "duration": "50ms",
+         "modes": [{"name": "other", "call": "deeds:log_in", "duration": "60ms"}]},
+        {"id": "late", "call": "leak_later", "with": {"path": str(folder / "go")},
+         "duration": "50ms",
+         "modes": [{"name": "other", "call": "deeds:wait_for_file", "duration": "60ms"}]},
+        {"id": "last", "call": "one", "duration": "50ms", "depends_on": ["bad", "late"]},
+        name=name,
+        replanning={"decide": "ask"},
+    )  # fmt: skip
+
+
 def test_a_required_task_that_failed_is_done_in_another_mode() -> None:
     plan = with_a_way_on("way-on")
     done = run(plan)
