@@ -319,7 +319,7 @@ def _accuracy(found: tuple[KeptRevision, ...]) -> list[RenderableType]:
     kept, judged = replanning_accuracy(found)
     if not judged:
         return []
-    told = f"of {judged} replanned runs that are over {kept} kept the finish that was promised"
+    told = f"promised finishes that were kept: {kept} of {judged} (runs replanned, and over)"
     return ["", Text(told, style="dim")]
 
 
