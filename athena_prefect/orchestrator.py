@@ -12,8 +12,7 @@ from athena_prefect.learning.memory import MemoryPolicy, Recalled, estimates_wit
 from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.graph import Network
 from athena_prefect.plan.policy import ReplanningPolicy
-from athena_prefect.schedule.answer import Answer, Objective
-from athena_prefect.schedule.exact import Outcome
+from athena_prefect.schedule.answer import Answer, Objective, Outcome
 from athena_prefect.schedule.generate import generate
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.proposal import (

@@ -2,8 +2,9 @@
 
 Networks, demands and capacities are drawn as Kolisch, Sprecher and Drexl (1995)
 describe: an order of jobs with about `complexity` arcs each, the share of
-resources that a job takes (resource factor), and capacities between what one job
-needs and what the earliest schedule would need (resource strength).
+resources that a mode takes (resource factor), and capacities between what one job
+needs and what the earliest schedule would need (resource strength); budgets
+between what all jobs need least and most of each (strength of what is used up).
 """
 
 from __future__ import annotations
@@ -25,6 +26,41 @@ FACTORS = (0.25, 0.5, 0.75, 1.0)
 STRENGTHS = {30: (0.2, 0.5, 0.7), 60: (0.2, 0.5, 0.7), 120: (0.1, 0.2, 0.3)}
 """As those of the published sets; the strength of 1, where nothing binds, is left out."""
 DEFAULT_STRENGTHS = (0.1, 0.2, 0.5)
+FACTORS_IN_MODES = (0.5, 1.0)
+BUDGET_STRENGTHS = (0.2, 0.5, 0.7)
+"""With 0.2, two budgets and modes that use up now one and now the other, many a draw has no
+assignment that keeps both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sort:
+    """What the instances of a set have in common; where it is None, it is drawn."""
+
+    jobs: int
+    modes: int = 1
+    kinds: int = 4
+    """Renewable resources."""
+    consumables: int = 0
+    complexity: float | None = None
+    factor: float | None = None
+    strength: float | None = None
+    budget_factor: float | None = None
+    budget_strength: float | None = None
+
+    @classmethod
+    def named(cls, name: str) -> Sort:
+        """``j60``: one mode; ``m50``: three modes, two resources, two budgets; or with options.
+
+        Such as ``m50:modes=9:consumables=4:budget_strength=0.1``. Raises ValueError.
+        """
+        kind, *options = name.split(":")
+        several = {"modes": 3, "kinds": 2, "consumables": 2} if kind[0] == "m" else {}
+        given: dict[str, float] = {"jobs": int(kind[1:]), **several}
+        for option in options:
+            field, value = option.split("=")
+            whole = field in ("modes", "kinds", "consumables")
+            given[field] = int(value) if whole else float(value)
+        return cls(**given)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -37,21 +73,29 @@ class Drawn:
     consumed: list[int]
 
 
-def draw(jobs: int, *, modes: int, seed: int, consumables: int = 0) -> Drawn:
-    """One instance of so many jobs between a source and a sink."""
+def draw(sort: Sort, *, seed: int) -> Drawn:
+    """One instance of a sort, between a source and a sink."""
     rng = np.random.default_rng(seed)
-    successors = _network(jobs, float(rng.choice(COMPLEXITY)), rng)
-    factor = float(rng.choice(FACTORS))
-    strength = float(rng.choice(STRENGTHS.get(jobs, DEFAULT_STRENGTHS)))
-    kinds = 2 if modes > 1 else 4
+
+    def either(given: float | None, values: tuple[float, ...]) -> float:
+        drawn = float(rng.choice(values))
+        return drawn if given is None else given
+
+    jobs, kinds, consumables = sort.jobs, sort.kinds, sort.consumables
+    successors = _network(jobs, either(sort.complexity, COMPLEXITY), rng)
+    factor = either(sort.factor, FACTORS if sort.modes == 1 else FACTORS_IN_MODES)
+    strength = either(sort.strength, STRENGTHS.get(jobs, DEFAULT_STRENGTHS))
+    budget_factor = either(sort.budget_factor, FACTORS_IN_MODES)
+    budget_strength = either(sort.budget_strength, BUDGET_STRENGTHS)
     nothing: list[list[Mode]] = [[(0, [0] * kinds, [0] * consumables)]]
-    drawn = [_modes(modes, kinds, consumables, factor, rng) for _ in range(jobs)]
+    factors = [factor] * kinds + [budget_factor] * consumables
+    drawn = [_modes(sort.modes, kinds, factors, rng) for _ in range(jobs)]
     every = nothing + drawn + nothing
     return Drawn(
         successors,
         every,
         [_capacity(successors, every, r, strength) for r in range(kinds)],
-        [_budget(every, b, float(rng.choice((0.5, 0.7)))) for b in range(consumables)],
+        [_budget(every, b, budget_strength) for b in range(consumables)],
     )
 
 
@@ -78,19 +122,19 @@ def _network(jobs: int, complexity: float, rng: np.random.Generator) -> list[lis
     return successors
 
 
-def _modes(
-    count: int, kinds: int, consumables: int, factor: float, rng: np.random.Generator
-) -> list[Mode]:
-    """The longer a mode takes, the less of each resource it needs."""
+def _modes(count: int, kinds: int, factors: list[float], rng: np.random.Generator) -> list[Mode]:
+    """The longer a mode takes, the less it needs of what it takes."""
     lasts = np.sort(rng.integers(1, 11, count)).tolist()
     columns = []
-    for k in range(kinds + consumables):
+    for factor in factors:
         needs = np.sort(rng.integers(1, 11, count))[::-1]
-        # Every job takes something of the first resource where the factor leaves it none.
-        takes = rng.random() < factor or (k == 0 and count == 1)
-        columns.append(needs.tolist() if takes else [0] * count)
-    rows = [[column[m] for column in columns] for m in range(count)]
-    return [(d, row[:kinds], row[kinds:]) for d, row in zip(lasts, rows, strict=True)]
+        columns.append(np.where(rng.random(count) < factor, needs, 0))
+    rows = np.stack(columns, axis=1)
+    # Every mode takes something of some resource where the factor leaves it none.
+    for row in rows:
+        if not row[:kinds].any():
+            row[rng.integers(0, kinds)] = rng.integers(1, 11)
+    return [(d, row[:kinds], row[kinds:]) for d, row in zip(lasts, rows.tolist(), strict=True)]
 
 
 def _capacity(successors: list[list[int]], modes: list[list[Mode]], r: int, strength: float) -> int:

@@ -33,12 +33,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from athena_prefect.plan.graph import Network
-from athena_prefect.schedule.exact import Aim, Outcome, Program, load
+from athena_prefect.schedule.answer import Outcome
+from athena_prefect.schedule.exact import Program, load
 from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import WORKERS, generate
+from athena_prefect.schedule.goals import Aim
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.rest import Choice, Rest, Way
-from benchmarks.generated import draw
+from benchmarks.generated import Sort, draw
 from benchmarks.machine import this_machine
 
 SETS = ("j30", "j60", "j120", "mm_j10", "mm_j20", "mm_j30", "mmlib50", "mmlib100")
@@ -208,12 +210,11 @@ def pyjobshop(instance: Instance, budget: float, seed: int) -> tuple[float | Non
     return (value if np.isfinite(value) else None), wall, wall
 
 
-def drawn(name: str, most: int | None) -> list[Instance]:
-    """Instances as published ones are made: ``j60`` with one mode, ``m50`` with several."""
-    jobs, several = int(name[1:]), name.startswith("m")
-    made = []
-    for seed in range(most or DRAWN):
-        case = draw(jobs, modes=3 if several else 1, seed=seed, consumables=2 if several else 0)
+def drawn(name: str, most: int | None, first: int = 0) -> list[Instance]:
+    """Instances as published ones are made, of seeds from `first` on; see `Sort.named`."""
+    sort, made = Sort.named(name), []
+    for seed in range(first, first + (most or DRAWN)):
+        case = draw(sort, seed=seed)
         found = (case.successors, case.modes, case.renewable, case.consumed)
         made.append(Instance(f"{name}-{seed}", 0, *found))
     return made
@@ -289,6 +290,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--drawn", nargs="+", default=[], help="sets to draw, such as j60 or m50")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first one drawn")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 1.0, 2.0])
     parser.add_argument("--seeds", type=int, default=3)
@@ -297,7 +299,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args()
     if given.drawn:
-        sets = {name: drawn(name, given.most) for name in given.drawn}
+        sets = {name: drawn(name, given.most, given.first) for name in given.drawn}
     elif given.folder is None:
         parser.error("name the folder of published instances, or sets to be --drawn")
     else:

@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from athena_prefect.plan.graph import Bools
-from athena_prefect.schedule.exact import Outcome
 from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest
 from athena_prefect.schedule.schedule import Schedule
+
+
+class Outcome(StrEnum):
+    """What is known of an answer."""
+
+    OPTIMAL = "optimal"
+    FEASIBLE = "feasible"
+    INFEASIBLE = "infeasible"
+    UNKNOWN = "unknown"
 
 
 class Objective(StrEnum):

@@ -9,9 +9,10 @@ from math import inf
 import numpy as np
 
 from athena_prefect.plan.graph import Floats
-from athena_prefect.schedule.answer import Objective
-from athena_prefect.schedule.exact import Aim, Limits, Outcome, Program
+from athena_prefect.schedule.answer import Objective, Outcome
+from athena_prefect.schedule.exact import Program
 from athena_prefect.schedule.generation import serial
+from athena_prefect.schedule.goals import Aim, Limits
 from athena_prefect.schedule.incumbent import Incumbent
 from athena_prefect.schedule.passes import TOLERANCE
 from athena_prefect.schedule.rest import Choice, Rest

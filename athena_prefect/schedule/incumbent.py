@@ -9,8 +9,7 @@ import numpy as np
 
 from athena_prefect.errors import InfeasibleError
 from athena_prefect.plan.graph import Floats
-from athena_prefect.schedule.answer import Answer, Objective, Progressed
-from athena_prefect.schedule.exact import Outcome
+from athena_prefect.schedule.answer import Answer, Objective, Outcome, Progressed
 from athena_prefect.schedule.generation import Frame
 from athena_prefect.schedule.passes import TOLERANCE, forward
 from athena_prefect.schedule.rest import Choice, Rest

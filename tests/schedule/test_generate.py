@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from athena_prefect.errors import PlanError
 from athena_prefect.plan.graph import Bools, Floats
-from athena_prefect.schedule.answer import Objective
-from athena_prefect.schedule.exact import Outcome
+from athena_prefect.schedule.answer import Objective, Outcome
 from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import generate
 from athena_prefect.schedule.generation import Frame, parallel, serial

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from athena_prefect.schedule.exact import Outcome
+from athena_prefect.schedule.answer import Outcome
 from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import generate
 from benchmarks import budgets
