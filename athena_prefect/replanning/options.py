@@ -81,6 +81,11 @@ class ReplanningOption:
     """The revision behind it; None of an abort."""
 
     @property
+    def only_promises(self) -> bool:
+        """Whether it changes no task and no capacity: only what is promised, and the order."""
+        return self.kind is not Kind.ABORT and not self.changes
+
+    @property
     def price(self) -> float:
         """Cost, value lost and quality lost together."""
         return self.cost_impact + self.value_lost + self.quality_lost

@@ -91,6 +91,11 @@ class Wish:
         return set(option.changes) == set(self.changes)
 
     @property
+    def only_promises(self) -> bool:
+        """Whether it changes no task and no capacity; False where only its title is known."""
+        return not self.abort and self.changes == ()
+
+    @property
     def words(self) -> str:
         """What it is, for people."""
         what = "; ".join(self.changes or ())

@@ -656,7 +656,7 @@ class Dispatcher:
         """Start nothing more, and see what runs to its end: another goes on from there.
 
         A body past its time-out no longer counts, so it is not waited for; commands are
-        left for whoever goes on.
+        left for whoever goes on. Where all is done by then, nobody needs to.
         """
         self.draining = True
         reached("draining")
@@ -669,6 +669,9 @@ class Dispatcher:
             if self.stop_reason:
                 return self.stopped()
         self.take_in(fresh=True)
+        if all(settled(self.state, t) for t in self.facts.plan.task_ids):
+            self.orders.close(self)
+            return how_it_ended(self.facts.plan, self.state, self.blocked)
         return RunEnd(status="superseded", reason=f"by revision {self.state.revision}")
 
     def _end(self) -> RunEnd:

@@ -30,6 +30,8 @@ class Orders:
     def obey(self, dispatcher: Dispatcher) -> None:
         """Look at every command without an answer."""
         for command in sorted(dispatcher.state.commands.values(), key=lambda c: c.at):
+            if _too_early(dispatcher, command):
+                continue
             try:
                 refusal = self._do(dispatcher, command)
             except AthenaError as error:
@@ -105,6 +107,15 @@ class Orders:
             dispatcher.revise(author, reason)
             dispatcher.run_again(task.id, reason)
         return refusal
+
+
+def _too_early(dispatcher: Dispatcher, command: Command) -> bool:
+    """Whether it waits for the run's monitor, which is made in its first moments.
+
+    What was chosen while no process ran the plan would be refused else.
+    """
+    waits = command.kind is CommandKind.ADOPT and dispatcher.replanner is not None
+    return waits and not dispatcher.facts.shared.tried.is_set()
 
 
 def _by_whom(command: Command, what: str) -> tuple[str, str]:

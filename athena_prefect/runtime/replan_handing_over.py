@@ -44,6 +44,13 @@ ANSWER_HOLDS = 60.0
 """How long its answer that nothing is better holds, at least: each question starts a process."""
 
 
+def _in_place(found: Proposed) -> bool:
+    """Whether the run's own process adopts it: one task's change, or nothing but a promise."""
+    if found.evaluation.strategy is AdaptiveReplanning.LOCAL:
+        return True
+    return found.best is not None and found.best.only_promises
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handed:
     """A proposal that the replanning flow is to see to."""
@@ -83,14 +90,20 @@ class LeftToFlow:
         self.handed = self._sent = None
 
     def has_answered(self, found: Proposed) -> bool:
-        """Whether nothing comes of the proposal, as the flow, or people, have said."""
+        """Whether nothing comes of the proposal, as the flow, or people, have said.
+
+        What the flow leaves to this process waits for nobody.
+        """
+        if self.log.decide == "auto" and _in_place(found):
+            return False
         return time.monotonic() < self._answered.get(found.key, 0.0)
 
     def takes(self, found: Proposed) -> bool:
-        """Whether the replanning flow is to see to it: of a deployed plan, more than one task."""
-        local = found.evaluation.strategy is AdaptiveReplanning.LOCAL
+        """Whether the replanning flow is to see to it: where people are asked, or a continuation
+        is to carry it out, of a deployed plan.
+        """
         asks = self.log.decide == "ask"
-        if not (asks or (self.log.decide == "auto" and not local)):
+        if not (asks or (self.log.decide == "auto" and not _in_place(found))):
             return False
         if self.overdue:  # it may have other reasons by now, and nobody has asked about those
             self._not_handed.add(found.key)

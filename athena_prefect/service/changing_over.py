@@ -60,7 +60,8 @@ CLAIM = timedelta(seconds=120)
 this machine that died keeps nobody off at all."""
 _CLAIMS = UUID("5f1b2f0e-6a3f-5e0c-8f55-0d4f4f5f9a51")
 GREATER = (AdaptiveReplanning.SEGMENT, AdaptiveReplanning.FULL)
-"""What is carried out by a continuation; less is adopted by the run's own process."""
+"""What is carried out by a continuation where it changes anything; all else is adopted by the
+run's own process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,9 +231,15 @@ class Rest:
             return self._called_for(strategy, why, asks=True, state=ASKS)
         if decide != "auto":
             return self._no(ADVISED, f"{why}; its plan says `decide: {decide}`", strategy)
-        if found.strategy not in GREATER or not self._hands_over():
+        if found.strategy not in GREATER or self._only_promises() or not self._hands_over():
             return self._no(NOTHING_TO_DO, f"{why}; its own process sees to it", strategy)
         return self._called_for(strategy, why, replans=True)
+
+    def _only_promises(self) -> bool:
+        """Whether nothing can be changed that helps: for another promise no flow run is begun."""
+        options = self.options()
+        best = None if self.recommended is None else options[self.recommended]
+        return best is not None and best.only_promises
 
     def _called_for(self, strategy: str, why: str, **more: Any) -> Called:
         return Called(
@@ -266,13 +273,16 @@ class Rest:
             return self._no(DECLINED, f"{who}: carry on", strategy)
         if self._evaluated() is None:
             return self._no(NOTHING_TO_DO, "the run has no baseline yet", strategy)
-        if answer.wish.abort or strategy == AdaptiveReplanning.LOCAL:
+        wish = answer.wish
+        if wish.abort or wish.only_promises or strategy == AdaptiveReplanning.LOCAL:
             return self._passed_on(question, answer, who)
-        why = f"{who}: {answer.wish.words}"
+        why = f"{who}: {wish.words}"
         return self._called_for(strategy, why, replans=True, answered=True)
 
     def _passed_on(self, question: Question, answer: Answered, who: str) -> Called:
-        """One task's change and an end are the run's own process's to carry out."""
+        """One task's change, another promise and an end are the run's own process's to carry
+        out.
+        """
         assert answer.wish is not None
         command_id = f"answer to {question.key}"
         told = self.state.answers.get(command_id)
@@ -427,7 +437,7 @@ class Rest:
         from athena_prefect.runtime.continuing import revised_event
         from athena_prefect.runtime.seams import reached
 
-        stale = self.why_stale(result)
+        stale = self.why_stale(result) or _why_idle(result)
         if stale is not None:
             return Stored(
                 plan_run=self.plan_run, revision=result.revision, stored=False, again=True,
@@ -482,6 +492,7 @@ class Rest:
             redeploy,
             start,
             supersede,
+            waiting_revision,
         )
         from athena_prefect.runtime.seams import reached
         from athena_prefect.storage.lease import Leases
@@ -494,7 +505,10 @@ class Rest:
         done = Redeployed(plan_run=self.plan_run, revision=revision, deployment=wanted.deployment)
         if Leases(self.database).current(self.plan_run) is not None:
             return done  # its dispatcher drains, and starts it
-        gone = newest_flow_run(self.journal.read(self.plan_run))
+        entries = self.journal.read(self.plan_run)
+        if waiting_revision(entries) is None:
+            return done  # taken up already, or what ran was the last of it
+        gone = newest_flow_run(entries)
         started = start(self.client, wanted)
         supersede(self.client, gone, wanted, started.id)
         return Redeployed(
@@ -584,6 +598,11 @@ def _current_flow_run() -> UUID | None:
 def claim_of(plan_run: UUID) -> UUID:
     """The id of the lease of whoever replans a run."""
     return uuid5(_CLAIMS, str(plan_run))
+
+
+def _why_idle(result: ReplanResult) -> str | None:
+    """Why no continuation is begun for it, though it can be; None where one is."""
+    return None if result.details else "nothing can be changed any more, only promised"
 
 
 def _figures(option: ReplanningOption, result: ReplanResult) -> dict[str, Any]:

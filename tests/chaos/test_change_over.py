@@ -204,6 +204,37 @@ def test_a_late_run_changes_over_to_its_continuation(
     assert superseded.data == {"revision": 2, "flow_run_id": str(old.id)}
 
 
+@slow
+def test_where_nothing_can_be_changed_the_same_flow_run_goes_on(
+    installation: Installation, tmp_path: Path
+) -> None:
+    """Only a later finish is promised: that needs no flow run, and no second revision."""
+    waits = {"path": str(tmp_path / "promised" / "go"), "seconds": 1200}
+    note = {"folder": str(tmp_path / "promised"), "name": "last", "seconds": 0.2}
+    tasks = [
+        {"id": "first", "call": "deeds:wait_for_file", "with": waits, "duration": "4s"},
+        {"id": "last", "call": "deeds:note", "with": note, "duration": "1s",
+         "depends_on": ["first"]},
+    ]  # fmt: skip
+    late = Late(installation, "promised", tmp_path / "promised", tasks=tasks)
+    revised = late.revised()
+    assert revised.data["strategy"] in ("segment", "full") and revised.data["changes"] == []
+    assert not revised.data.get("continuation")
+    deviated(late)
+    ends = late.replanning_over()
+    assert set(ends) <= {"NothingToDo", "AlreadyReplanned"}
+    late.let_go()
+    wait_for(f"the end of {late.name}", lambda: late.state.end_status)
+    assert (late.state.end_status, late.state.revision) == ("completed", 2)
+    (only,) = late.flow_runs()
+    with installation.client() as client:
+        final = wait_for(
+            "its final state",
+            lambda: (s := client.read_flow_run(only.id).state) and s.is_final() and s,
+        )
+    assert final.name == "Completed"
+
+
 def deviated(late: Late) -> None:
     """The event that the automation waits for, told by somebody else once more."""
     with late.installation.here():

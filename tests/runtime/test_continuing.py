@@ -90,6 +90,24 @@ def test_it_drains_and_where_nothing_could_go_on_it_does_so_itself(tmp_path: Pat
     assert started is not None and started > superseded.at, "nothing starts while it drains"
 
 
+def test_where_all_is_done_when_it_has_drained_it_ends(tmp_path: Path) -> None:
+    """The revision came when the last tasks had begun: nobody is started to find that out."""
+    waits = {"call": "wait_for_file", "with": {"path": str(tmp_path / "go")}, "duration": "20s"}
+    plan = plan_of({"id": "first", **waits}, {"id": "left", **waits, "optional": True},
+                   name="drained-to-the-end", goals=["first"])  # fmt: skip
+
+    def act(plan_run: UUID) -> None:
+        until(plan, plan_run, lambda s: running(s) and s.status("left") is Status.RUNNING)
+        give_another_revision(plan, plan_run)
+        draining()
+        (tmp_path / "go").touch()
+
+    done = beside(plan, act)
+    assert done.final.is_completed(), done.final
+    assert (done.state.end_status, done.state.revision) == ("completed", 2)
+    assert not of_kind(plan, done.plan_run, RunEventKind.SUPERSEDED)
+
+
 def test_a_run_that_is_paused_stays_so_until_it_goes_on(tmp_path: Path) -> None:
     plan = waiting("paused-and-revised", tmp_path / "go")
 

@@ -27,6 +27,7 @@ from athena_prefect.runtime.replan_holding import Held
 from athena_prefect.runtime.replan_log import ReplanLog
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.settings import AthenaSettings
+from tests.runtime.support import plan_of
 from tests.runtime.test_control import beside, until
 from tests.runtime.test_replan_asking import form_of, state_of_form
 from tests.runtime.test_replanner import of_kind, with_a_way_on, with_two_that_fail
@@ -118,6 +119,35 @@ def test_what_fails_while_people_are_asked_here_is_asked_about_too(
     assert [state_of_form(f).name for f in forms] == ["Superseded", "Answered"]
 
 
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
+def test_a_late_run_for_which_nothing_can_be_changed_promises_anew_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In place, though it is deployed and a flow could be asked."""
+    left_to_a_flow(monkeypatch)
+    waits = {"path": str(tmp_path / "go")}
+    plan = plan_of(
+        {"id": "first", "call": "wait_for_file", "with": waits, "duration": "500ms"},
+        {"id": "last", "call": "one", "duration": "500ms", "depends_on": ["first"]},
+        name="promises-anew", replanning={"max_replans": 1},
+    )  # fmt: skip
+
+    def act(plan_run: UUID) -> None:
+        until(plan, plan_run, lambda s: s.revision == 2)
+        (tmp_path / "go").touch()
+
+    done = beside(plan, act)
+    assert done.final.is_completed() and done.final.name == "Completed", done.final
+    (revised,) = of_kind(plan, done.plan_run, RunEventKind.REVISED)
+    assert revised.data["strategy"] in ("segment", "full"), "greater than one task's change"
+    assert revised.data["changes"] == [] and "continuation" not in revised.data
+    assert done.state.acceptance["p50"] > 1.0, "the later finish is promised"
+    asked = of_kind(plan, done.plan_run, RunEventKind.PROPOSED)
+    assert not [p for p in asked if p.data.get("handed_over")]
+    assert not of_kind(plan, done.plan_run, RunEventKind.SUPERSEDED)
+
+
 # -- without a server ---------------------------------------------------------------------------
 
 T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -127,12 +157,14 @@ BEST = {"option_id": 0, "title": "repair", "changes": ["bad is done again"], "ki
 class Waiting:
     """A run with a failed task that waits, by a clock that moves when it is told to."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, unanswered: str = "carry_on") -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, decide: str = "ask", unanswered: str = "carry_on"
+    ) -> None:
         self.seconds = 0.0
         clock = SimpleNamespace(monotonic=lambda: self.seconds)
         monkeypatch.setattr(replan_handing_over, "time", clock)
         self.plan_run, self.journal = uuid4(), MemoryJournal()
-        terms = {"decide": "ask", "answer_within": "8h", "unanswered": unanswered}
+        terms = {"decide": decide, "answer_within": "8h", "unanswered": unanswered}
         self.let_go = False
         self.answers: dict[str, CommandAnswer] = {}
         facts = SimpleNamespace(
@@ -160,12 +192,12 @@ class Waiting:
         while not self.dispatcher.news.empty():
             self.dispatcher.news.get()()
 
-    def found(self, key: str = "1:full:failed") -> Any:
+    def found(self, key: str = "1:full:failed", *, only_promises: bool = False) -> Any:
         evaluation = SimpleNamespace(strategy=AdaptiveReplanning.FULL, rationale="bad failed")
         position = len(self.events)
         return SimpleNamespace(
             evaluation=evaluation, key=key, position=position, recommended=0,
-            account={"options": [BEST]},
+            account={"options": [BEST]}, best=SimpleNamespace(only_promises=only_promises),
         )  # fmt: skip
 
     @property
@@ -276,3 +308,25 @@ def test_who_answers_at_the_last_moment_is_heard(monkeypatch: pytest.MonkeyPatch
     assert run.flow.waits()
     (command,) = run.commands()
     assert command.author == "Ada"
+
+
+def test_what_only_promises_is_left_to_a_flow_where_people_are_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    by_itself = Waiting(monkeypatch, decide="auto")
+    assert not by_itself.flow.takes(by_itself.found(only_promises=True))
+    assert by_itself.flow.takes(by_itself.found()), "what changes something is for a continuation"
+    asks = Waiting(monkeypatch)
+    assert asks.flow.takes(asks.found(only_promises=True))
+
+
+def test_what_the_flow_leaves_to_the_run_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it was handed over something could be changed, and when the flow came nothing."""
+    run = Waiting(monkeypatch, decide="auto")
+    assert run.flow.takes(run.found())
+    left = {"reason": "late; its own process sees to it", "position": len(run.events)}
+    run.writes(RunEventKind.NOT_REPLANNED, "answer to 1", left)
+    assert run.flow.waits() and not run.flow.waits()
+    assert run.flow.has_answered(run.found()), "it is not asked again at once"
+    promise = run.found(only_promises=True)
+    assert not run.flow.has_answered(promise) and not run.flow.takes(promise)

@@ -36,8 +36,8 @@ class Suspended(BaseException):
 class Asked(Scene):
     """A late run about which people are asked, in flow runs that are suspended and resumed."""
 
-    def __init__(self, settings: AthenaSettings, **replanning: Any) -> None:
-        super().__init__(settings, replanning=ASK | replanning)
+    def __init__(self, settings: AthenaSettings, *, ways: bool = True, **replanning: Any) -> None:
+        super().__init__(settings, ways=ways, replanning=ASK | replanning)
         self.forms: list[Form] = []
         self.patch: Any = None
 
@@ -275,6 +275,23 @@ def test_an_answer_about_one_task_is_the_runs_own_process_to_carry_out(
     )  # fmt: skip
     scene.asks()
     assert scene.of(RunEventKind.ASKED)[-1].data["why"] == "it has begun"
+
+
+def test_an_answer_that_only_promises_is_the_runs_own_process_to_carry_out(
+    settings: AthenaSettings,
+) -> None:
+    """People are asked all the same; no continuation is begun for it."""
+    scene = Asked(settings, ways=False)
+    flow_run = scene.asks()
+    (asked,) = scene.of(RunEventKind.ASKED)
+    assert asked.data["strategy"] in ("segment", "full")
+    assert asked.data["option"] == "Extend the timeline"
+    scene.says(flow_run, 0)
+    for _ in range(2):
+        assert scene.in_flow_run(flow_run).name == "PassedOn"
+    (command,) = fold_entries(scene.journal.read(scene.run)).commands.values()
+    assert (command.data["title"], command.data["changes"]) == ("Extend the timeline", [])
+    assert scene.state.revision == 1 and not scene.server.runs
 
 
 def test_a_newer_proposal_of_the_run_takes_the_place_of_a_question(scene: Asked) -> None:

@@ -95,10 +95,13 @@ class Server:
 
 
 class Scene:
-    """A run whose first task lasts far longer than was planned."""
+    """A run whose first task lasts far longer than was planned.
 
-    def __init__(self, settings: AthenaSettings, **more: Any) -> None:
-        fast = [{"name": "fast", "duration": "5s", "quality": 0.9}]
+    `ways`: whether the tasks after it can be done faster, in another mode.
+    """
+
+    def __init__(self, settings: AthenaSettings, *, ways: bool = True, **more: Any) -> None:
+        fast = [{"name": "fast", "duration": "5s", "quality": 0.9}] if ways else []
         chain: list[dict[str, Any]] = [{"id": "first", "duration": "4s"}]
         for before, name in (("first", "one"), ("one", "two"), ("two", "last")):
             chain.append({"id": name, "duration": "20s", "depends_on": [before], "modes": fast})
@@ -382,6 +385,53 @@ def test_a_run_that_asks_people_itself_waits_for_no_flow(settings: AthenaSetting
     assert unanswered(scene.journal.read(scene.run)) is not None
     scene.write(RunEventKind.PROPOSED, options=[{"option_id": 0}])
     assert unanswered(scene.journal.read(scene.run)) is None
+
+
+def leaves_it_to_the_runs_own_process(scene: Scene) -> None:
+    done = scene.replan()
+    assert done.name == "NothingToDo" and "its own process sees to it" in done.message
+    assert "the finish slips" in done.message, "it is late, and greater than LOCAL"
+    assert scene.state.revision == 1 and not scene.server.runs
+    assert scene.server.deployments["orders/orders.continuation"].version == "old"
+
+
+def test_where_nothing_can_be_changed_no_flow_run_is_begun_for_a_promise(
+    settings: AthenaSettings,
+) -> None:
+    scene = Scene(settings, ways=False)
+    scene.write(RunEventKind.PROPOSED, handed_over=True)
+    leaves_it_to_the_runs_own_process(scene)
+    assert unanswered(scene.journal.read(scene.run)) is None, "whoever waits is told"
+
+
+def test_where_all_has_begun_no_flow_run_is_begun(scene: Scene) -> None:
+    for task in ("one", "two", "last"):
+        scene.begin(task)
+    scene.now += timedelta(minutes=2)
+    leaves_it_to_the_runs_own_process(scene)
+
+
+def test_what_only_promises_is_not_stored_for_a_continuation(settings: AthenaSettings) -> None:
+    """Where the last task that it changes has begun since it was evaluated."""
+    scene = Scene(settings)
+    rest = scene.rest()
+    assert rest.evaluate().replans
+    (promise,) = [o for o in rest.options() if o.only_promises]
+    found = rest.store_revision(promise, rest.verify(promise))
+    assert (found.stored, found.again) == (False, True)
+    assert "nothing can be changed" in found.reason
+    assert scene.state.revision == 1
+
+
+def test_nothing_is_started_for_a_run_that_ended_while_it_drained(scene: Scene) -> None:
+    rest = scene.rest()
+    assert rest.evaluate().replans
+    option = rest.choose(rest.options())
+    assert option is not None
+    assert rest.store_revision(option, rest.verify(option)).stored
+    scene.write(RunEventKind.ENDED, status="completed")
+    assert rest.redeploy(2).flow_run_id is None
+    assert not scene.server.runs
 
 
 def test_what_the_journal_says_of_a_change_over(scene: Scene) -> None:
