@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import numpy as np
 
+from athena_prefect.assumptions.validator import AssumptionValidator
 from athena_prefect.errors import InfeasibleError, PlanError
 from athena_prefect.learning.memory import MemoryPolicy, Recalled, estimates_with
+from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.graph import Network
 from athena_prefect.plan.policy import ReplanningPolicy
+from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 from athena_prefect.schedule.answer import Answer, Objective, Outcome
 from athena_prefect.schedule.generate import generate
 from athena_prefect.schedule.problem import Problem
@@ -27,7 +31,7 @@ from athena_prefect.schedule.robustness import Robustness, assess
 from athena_prefect.schedule.standing import NO_LEVERS, Levers, Standing, rest_of
 from athena_prefect.schedule.verification import Verification, verify
 
-__all__ = ["Phase6Orchestrator", "PlanOrchestrator"]
+__all__ = ["Phase6Orchestrator", "PlanOrchestrator", "engine_of"]
 
 ROUNDS = 3
 """Times that a proposal is made: each later one aims earlier by what the simulation said."""
@@ -212,3 +216,27 @@ def _nothing() -> Rest:
     """The rest of a plan that cannot be read as one."""
     network = Network.build([], [], [])
     return Rest(problem=Problem.build(network, np.zeros(0), np.zeros((0, 1)), [1.0]))
+
+
+def engine_of(
+    monitor: ExecutionMonitor,
+    *,
+    clock: Callable[[], float],
+    lessons: tuple[Recalled, ...] = (),
+    changeovers: Sequence[timedelta] = (),
+    replanned_at: datetime | None = None,
+) -> AdaptiveReplanningEngine:
+    """The replanning engine of the run that a monitor watches; `clock` as of `PlanOrchestrator`.
+
+    Its revisions rest on `lessons`; `changeovers` and `replanned_at` are the engine's own.
+    """
+    planner = PlanOrchestrator(clock=clock, policy=monitor.policy)
+    return AdaptiveReplanningEngine(
+        monitor,
+        AssumptionValidator(monitor.plan, monitor),
+        planner,
+        taught=replace(planner, lessons=lessons),
+        changeovers=changeovers,
+        replanned_at=replanned_at,
+        seed=monitor.baseline.seed,
+    )

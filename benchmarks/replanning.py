@@ -232,10 +232,12 @@ def history_of(plan: Plan, world: World, rng: np.random.Generator) -> History:
                 id=t, category=plan.get_task(t).group, planned=float(problem.durations[i]),
                 actual=float(lasted[i]), started=float(starts[i]),
                 after=tuple(d.task for d in plan.get_task(t).upstream),
+                resources=dict(plan.get_task(t).resources),
             )
             for i, t in enumerate(problem.task_ids)
         ]  # fmt: skip
-        runs.append(PastRun(key=f"run {number}", plan=plan.name, tasks=tasks))
+        there = {name: r.capacity for name, r in plan.resources.items()}
+        runs.append(PastRun(key=f"run {number}", plan=plan.name, tasks=tasks, capacities=there))
     return History.of(runs)
 
 

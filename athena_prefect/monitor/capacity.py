@@ -10,6 +10,22 @@ from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 from athena_prefect.schedule.passes import forward
 
 
+def slots_of(demands: Floats, capacities: Floats) -> float | None:
+    """Tasks that may run at once, where that is all there is to say; else None.
+
+    `demands`: units that each task takes, shape (n, resources). Where they differ, and
+    all tasks at once would take more than there is, it depends on which tasks run.
+    """
+    slots = np.inf
+    for demand, capacity in zip(demands.T, capacities.tolist(), strict=True):
+        if not demand.any() or (demand.min() < demand.max() and demand.sum() <= capacity):
+            continue
+        if demand.min() < demand.max():
+            return None
+        slots = min(slots, float(np.floor(capacity / demand[0] + 1e-9)))
+    return max(slots, 1.0)
+
+
 def first_come(
     network: Network,
     durations: Floats,

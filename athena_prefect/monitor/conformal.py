@@ -269,7 +269,7 @@ def replay(history: History, run: int, knowledge: Knowledge) -> list[Replayed]:
     found = []
     codes, place = np.unique(history.category[span], return_inverse=True)
     names = tuple(history.categories[c] for c in codes.tolist())
-    network = history.network(run)
+    slots, network = history.capacity(run)
     for checkpoint in CHECKPOINTS:
         done = math.ceil(checkpoint * len(start))
         now = float(np.sort(finish)[done - 1]) if done else 0.0
@@ -284,7 +284,7 @@ def replay(history: History, run: int, knowledge: Knowledge) -> list[Replayed]:
             start=np.where((start <= now) & (done > 0), start, np.nan),
             finish=np.where((finish <= now) & (done > 0), finish, np.nan),
             now=now,
-            slots=float(history.slots[run]),
+            slots=slots,
             instant=np.zeros(len(start), dtype=np.bool_),
         )
         drawn = scenarios(knowledge, work, SAMPLES, np.random.default_rng(run))

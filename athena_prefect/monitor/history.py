@@ -10,9 +10,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from athena_prefect.errors import PlanError
+from athena_prefect.errors import CycleError, PlanError
+from athena_prefect.monitor.capacity import slots_of
 from athena_prefect.monitor.recorded import PastForecast
 from athena_prefect.plan.graph import Floats, Ints, Network
+from athena_prefect.schedule.partial_order import partial_order
+from athena_prefect.schedule.problem import Problem
+from athena_prefect.schedule.schedule import Schedule
 
 MANY = 8
 """Items of one task beyond which what follows is held to wait for the last of them alone: all
@@ -36,6 +40,8 @@ class PastTask:
     """From the start of the run; None where it was not recorded."""
     after: tuple[str, ...] = ()
     """Ids of the tasks that it waited for."""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Units that it took of each resource while it ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +52,10 @@ class PastRun:
     plan: str
     tasks: Sequence[PastTask]
     slots: float | None = None
-    """Tasks that could run at once (inf: any number); None: as many as did."""
+    """Tasks that could run at once (inf: any number); None: as many as there were resources
+    for, where all took equally much, else as many as did."""
+    capacities: Mapping[str, float] = field(default_factory=dict)
+    """Units that there were of each resource; one that is not named never ran short."""
     started_at: datetime | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     """Parameters and tags."""
@@ -79,6 +88,11 @@ class History:
     """Row ``tail[k]`` ended before row ``head[k]`` could begin."""
     told: tuple[tuple[PastForecast, ...], ...] = ()
     """Of each run what was forecast while it ran."""
+    resources: tuple[str, ...] = ()
+    taken: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    """Units of each of `resources` that a row took while it ran, shape (rows, resources)."""
+    there: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    """Units that there were, shape (runs, resources); inf where it never ran short."""
     memo: dict[tuple[str, str], Any] = field(default_factory=dict, init=False, repr=False)
     """What was worked out from these records, by what and plan: they never change."""
 
@@ -116,9 +130,11 @@ class History:
             started=np.array(started, dtype=np.float64),
             told=tuple(tuple(run.forecasts) for run in runs),
             **_arcs(kept, rows),
+            **_resources(runs, flat),
         )
         slots = [
-            history.peak(r) if run.slots is None else float(run.slots) for r, run in enumerate(runs)
+            history.fitting(r) if run.slots is None else float(run.slots)
+            for r, run in enumerate(runs)
         ]
         object.__setattr__(history, "slots", np.array(slots, dtype=np.float64))
         return history
@@ -197,6 +213,41 @@ class History:
             self.tasks[span], self.tail[inside] - span.start, self.head[inside] - span.start
         )
 
+    def fitting(self, run: int) -> float:
+        """Tasks of a run that its resources sufficed for, else most that ran at once."""
+        slots = slots_of(self.taken[self.span(run)], self.there[run])
+        return self.peak(run) if slots is None or np.isinf(slots) else slots
+
+    def capacity(self, run: int) -> tuple[float, Network]:
+        """Slots of a run, and the network that goes with them.
+
+        Where tasks took different amounts no number of slots stands for what there was:
+        units went from task to task then, in the order in which they ran.
+        """
+        span, network = self.span(run), self.network(run)
+        if not self.timed(run) or slots_of(self.taken[span], self.there[run]) is not None:
+            return float(self.slots[run]), network
+        start = self.started[span]
+        problem = Problem.build(
+            network,
+            self.actual[span],
+            self.taken[span],
+            self.there[run],
+            resources=self.resources,
+        )
+        went = Schedule(
+            problem=problem,
+            starts=start,
+            # Who begins when another ends has its units, within what clocks resolve.
+            finishes=start + np.maximum(self.actual[span] - SHORTEST, 0.0),
+            fixed=np.zeros(len(network), dtype=np.bool_),
+        )
+        try:
+            return np.inf, network.extended(*partial_order(went))
+        except CycleError:
+            # Something began before what it depends on had ended: it waited for nothing.
+            return float(self.slots[run]), network
+
     def where(self, keep: Callable[[int], bool]) -> History:
         """The history of some of the runs: those whose index `keep` says yes to."""
         runs = [r for r in range(len(self.keys)) if keep(r)]
@@ -218,6 +269,9 @@ class History:
             tail=place[self.tail[arcs]],
             head=place[self.head[arcs]],
             told=tuple(self.told[r] for r in runs),
+            resources=self.resources,
+            taken=self.taken[mask],
+            there=self.there[runs],
         )
 
     def without(self, keys: Collection[str]) -> History:
@@ -248,7 +302,7 @@ def _planned(runs: Sequence[PastRun]) -> Floats:
     )
 
 
-def _arcs(kept: Sequence[Sequence[PastTask]], rows: Ints) -> dict[str, Ints]:
+def _arcs(kept: Sequence[Sequence[PastTask]], rows: Ints) -> dict[str, Any]:
     """Arcs between records."""
     tails: list[int] = []
     heads: list[int] = []
@@ -268,6 +322,18 @@ def _arcs(kept: Sequence[Sequence[PastTask]], rows: Ints) -> dict[str, Ints]:
                 tails += found
                 heads += [k] * len(found)
     return {"tail": np.array(tails, dtype=np.int64), "head": np.array(heads, dtype=np.int64)}
+
+
+def _resources(runs: Sequence[PastRun], flat: Sequence[PastTask]) -> dict[str, Any]:
+    """What could run short: resources of which a run says how many there were."""
+    names = tuple(dict.fromkeys(name for run in runs for name in run.capacities))
+    taken = [[t.resources.get(name, 0.0) for name in names] for t in flat]
+    there = [[run.capacities.get(name, np.inf) for name in names] for run in runs]
+    return {
+        "resources": names,
+        "taken": np.array(taken, dtype=np.float64).reshape(len(flat), len(names)),
+        "there": np.array(there, dtype=np.float64).reshape(len(runs), len(names)),
+    }
 
 
 NO_HISTORY = History()

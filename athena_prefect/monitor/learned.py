@@ -28,6 +28,7 @@ import numpy as np
 from athena_prefect.errors import PlanError
 from athena_prefect.journal.events import utc
 from athena_prefect.journal.state import ExecutionState
+from athena_prefect.monitor.capacity import slots_of
 from athena_prefect.monitor.chain import JOIN, Chain
 from athena_prefect.monitor.conformal import Calibration, calibration_of, stretched
 from athena_prefect.monitor.course import Course, Stage
@@ -342,17 +343,8 @@ def capacity_of(chain: Chain) -> tuple[float, Network]:
     its capacity, whatever the durations.
     """
     problem = chain.problem
-    work = problem.durations != 0
-    slots = np.inf
-    for demand, capacity in zip(problem.demands[work].T, problem.capacities.tolist(), strict=True):
-        if not demand.any():
-            continue
-        if demand.min() < demand.max():
-            if len(demand) and demand.sum() > capacity:
-                return np.inf, chain.network
-            continue
-        slots = min(slots, float(np.floor(capacity / demand[0] + 1e-9)))
-    return max(slots, 1.0), problem.network
+    slots = slots_of(problem.demands[problem.durations != 0], problem.capacities)
+    return (np.inf, chain.network) if slots is None else (slots, problem.network)
 
 
 def without(network: Network, dead: Bools) -> Network:

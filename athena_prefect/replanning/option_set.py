@@ -87,6 +87,13 @@ class Options:
             return self.carry.robustness.p50
         return self.outlook.p50 if self.outlook.p50 is not None else self.accepted_p50
 
+    @property
+    def _carried_in_time(self) -> float | None:
+        """P(deadline) by carrying on, by the same law as the options' own."""
+        if self.outlook.p_deadline is None or self.carry is None:
+            return self.outlook.p_deadline
+        return self.carry.success
+
     def solved(self, levers: Levers, budget_s: float) -> list[ReplanningOption]:
         """The options that no other dominates, the abort last; within the budget."""
         load()
@@ -232,7 +239,7 @@ class Options:
             yield f"{named} may take as long as is to be expected by now"
         if self.outlook.p50 is None:
             yield "reaches the goals, which carrying on does not"
-        before = self.outlook.p_deadline
+        before = self._carried_in_time
         if before is not None and in_time > before:
             yield f"P(deadline) {in_time:.2f} instead of {before:.2f}"
         if not proposal.changes:

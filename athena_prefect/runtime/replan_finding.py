@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -142,19 +142,13 @@ class Finder:
 
     def _engine_of(self, monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
         if self._engine is None or self._engine.monitor is not monitor:
-            from athena_prefect.assumptions.validator import AssumptionValidator
-            from athena_prefect.orchestrator import PlanOrchestrator
-            from athena_prefect.replanning.engine import AdaptiveReplanningEngine
+            from athena_prefect.orchestrator import engine_of
 
-            planner = PlanOrchestrator(clock=time.perf_counter, policy=monitor.policy)
-            lessons = self.facts.recall(monitor.plan)
-            self._engine = AdaptiveReplanningEngine(
+            self._engine = engine_of(
                 monitor,
-                AssumptionValidator(monitor.plan, monitor),
-                planner,
-                taught=replace(planner, lessons=lessons),
+                clock=time.perf_counter,
+                lessons=self.facts.recall(monitor.plan),
                 changeovers=tuple(self.changeovers),
                 replanned_at=self.replanned_at,
-                seed=monitor.baseline.seed,
             )
         return self._engine

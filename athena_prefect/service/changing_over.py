@@ -9,6 +9,7 @@ by whoever looks next.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -159,19 +160,16 @@ class Rest:
         return ExecutionMonitor(self.plan, context)
 
     def _engine(self, monitor: ExecutionMonitor) -> AdaptiveReplanningEngine:
-        from athena_prefect.assumptions.validator import AssumptionValidator
-        from athena_prefect.replanning.engine import AdaptiveReplanningEngine
+        from athena_prefect.orchestrator import engine_of
         from athena_prefect.runtime.continuing import changeovers, last_revised
-        from athena_prefect.service.replanning import planner, taught_planner
+        from athena_prefect.service.replanning import recalled_for
 
-        return AdaptiveReplanningEngine(
+        return engine_of(
             monitor,
-            AssumptionValidator(monitor.plan, monitor),
-            planner(monitor.plan),
-            taught=taught_planner(monitor, self.settings),
+            clock=time.perf_counter,
+            lessons=recalled_for(monitor, self.settings),
             changeovers=changeovers(self.entries),
             replanned_at=last_revised(self.entries),
-            seed=monitor.baseline.seed,
         )
 
     # -- the steps --------------------------------------------------------------------------

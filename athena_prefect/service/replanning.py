@@ -107,26 +107,19 @@ def engine_for(
 ) -> AdaptiveReplanningEngine:
     """The replanning engine of a monitored run.
 
-    With `settings` full replans use what earlier runs taught. Raises StorageError.
+    With `settings` its revisions use what earlier runs taught. Raises StorageError.
     """
-    from athena_prefect.assumptions.validator import AssumptionValidator
-    from athena_prefect.replanning.engine import AdaptiveReplanningEngine
+    from athena_prefect.orchestrator import engine_of
 
-    return AdaptiveReplanningEngine(
-        monitor,
-        AssumptionValidator(monitor.plan, monitor),
-        planner(monitor.plan),
-        taught=None if settings is None else taught_planner(monitor, settings),
-        seed=monitor.baseline.seed,
-    )
+    lessons = () if settings is None else recalled_for(monitor, settings)
+    return engine_of(monitor, clock=time.perf_counter, lessons=lessons)
 
 
-def taught_planner(monitor: ExecutionMonitor, settings: AthenaSettings) -> PlanOrchestrator:
-    """`planner` with the lessons for the plan of a run. Raises StorageError."""
+def recalled_for(monitor: ExecutionMonitor, settings: AthenaSettings) -> tuple[Recalled, ...]:
+    """What earlier runs taught that concerns the plan of a run. Raises StorageError."""
     from athena_prefect.service.simulating import lessons_for
 
-    moment = monitor.brought_up(None)[0]
-    return planner(monitor.plan, lessons_for(monitor.plan, moment, settings))
+    return lessons_for(monitor.plan, monitor.brought_up(None)[0], settings)
 
 
 def replan(

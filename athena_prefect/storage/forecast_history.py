@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from athena_prefect.learning.records import RunRecord
 from athena_prefect.monitor.history import NO_HISTORY, History, PastRun, PastTask
 from athena_prefect.monitor.recorded import PastForecast
 from athena_prefect.plan.graph import Ints
+from athena_prefect.schedule.problem import RUNNER
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.history import StoredHistory
 from athena_prefect.storage.tables import PlanRow, PlanRunRow
@@ -76,6 +77,7 @@ def _run(history: frame.History, run: RunRecord, rows: Ints, start: float) -> Pa
     last: dict[tuple[int, int], int] = {}
     for row in rows.tolist():
         last[int(history.task[row]), int(history.item[row])] = row
+    capacities = _capacities(run)
     tasks = []
     for (task, _), row in last.items():
         planned = float(history.planned[row])
@@ -87,13 +89,14 @@ def _run(history: frame.History, run: RunRecord, rows: Ints, start: float) -> Pa
                 actual=float(history.duration[row]),
                 started=max(float(history.started[row]) - start, 0.0),
                 after=upstream.get(history.tasks[task], ()),
+                resources=_taken(history, row, capacities),
             )
         )
     return PastRun(
         key=run.run,
         plan=run.plan_name,
         tasks=tasks,
-        slots=_slots(run),
+        capacities=capacities,
         started_at=run.started,
         forecasts=_told(run, start),
     )
@@ -113,17 +116,16 @@ def _told(run: RunRecord, start: float) -> list[PastForecast]:
     ]
 
 
-def _slots(run: RunRecord) -> float | None:
-    """Tasks at once, where all take equally much of everything; else as many as ran."""
+def _capacities(run: RunRecord) -> dict[str, float]:
+    """What there was of each resource by the run's plan; nothing where that is not known."""
     if run.plan is None:
-        return None
-    slots = float(run.plan.runner.max_workers)
-    for name, resource in run.plan.resources.items():
-        demands: Sequence[float] = [t.resources.get(name, 0.0) for t in run.plan.tasks]
-        most = max(demands, default=0.0)
-        if most <= 0:
-            continue
-        if min(demands) < most:
-            return None
-        slots = min(slots, float(np.floor(resource.capacity / most + 1e-9)))
-    return max(slots, 1.0)
+        return {}
+    found = {name: r.capacity for name, r in run.plan.resources.items()}
+    return {**found, RUNNER: float(run.plan.runner.max_workers)}
+
+
+def _taken(history: frame.History, row: int, names: Collection[str]) -> dict[str, float]:
+    """What an attempt was to take while it ran; the runner's slot is one of it."""
+    columns = history.resources_planned
+    given = {name: float(columns[name][row]) for name in names if name in columns}
+    return {**{n: a for n, a in given.items() if a > 0}, RUNNER: 1.0}

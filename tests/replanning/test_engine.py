@@ -213,7 +213,7 @@ def _taught(plan: Plan, buffer: float) -> PlanOrchestrator:
     )
 
 
-def test_full_replans_use_what_runs_taught_and_say_which() -> None:
+def test_replans_use_what_runs_taught_and_say_which() -> None:
     monitor, _ = _late()
     engine = _engine(monitor, taught=_taught(monitor.plan, 0.5))
     deviation = monitor.get_plan_deviation()
@@ -229,8 +229,27 @@ def test_full_replans_use_what_runs_taught_and_say_which() -> None:
     options = engine.get_replanning_options(deviation, [], strategy=AdaptiveReplanning.FULL)
     wide = next(o for o in options if o.kind is Kind.ADD_RESOURCES)
     assert wide.lessons == (lesson,) and wide.timeline_impact == timedelta(seconds=-60)
-    part = engine.get_replanning_options(deviation, [], strategy=AdaptiveReplanning.SEGMENT)
-    assert all(o.lessons == () for o in part), "a part is fitted into the rest as it was planned"
+    for strategy in (AdaptiveReplanning.LOCAL, AdaptiveReplanning.SEGMENT):
+        part = engine.get_replanning_options(deviation, [], strategy=strategy)
+        assert [o.lessons for o in part if o.kind is not Kind.ABORT] == [(lesson,)] * (
+            len(part) - 1
+        )
+        assert {o.timeline_impact for o in part} >= {timedelta(seconds=-60)}
+    local = engine.generate_local_adjustment("b", deviation)
+    segment = engine.replan_segment("b", 2, {})
+    assert local.finish == segment.finish == full.finish
+    assert local.learning["lessons"] == segment.learning["lessons"] == [lesson]
+
+
+def test_a_lesson_is_no_slip() -> None:
+    """Whether to replan goes by the forecast, whatever earlier runs taught."""
+    monitor, _ = _late()
+    deviation = monitor.get_plan_deviation()
+    plain = _engine(monitor).evaluate_replanning_need(deviation, [])
+    taught = _engine(monitor, taught=_taught(monitor.plan, 0.5))
+    found = taught.evaluate_replanning_need(deviation, [])
+    assert found.slip == plain.slip and found.reasons == plain.reasons
+    assert found.strategy is plain.strategy
 
 
 def test_too_little_time_is_said_and_every_lever_is_tried_all_the_same() -> None:
