@@ -21,7 +21,7 @@ from athena_prefect.replanning.options import (
 )
 from athena_prefect.replanning.outlook import Outlook
 from athena_prefect.replanning.picture import Picture
-from athena_prefect.replanning.wording import described, in_words, listed, title_of
+from athena_prefect.replanning.wording import described, in_words, kind_of, listed, title_of
 from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.exact import load
 from athena_prefect.schedule.passes import TOLERANCE
@@ -100,7 +100,7 @@ class Options:
         clock = self.orchestrator.clock
         until = clock() + budget_s
         todo = list(candidates(self.standing, levers))
-        found: list[tuple[Kind, Proposal]] = []
+        found: list[Proposal] = []
         hurried: list[Kind] = []
         for k, (kind, some) in enumerate(todo):
             # What solving leaves is needed to verify and to simulate.
@@ -115,11 +115,11 @@ class Options:
                 budget_s=max(share, least),
                 seed=self.seed,
             )
-            same = any(_same(proposal, other) for _, other in found)
+            same = any(_same(proposal, other) for other in found)
             if proposal.feasible and not same:
-                found.append((_kind(kind, proposal), proposal))
+                found.append(proposal)
         self.hurried = tuple(dict.fromkeys(hurried))
-        options = [self._option(kind, self._measured(proposal)) for kind, proposal in found]
+        options = [self._option(self._measured(proposal)) for proposal in found]
         options = [o for o in options if not idle(o, options)]
         kept = [o for o in options if not any(dominates(p, o) for p in options if p is not o)]
         return [replace(o, option_id=k) for k, o in enumerate([*kept, self._abort()])]
@@ -148,8 +148,8 @@ class Options:
         lasting = [o for o in real if o.within_timeouts >= self.view.policy.min_probability]
         return min(lasting or real, key=lambda o: (o.lateness, o.price, finish_of(o))).option_id
 
-    def _option(self, kind: Kind, proposal: Proposal) -> ReplanningOption:
-        robust = proposal.robustness
+    def _option(self, proposal: Proposal) -> ReplanningOption:
+        kind, robust = kind_of(proposal), proposal.robustness
         assert robust is not None
         moment = self.view.monitor.moment
         reference = self.reference
@@ -290,22 +290,6 @@ def _same(one: Proposal, other: Proposal) -> bool:
         mine == its
         and abs((one.answer.makespan or 0.0) - (other.answer.makespan or 0.0)) <= TOLERANCE
     )
-
-
-def _kind(tried: Kind, proposal: Proposal) -> Kind:
-    """What was made of the levers, where that is less than was tried."""
-    kinds = {c.kind for c in proposal.changes} - {ChangeKind.AGAIN, ChangeKind.TIMEOUT}
-    if not kinds:
-        return Kind.EXTEND
-    if tried is not Kind.COMBINE or len(kinds) > 1:
-        return tried
-    (only,) = kinds
-    alone = {
-        ChangeKind.DEPENDENCY: Kind.PARALLELIZE,
-        ChangeKind.DROPPED: Kind.REDUCE_SCOPE,
-        ChangeKind.CAPACITY: Kind.ADD_RESOURCES,
-    }
-    return alone.get(only, tried)
 
 
 def _effort(proposal: Proposal) -> Effort:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,7 +25,7 @@ def test_columns_of_some_runs_are_those_of_a_history_of_them() -> None:
     whole, part = history_of(runs), history_of(runs[1:3])
     found = whole.without({runs[0].key, runs[3].key})
     assert found.keys == part.keys
-    for name in ("rows", "planned", "actual", "started", "tail", "head", "slots"):
+    for name in ("rows", "planned", "actual", "started", "tail", "head", "slots", "taken"):
         assert np.array_equal(getattr(found, name), getattr(part, name)), name
     assert found.network(1).pred.tolist() == part.network(1).pred.tolist()
 
@@ -38,6 +40,43 @@ def test_slots_are_the_most_that_ran_at_once_where_they_are_not_given() -> None:
     )
     assert history.slots.tolist() == [2.0, np.inf]
     assert history.timed(0) and not history.timed(1)
+
+
+def taking(amounts: dict[str, float], starts: list[float]) -> PastRun:
+    """Tasks of 10 s that took so much of `cpu`, of which there were 4."""
+    tasks = [
+        PastTask(
+            id=name, category="c", planned=5, actual=10, started=start, resources={"cpu": amount}
+        )
+        for (name, amount), start in zip(amounts.items(), starts, strict=True)
+    ]
+    return PastRun(key="a", plan="p", tasks=tasks, capacities={"cpu": 4})
+
+
+def test_tasks_that_took_different_amounts_waited_for_units_in_their_order() -> None:
+    history = History.of([taking({"a": 3, "b": 2, "c": 2}, [0, 10, 10])])
+    slots, network = history.capacity(0)
+    tail, head, _, _ = network.arcs
+    assert np.isinf(slots)
+    assert set(zip(tail.tolist(), head.tolist(), strict=True)) == {(0, 1), (0, 2)}
+    # What clocks make of it: `c` began a little before `a` had ended.
+    early = History.of([taking({"a": 3, "b": 2, "c": 2}, [0, 10, 9.9995])])
+    assert sorted(early.capacity(0)[1].arcs[1].tolist()) == [1, 2]
+
+
+def test_equal_amounts_are_so_many_slots_whatever_ran_at_once() -> None:
+    history = History.of([taking({"a": 2, "b": 2, "c": 2}, [0, 10, 20])])
+    assert history.slots.tolist() == [2.0]
+    slots, network = history.capacity(0)
+    assert slots == 2.0 and not len(network.pred)
+
+
+def test_what_began_before_its_predecessor_ended_waited_for_no_units_of_it() -> None:
+    run = taking({"a": 3, "b": 2, "c": 2}, [0, 10, 10])
+    first = replace(run.tasks[0], after=("b",))
+    history = History.of([replace(run, tasks=[first, *run.tasks[1:]])])
+    slots, network = history.capacity(0)
+    assert slots == 2.0 and network.pred.tolist() == [1]
 
 
 def test_no_estimate_is_held_against_the_median() -> None:

@@ -249,3 +249,34 @@ def test_the_share_of_an_estimate_beyond_a_limit() -> None:
     even = Estimate(optimistic="0s", likely="10s", pessimistic="20s")
     assert beyond(even, 10.0) == pytest.approx(0.5, abs=1e-3)
     assert beyond(even, 20.0) == 0.0
+
+
+def test_an_option_is_called_what_it_does() -> None:
+    """A failed task that is done again in another mode is no extended timeline."""
+    monitor, clock = _monitored(
+        Plan.model_validate(
+            {
+                "name": "p",
+                "deadline": 205,
+                "resources": {"cpu": {"capacity": 2}},
+                "tasks": [
+                    {"id": "a", "duration": 60, "resources": {"cpu": 1},
+                     "modes": [{"name": "other", "duration": 80}]},
+                    {"id": "b", "duration": 100, "resources": {"cpu": 1},
+                     "depends_on": ["a"], "modes": [
+                         {"name": "wide", "duration": 50, "resources": {"cpu": 2}, "quality": 0.9}
+                     ]},
+                ],
+            }
+        )
+    )  # fmt: skip
+    monitor.record_task_start("a", clock.now(), {})
+    clock.advance(timedelta(seconds=60))
+    monitor.record_task_completion("a", clock.now(), None, {}, TaskOutcome.FAILURE)
+    options = _options(monitor)
+    assert {title: o.kind for title, o in options.items()} == {
+        "Do a again in mode other": Kind.SUBSTITUTE,
+        "Add resources to 1 task, do a again in mode other": Kind.ADD_RESOURCES,
+        "Abort and escalate": Kind.ABORT,
+    }
+    assert options["Do a again in mode other"].changes == ("a is done again in mode other",)

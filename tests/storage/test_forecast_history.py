@@ -85,6 +85,7 @@ def test_it_is_what_finished_before_the_run_began(database: Database) -> None:
     assert np.allclose(found.started[2:4], [10.0, 100.0])
     assert found.slots.tolist() == [2.0] * 5
     assert found.network(1).pred.tolist() == [0]
+    assert found.resources == ("(runner)",) and found.there.tolist() == [[2.0]] * 5
     assert str(found) == "5 runs, 10 records"
     assert len(SqlJournal(database).finished_runs(uuid4())) == 0
 
