@@ -15,10 +15,10 @@ from athena_prefect.service.results import _Answer
 
 if TYPE_CHECKING:
     from athena_prefect.runtime.deployment.changes import Change
-    from athena_prefect.runtime.deployment.desired import ExtraDeployment, PlannedFlow, Target
     from athena_prefect.runtime.deployment.pool import Pool
     from athena_prefect.runtime.deployment.remote import Remote
     from athena_prefect.runtime.deployment.state import Deployment, FlowFile, ServerState
+    from athena_prefect.runtime.deployment.wanted import ExtraDeployment, PlannedFlow, Target
     from athena_prefect.settings import AthenaSettings
 
 
@@ -162,13 +162,10 @@ def prefect_yaml(files: Sequence[Path], options: DeployOptions, *, settings: Ath
     """
     from athena_prefect.runtime.deployment.checks import check_deployments
     from athena_prefect.runtime.deployment.desired import desired_state
-    from athena_prefect.runtime.deployment.flows import (
-        document_of,
-        replan_parameters,
-    )
+    from athena_prefect.runtime.deployment.flows import document_of
     from athena_prefect.runtime.deployment.pool import PROCESS, Pool
     from athena_prefect.runtime.deployment.project_file import prefect_yaml as text_of
-    from athena_prefect.runtime.deployment.triggered import plan_or_all
+    from athena_prefect.runtime.deployment.triggered import plan_or_all, replan_parameters
 
     plans = _load(files)
     pool = None if options.pool is None else Pool(name=options.pool, type=PROCESS)
@@ -284,9 +281,9 @@ def _planned(plan: Plan) -> tuple[PlannedFlow, FlowFile]:
 def _target(
     options: DeployOptions, pool: Pool | None, root: Path, settings: AthenaSettings
 ) -> Target:
-    from athena_prefect.runtime.deployment.desired import WATCH_EVERY, Target
     from athena_prefect.runtime.deployment.names import block_name
     from athena_prefect.runtime.deployment.state import Masked
+    from athena_prefect.runtime.deployment.wanted import WATCH_EVERY, Target
 
     local = pool is None or pool.local
     job_variables = dict(options.job_variables)
@@ -336,13 +333,9 @@ def _desired(
 ) -> ServerState:
     from athena_prefect.runtime.deployment.checks import check_deployments, check_files
     from athena_prefect.runtime.deployment.desired import desired_state
-    from athena_prefect.runtime.deployment.flows import (
-        replan_files,
-        replan_parameters,
-        watch_file,
-    )
+    from athena_prefect.runtime.deployment.files import replan_files, watch_file
     from athena_prefect.runtime.deployment.learning import learn_files
-    from athena_prefect.runtime.deployment.triggered import plan_or_all
+    from athena_prefect.runtime.deployment.triggered import plan_or_all, replan_parameters
 
     checks = tuple(check_deployments(flows, served=target.pool is None))
     more = [*(check_files() if checks else ())]
@@ -451,7 +444,7 @@ def _compare(desired: ServerState, actual: ServerState) -> tuple[Change, ...]:
 def _apply(
     change: Change, remote: Remote, root: Path, plans: Sequence[Plan], settings: AthenaSettings
 ) -> None:
-    from athena_prefect.runtime.deployment.flows import write
+    from athena_prefect.runtime.deployment.files import write
     from athena_prefect.runtime.deployment.state import FlowFile, Registration
 
     match change.wanted:

@@ -13,7 +13,7 @@ from athena_prefect.runtime.deployment.checks import (
     check_deployments,
     check_files,
 )
-from athena_prefect.runtime.deployment.desired import PlannedFlow
+from athena_prefect.runtime.deployment.wanted import PlannedFlow
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from athena_prefect.plan.model import Assumption, Schedule, ValidationMethod
-from athena_prefect.runtime.deployment.desired import ExtraDeployment, PlannedFlow
 from athena_prefect.runtime.deployment.state import FlowFile
+from athena_prefect.runtime.deployment.wanted import ExtraDeployment, PlannedFlow
 
 FLOW = "check-assumption"
 FILE = "flows/check_assumption.py"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,7 +11,6 @@ from zoneinfo import ZoneInfo
 from athena_prefect.errors import InputError
 from athena_prefect.plan.model import Plan, Schedule
 from athena_prefect.runtime.deployment import learning, names
-from athena_prefect.runtime.deployment.pool import Pool
 from athena_prefect.runtime.deployment.state import (
     Automation,
     Collision,
@@ -20,15 +18,12 @@ from athena_prefect.runtime.deployment.state import (
     Deployment,
     FlowFile,
     Limit,
-    Masked,
     Registration,
     ServerState,
 )
 from athena_prefect.runtime.deployment.triggered import started_by
+from athena_prefect.runtime.deployment.wanted import ExtraDeployment, PlannedFlow, Target
 
-WATCH_EVERY = timedelta(seconds=60)
-"""From one look of the watching flow to the next. A look is a process that starts (some
-seconds of one processor); a run whose process vanished waits a minute for its grace anyway."""
 WATCHERS = 2
 """Looks at once. One would do, but a look whose process and worker were killed before it began
 holds its slot for five minutes, in which nobody would look."""
@@ -44,64 +39,6 @@ SLUG = "plan"
 VERSION = 12
 """Letters of a document's digest that stand for it."""
 HEARTBEAT_VARIABLE = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedFlow:
-    """A plan with the flow that it compiles to."""
-
-    plan: Plan
-    file: str
-    """Its flow file, below the project's root."""
-    variable: str
-    """The flow's name in that file."""
-    version: str
-    """Digest of the plan's document; the flow's version is its beginning."""
-    parameter_schema: Mapping[str, Any]
-    document: str
-    """The plan document, below the project's root."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtraDeployment:
-    """A scheduled deployment beside a plan's own, named ``<plan>.<part>``, e.g. a check's."""
-
-    plan: str
-    part: str
-    """E.g. ``check.disk_free``."""
-    flow: str
-    entrypoint: str
-    schedule: Schedule | None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    parameter_schema: Mapping[str, Any] = field(default_factory=dict)
-    description: str | None = None
-    active: bool = True
-    """Whether its schedule is, when it is made; later it is changed by whom it concerns."""
-    tags: tuple[str, ...] = ()
-    limit: int | None = None
-    """Runs at once; more are cancelled."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where the deployments go and what their runs are given."""
-
-    pool: Pool | None
-    """None: served by a process of our own."""
-    queue: str | None = None
-    directory: str
-    """The project's root where the flows run."""
-    namespace: str = names.DEFAULT
-    database: Masked
-    durable: str = "process"
-    block: str
-    """The block with the database: in the place of the URL, which is a secret."""
-    own_block: bool = True
-    """Whether we make it; else somebody has."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables of a run's process beside ours, none of them a secret."""
-    job_variables: Mapping[str, Any] = field(default_factory=dict)
-    watch_every: timedelta = WATCH_EVERY
 
 
 def desired_state(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from athena_prefect.runtime.deployment import names
+from athena_prefect.runtime.deployment.files import shipped
 from athena_prefect.runtime.deployment.state import Automation, FlowFile
 from athena_prefect.runtime.deployment.triggered import started_by
 
@@ -23,8 +24,6 @@ ENDS = ("athena.plan.aborted", "athena.plan.completed", "athena.plan.failed")
 
 def learn_files() -> tuple[FlowFile, ...]:
     """The learning flow's file and that of its steps, as a new project has them."""
-    from athena_prefect.runtime.deployment.flows import shipped
-
     return tuple(
         FlowFile(path=path, text=(shipped() / path).read_text(encoding="utf-8"))
         for path in (FILE, STEPS)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from athena_prefect.errors import InputError
-from athena_prefect.runtime.deployment.desired import Target
 from athena_prefect.runtime.deployment.remote import plans_of
 from athena_prefect.runtime.deployment.state import Deployment, ServerState
+from athena_prefect.runtime.deployment.wanted import Target
 
 
 def of_others(there: Sequence[Deployment], plans: Sequence[str]) -> tuple[Deployment, ...]:

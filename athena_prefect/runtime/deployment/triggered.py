@@ -65,3 +65,16 @@ def plan_or_all() -> dict[str, Any]:
             }
         },
     }
+
+
+def replan_parameters() -> dict[str, Any]:
+    """The parameter schema of the replanning flow."""
+    return {
+        "title": "Parameters",
+        "type": "object",
+        "properties": {
+            "plan_run": {"type": "string", "position": 0, "title": "plan_run"},
+            "trigger": {"type": "string", "default": "", "position": 1, "title": "trigger"},
+        },
+        "required": ["plan_run"],
+    }

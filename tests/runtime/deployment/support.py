@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from athena_prefect.plan.model import Plan
-from athena_prefect.runtime.deployment.desired import PlannedFlow, Target
 from athena_prefect.runtime.deployment.pool import Pool
 from athena_prefect.runtime.deployment.state import Masked
+from athena_prefect.runtime.deployment.wanted import PlannedFlow, Target
 
 URL = "postgresql+psycopg://me:s3cr3t@db.example/athena"
 PROCESS = Pool(

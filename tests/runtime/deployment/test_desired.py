@@ -13,15 +13,15 @@ from athena_prefect.plan.model import Plan, Schedule
 from athena_prefect.runtime.deployment import names
 from athena_prefect.runtime.deployment.desired import (
     SLUG,
-    ExtraDeployment,
     desired_state,
     prefect_schedule,
     wanted_limits,
 )
-from athena_prefect.runtime.deployment.flows import watch_file
+from athena_prefect.runtime.deployment.files import watch_file
 from athena_prefect.runtime.deployment.pool import Pool, check_pool
 from athena_prefect.runtime.deployment.state import Deployment, Limit, ServerState
 from athena_prefect.runtime.deployment.triggered import plan_or_all
+from athena_prefect.runtime.deployment.wanted import ExtraDeployment
 from athena_prefect.service.deploying import DeployOptions, _target
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.deployment.support import DOCKER, KUBERNETES, URL, flow, plan, target
