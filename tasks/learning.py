@@ -4,7 +4,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from athena_prefect.runtime.blocks import current_settings
-from athena_prefect.service.learning import Learned, learn, plans_that_ran, publish_learned
+from athena_prefect.service.learning import Learned, learn
+from athena_prefect.service.taught import plans_that_ran, publish_learned
 
 
 @task(name="known plans", cache_policy=NO_CACHE)

@@ -22,12 +22,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from athena_prefect.learning.results import EstimationMetrics, ExecutionPattern
-    from athena_prefect.service.learning import (
-        KnownLessons,
-        KnownPatterns,
-        Learned,
-        PlanAccuracy,
-    )
+    from athena_prefect.service.learning import Learned
+    from athena_prefect.service.remembering import KnownLessons
+    from athena_prefect.service.taught import KnownPatterns, PlanAccuracy
 
 Known = Annotated[str, Parameter(help="A plan document, or the name of a plan that has run.")]
 OfPlan = Annotated[

@@ -10,9 +10,9 @@ from athena_prefect.mcp import results
 from athena_prefect.service.by_plan_id import Options, Standing, Validated
 from athena_prefect.service.choosing import Executed
 from athena_prefect.service.learned import Accuracy, Advice, Basis, Recurring
-from athena_prefect.service.learning import KnownLesson
 from athena_prefect.service.outside import Begun
 from athena_prefect.service.recording import RecordedEvent
+from athena_prefect.service.remembering import KnownLesson
 
 if TYPE_CHECKING:
     from athena_prefect.replanning.options import ReplanningOption

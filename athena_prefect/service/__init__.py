@@ -28,14 +28,16 @@ if TYPE_CHECKING:
     from athena_prefect.service.inferring import infer
     from athena_prefect.service.kept import KeptRuns
     from athena_prefect.service.learned import accuracy_of, patterns_of, recommendations_of
-    from athena_prefect.service.learning import accuracy, learn, lessons, patterns
+    from athena_prefect.service.learning import learn
     from athena_prefect.service.outside import begin
     from athena_prefect.service.parameters import read_parameters, split_assignments
     from athena_prefect.service.plans import register, show, validate
     from athena_prefect.service.reading import open_run, report, runs, status, watch_run
     from athena_prefect.service.recording import record
+    from athena_prefect.service.remembering import lessons
     from athena_prefect.service.running import run_plan
     from athena_prefect.service.showing import choose, look
+    from athena_prefect.service.taught import accuracy, patterns
     from athena_prefect.service.watching import watch_every, watch_live
 
 __all__ = [
@@ -119,10 +121,10 @@ _MODULES = {
     "serve": "deploying",
     "undeploy": "deploying",
     "infer": "inferring",
-    "accuracy": "learning",
+    "accuracy": "taught",
     "learn": "learning",
-    "lessons": "learning",
-    "patterns": "learning",
+    "lessons": "remembering",
+    "patterns": "taught",
     "open_run": "reading",
     "read_parameters": "parameters",
     "register": "plans",

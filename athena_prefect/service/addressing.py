@@ -1,11 +1,13 @@
-"""Which run a `plan_id` means: a planning decision's row id, as tables and tools use it."""
+"""What an address means: a `plan_id`, as tables and tools use it, or a plan's file or name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from athena_prefect.errors import UnknownNameError, UnknownRunError
+from athena_prefect.plan.model import Plan
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import LIVE, PlanStore
 
@@ -65,3 +67,22 @@ def _only(live: Sequence[RunRow], of: str) -> RunRow:
         f"{of or 'the namespace'} has several live runs; give the plan_id of one: {names}{more}",
         candidates=[r.decision_id for r in live[:MOST_LISTED]],
     )
+
+
+def plan_and_file(plan: str | Path, settings: AthenaSettings) -> tuple[Plan, Path | None]:
+    """A plan document and its file; or the newest revision of a plan that is known by name.
+
+    Raises PlanDocumentError, UnknownNameError, StorageError.
+    """
+    file = Path(plan)
+    if file.is_file() or isinstance(plan, Path) or file.suffix in (".yaml", ".yml", ".json"):
+        return Plan.load(file), file
+    store = store_of(settings)
+    stored = store.plan(str(plan), namespace=settings.namespace)
+    # Where its newest run came from a file of it, that file is the plan.
+    for row in store.runs(settings.namespace, plan=stored.name, limit=1):
+        if row.source is not None and row.source.is_file():
+            found = Plan.load(row.source)
+            if found.name == stored.name:
+                return found, row.source
+    return stored, None

@@ -11,7 +11,8 @@ from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import EstimationMetrics, ExecutionPattern, Recommendation
 from athena_prefect.service.addressing import decision_of, store_of
 from athena_prefect.service.following import Clock, utc_now
-from athena_prefect.service.learning import RUNS, KnownLesson, known_lessons
+from athena_prefect.service.remembering import KnownLesson, known_lessons
+from athena_prefect.service.taught import RUNS
 
 if TYPE_CHECKING:
     from athena_prefect.settings import AthenaSettings

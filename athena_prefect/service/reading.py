@@ -16,7 +16,7 @@ from athena_prefect.service.results import ListedRun, Observer, RunStatus, Writt
 
 if TYPE_CHECKING:
     from athena_prefect.learning.results import Bottleneck
-    from athena_prefect.service.learning import Taught
+    from athena_prefect.service.taught import Taught
     from athena_prefect.settings import AthenaSettings
     from athena_prefect.storage.db import Database
     from athena_prefect.storage.plans import PlanStore
@@ -121,7 +121,7 @@ def report(
 
     Raises UnknownRunError, StorageError, and InputError where the file cannot be written.
     """
-    from athena_prefect.service.learning import taught
+    from athena_prefect.service.taught import taught
 
     followed = open_run(run, settings=settings, clock=clock)
     file = output or Path(f"athena-{str(followed.plan_run)[:8]}.html")

@@ -35,7 +35,7 @@ def finished(plan: Plan, before: datetime, settings: AthenaSettings) -> History:
 
 def lessons_for(plan: Plan, now: datetime, settings: AthenaSettings) -> tuple[Recalled, ...]:
     """What is recalled for a plan, the surest first. Raises StorageError."""
-    from athena_prefect.service.learning import recalled
+    from athena_prefect.service.remembering import recalled
 
     return recalled(plan, settings=settings, now=now) if _there(settings) else ()
 

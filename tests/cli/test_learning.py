@@ -14,7 +14,7 @@ from athena_prefect.cli.app import run_command
 from athena_prefect.cli.learning import _accuracy
 from athena_prefect.learning.learner import ExecutionLearner
 from athena_prefect.learning.results import Calibration
-from athena_prefect.service.learning import PlanAccuracy
+from athena_prefect.service.taught import PlanAccuracy
 from athena_prefect.settings import AthenaSettings
 from tests.service.test_learning import TEXT, store_run
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from athena_prefect.errors import InputError, PlanDocumentError
-from athena_prefect.plan.document import as_dict, loads
+from athena_prefect.plan.document import loads
 from athena_prefect.plan.editing import difference, edited, patched
 
 TEXT = """\
@@ -84,11 +84,59 @@ def test_several_patches_and_none() -> None:
     assert edited(TEXT, []) == TEXT and difference(TEXT, TEXT) == ""
 
 
-def test_json_stays_json() -> None:
-    text = json.dumps(as_dict(loads(TEXT)), indent=4)
-    new = edited(text, [{"resources": {"cpu": {"capacity": 6}}}], file="plan.json")
-    assert json.loads(new)["resources"]["cpu"] == {"capacity": 6}
-    assert '\n    "' in new
+PATCHES: list[dict[str, Any]] = [
+    {"tasks": {"load": {"duration": "3h"}, "extract": {"timeout": "10m"}}},
+    {"resources": {"gpu": {"capacity": 1}, "disk": {"capacity": 3}}},
+    {"runner": {"max_workers": 3}},
+]
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+@pytest.mark.parametrize("begin", ["", "\ufeff"])
+def test_line_ends_stay_as_they_are(begin: str, end: str) -> None:
+    text = begin + TEXT.rstrip("\n") + end
+    new = edited(text, PATCHES)
+    windows = edited(text.replace("\n", "\r\n"), PATCHES)
+    assert windows == new.replace("\n", "\r\n")
+    assert new.startswith(begin + "# Nightly") and new.endswith(f"path: .}}{end}")
+    assert "\r" not in difference(text.replace("\n", "\r\n"), windows)
+    mixed = edited(text.replace("# the slow one\n", "# the slow one\r\n"), PATCHES)
+    assert mixed.count("\r\n") == 2, "the new line ends as the one above it"
+
+
+def test_a_field_behind_the_last_line_of_a_file_without_an_end() -> None:
+    text = "name: p\r\ntasks:\r\n  - id: a"
+    assert edited(text, [{"tasks": {"a": {"duration": "3s"}}}]) == f"{text}\r\n    duration: 3s"
+
+
+def test_json_stays_json_and_as_it_was_laid_out() -> None:
+    text = """{
+  "name": "p", "resources": {"cpu": {"capacity": 4}},
+  "tasks": [
+    {
+      "id": "a",
+      "duration": "1h30m"
+    },
+    {"id": "b", "depends_on": ["a"]}
+  ]
+}
+"""
+    patch = {"tasks": {"a": {"duration": "2h", "timeout": "3h"}, "b": {"duration": "5s"}},
+             "resources": {"cpu": {"capacity": 6}}}  # fmt: skip
+    new = edited(text, [patch], file="plan.json")
+    changed = [n for n in difference(text, new).splitlines() if n[:1] == "+" and n[:3] != "+++"]
+    assert changed == [
+        '+  "name": "p", "resources": {"cpu": {"capacity": 6}},',
+        '+      "timeout": "3h",',
+        '+      "duration": "2h"',
+        '+    {"id": "b", "duration": "5s", "depends_on": ["a"]}',
+    ]
+    assert edited(text.replace("\n", "\r\n"), [patch], file="plan.json") == new.replace(
+        "\n", "\r\n"
+    )
+    tabs = json.dumps(json.loads(text), indent="\t")
+    assert json.loads(edited(tabs, [patch], file="plan.json")) == json.loads(new)
+    assert '\n\t"' in edited(tabs, [patch], file="plan.json")
 
 
 def test_what_cannot_be_changed_is_refused_and_nothing_is_half_changed() -> None:

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
-from athena_prefect.service.learning import lessons
+from athena_prefect.service.remembering import lessons
 from athena_prefect.settings import AthenaSettings
 from tests.service.test_learning import TEXT, store_run
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
+import yaml
 
 from athena_prefect.errors import InputError, StorageError, UnknownNameError
 from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.learning.records import TaskRecord
 from athena_prefect.plan.model import Plan
-from athena_prefect.service.learning import accuracy, learn, lessons, patterns, recalled
+from athena_prefect.service.learning import learn
+from athena_prefect.service.remembering import lessons, recalled
 from athena_prefect.service.replanning import simulate_plan
+from athena_prefect.service.taught import accuracy, patterns
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import PlanStore
@@ -138,6 +142,21 @@ def test_what_is_named_is_taken_and_what_is_not_there_is_refused(
     assert found.applied and "duration: 30m" in file.read_text()
     with pytest.raises(UnknownNameError):
         learn("nobody", settings=settings)
+
+
+@pytest.mark.parametrize("name", ["plan.yaml", "plan.json"])
+def test_line_ends_of_a_document_are_kept(
+    settings: AthenaSettings, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    text = TEXT if name == "plan.yaml" else json.dumps(yaml.safe_load(TEXT), indent=2) + "\n"
+    file.write_bytes(text.replace("\n", "\r\n").encode())
+    store_run(settings, file, 0, 30)
+    found = learn(file, settings=settings, apply=True, only=["buffer:load"])
+    assert found.applied and "\r" not in found.diff
+    written = file.read_bytes()
+    assert written.count(b"\r\n") == written.count(b"\n") == text.count("\n")
+    assert b"30m" in written
 
 
 def test_a_file_that_was_changed_meanwhile_is_left_alone(
