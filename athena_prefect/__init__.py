@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from athena_prefect.monitor.deviation import PlanDeviation
     from athena_prefect.monitor.forecast import Forecast
     from athena_prefect.monitor.history import History, PastRun, PastTask
-    from athena_prefect.monitor.learned import forecast
     from athena_prefect.monitor.monitor import ExecutionMonitor
+    from athena_prefect.monitor.pure import forecast
     from athena_prefect.monitor.records import TaskExecutionRecord
     from athena_prefect.orchestrator import Phase6Orchestrator, PlanOrchestrator
     from athena_prefect.plan.assumption import Assumption
@@ -124,7 +124,7 @@ _MODULES = {
     "ExecutionMonitor": "monitor.monitor",
     "ExecutionPattern": "learning.results",
     "Forecast": "monitor.forecast",
-    "forecast": "monitor.learned",
+    "forecast": "monitor.pure",
     "History": "monitor.history",
     "idempotency_token": "runtime.context",
     "LearningPolicy": "learning.policy",

@@ -49,7 +49,7 @@ from athena_prefect.journal.state import ExecutionState, fold
 from athena_prefect.monitor.capacity import first_come
 from athena_prefect.monitor.earned_value import WorkItem, earned_value
 from athena_prefect.monitor.history import SHORTEST, History, PastRun, PastTask
-from athena_prefect.monitor.learned import forecast
+from athena_prefect.monitor.pure import forecast
 from athena_prefect.plan.graph import Floats, Network
 from athena_prefect.plan.model import Plan
 from athena_prefect.schedule.passes import forward

@@ -15,25 +15,12 @@ from athena_prefect.monitor.conformal import Calibration
 from athena_prefect.monitor.context import ExecutionContext, Remembering
 from athena_prefect.monitor.forecast import quantile_of
 from athena_prefect.monitor.history import History
-from athena_prefect.monitor.learned import ESTIMATES, Learned
-from athena_prefect.monitor.learned import samples_for as learned_samples
+from athena_prefect.monitor.learned import ESTIMATES, Learned, samples_for
 from athena_prefect.monitor.progress import Progress
 from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.model import Plan
 from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.schedule.baseline import Baseline, make_baseline
-
-CELLS = 4_000_000
-"""Samples of all tasks together in one simulation: some 50 ms of work."""
-
-
-def samples_for(tasks: int) -> int:
-    """Scenarios for a plan of so many tasks, unless told otherwise: 500 to 10,000.
-
-    The standard error of a probability is at most 2.2 points with 500, half a
-    point with 10,000.
-    """
-    return min(max(CELLS // max(tasks, 1), 500), 10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +112,7 @@ class Grounds:
         found = self.learned.simulated(
             progress.chain,
             progress.course,
-            samples=learned_samples(len(progress.chain.problem)),
+            samples=samples_for(len(progress.chain.problem)),
             rng=np.random.default_rng(baseline.seed),
         ).makespans
         return quantile_of(found, 0.5), quantile_of(found, baseline.accept_quantile)

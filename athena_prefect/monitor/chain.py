@@ -279,12 +279,18 @@ class Chain:
         return Course(self.network, self.medians, instant=self.joins)
 
     def simulated(
-        self, course: Course, latest: Floats | None, *, samples: int, seed: int, keep: bool = False
+        self,
+        course: Course,
+        latest: Floats | None,
+        *,
+        samples: int,
+        rng: np.random.Generator,
+        keep: bool = False,
     ) -> Simulation:
         """`samples` scenarios of what is left, from where `course` stands.
 
         `latest` asks for P(finish > latest finish), `keep` for the samples of all nodes.
-        The same seed gives the same luck whatever has happened.
+        A generator in the same state gives the same luck whatever has happened.
         """
         done, running = course.stage == Stage.DONE, course.stage == Stage.RUNNING
         past = np.flatnonzero(self.joins & (course.stage == Stage.WAITING)).tolist()
@@ -293,7 +299,7 @@ class Chain:
             self.problem,
             self.resource_arcs,
             samples=samples,
-            rng=np.random.default_rng(seed),
+            rng=rng,
             now=course.now,
             started=np.where(done | running, course.start, np.nan),
             finished=np.where(done, course.finish, np.nan),

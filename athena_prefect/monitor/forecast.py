@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -52,6 +52,24 @@ class Basis:
             f"{runs} of {self.open_tasks} open tasks: {self.estimated} with a three-point "
             f"estimate, {self.certain} with one number"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments(Mapping[float, datetime]):
+    """By when a run is over with each probability that was asked for."""
+
+    moments: Mapping[float, datetime]
+    basis: Basis
+    """What that rests on."""
+
+    def __getitem__(self, quantile: float) -> datetime:
+        return self.moments[quantile]
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.moments)
+
+    def __len__(self) -> int:
+        return len(self.moments)
 
 
 @dataclass(frozen=True, kw_only=True)

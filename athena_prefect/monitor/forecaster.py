@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from athena_prefect.monitor.course import Course, Stage
-from athena_prefect.monitor.forecast import Basis, Forecast, TaskOutlook
-from athena_prefect.monitor.learned import Learned, LearnedSimulation, samples_for
+from athena_prefect.monitor.forecast import Forecast, TaskOutlook
+from athena_prefect.monitor.learned import Learned, LearnedSimulation
 from athena_prefect.monitor.progress import Progress
+from athena_prefect.monitor.pure import basis_of, simulated
 from athena_prefect.schedule.simulation import Simulation
 
 Floats = NDArray[np.float64]
@@ -142,17 +143,13 @@ class Forecaster:
         return last
 
     def _made(self, keep: bool) -> Simulation | LearnedSimulation:
-        chain, course = self._progress.chain, self._progress.course
-        if self._learned is not None:
-            return self._learned.simulated(
-                chain,
-                course,
-                samples=samples_for(len(chain.problem)),
-                rng=np.random.default_rng(self._seed),
-                latest=self.latest(),
-            )
-        return chain.simulated(
-            course, self.latest(), samples=self._samples, seed=self._seed, keep=keep
+        return simulated(
+            self._progress,
+            self._learned,
+            samples=self._samples,
+            rng=np.random.default_rng(self._seed),
+            latest=self.latest(),
+            keep=keep,
         )
 
     def _stale(self, last: _Simulated, now: datetime) -> bool:
@@ -171,21 +168,9 @@ class Forecaster:
             started=progress.started,
             deadline=deadline,
             seed=self._seed,
-            basis=self._basis(len(finishes)),
+            basis=basis_of(progress, self._learned, len(finishes)),
             finishes=finishes,
             outlook=outlook,
-        )
-
-    def _basis(self, samples: int) -> Basis:
-        progress = self._progress
-        open_ = progress.course.open
-        tasks = {progress.chain.items[n][0] for n in np.flatnonzero(open_).tolist()}
-        return Basis(
-            open_tasks=len(tasks),
-            certain=int((open_ & ~progress.chain.problem.uncertain).sum()),
-            estimated=int((open_ & progress.chain.problem.uncertain).sum()),
-            samples=samples,
-            history="" if self._learned is None else str(self._learned),
         )
 
     def _outlook(self, now: datetime) -> TaskOutlook:

@@ -1,33 +1,14 @@
-"""The forecast of a run from finished ones: `forecast`, and what it is made of.
-
-```python
-from datetime import timedelta
-import numpy as np
-
-history = History.of([
-    PastRun(key="monday", plan="audit", tasks=[
-        PastTask(id="extract", category="extract", planned=60, actual=75, started=0),
-        PastTask(id="load", category="load", planned=30, actual=33, started=75,
-                 after=("extract",)),
-    ]),
-])
-finish = forecast(plan, history, state, now, (0.1, 0.5, 0.9), np.random.default_rng(0))
-finish[0.5]    # the moment by which the run is over with probability one half
-```
-"""
+"""What a history teaches of the runs of a plan: estimates, baselines, scenarios."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 
 import numpy as np
 
 from athena_prefect.errors import PlanError
-from athena_prefect.journal.events import utc
-from athena_prefect.journal.state import ExecutionState
 from athena_prefect.monitor.capacity import slots_of
 from athena_prefect.monitor.chain import JOIN, Chain
 from athena_prefect.monitor.conformal import Calibration, calibration_of, stretched
@@ -35,14 +16,12 @@ from athena_prefect.monitor.course import Course, Stage
 from athena_prefect.monitor.forecast import QUANTILES, quantile_of
 from athena_prefect.monitor.history import SHORTEST, History
 from athena_prefect.monitor.knowledge import Knowledge
-from athena_prefect.monitor.progress import Progress
 from athena_prefect.monitor.rest import Scenarios, Work, scenarios
 from athena_prefect.plan.estimate import Estimate, LearnedEstimate
 from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.schedule.baseline import Baseline, make_baseline
-from athena_prefect.schedule.partial_order import ResourceArcs
-from athena_prefect.schedule.problem import Problem, unknown_reason
+from athena_prefect.schedule.problem import unknown_reason
 
 ESTIMATES = "from the plan's estimates"
 """What a forecast rests on where there is no history."""
@@ -67,58 +46,6 @@ def samples_for(activities: int) -> int:
 def _three(seconds: Floats) -> Estimate:
     low, likely, high = (timedelta(seconds=float(s)) for s in seconds)
     return Estimate(optimistic=low, likely=likely, pessimistic=high)
-
-
-def forecast(
-    plan: Plan,
-    history: History,
-    state: ExecutionState,
-    now: datetime,
-    quantiles: Sequence[float],
-    rng: np.random.Generator,
-) -> Mapping[float, datetime]:
-    """The moments by which the run in `state` is over with the probabilities `quantiles`.
-
-    `history` may hold runs of this plan and of others; without any records durations are
-    drawn from the plan's own estimates. Never before `now` while something is open. Pure:
-    equal arguments, and a generator in the same state, give equal answers. Raises
-    NaiveDatetimeError, and PlanError where a duration is neither estimated nor learnt,
-    or for a quantile that is not in (0, 1).
-    """
-    odd = [q for q in quantiles if not 0 < q < 1]
-    if odd:
-        raise PlanError(f"quantile {odd[0]:g}: probabilities between 0 and 1 are asked for")
-    moment = utc(now, "now")
-    started = state.started or moment
-    progress = _progress(plan, state, started, moment)
-    if len(history):
-        finishes = (
-            Learned.of(history, plan.name)
-            .simulated(progress.chain, progress.course, samples=SAMPLES, rng=rng)
-            .makespans
-        )
-    else:
-        if progress.unknown_open:
-            raise PlanError(unknown_reason(progress.unknown_open))
-        finishes = progress.chain.simulated(
-            progress.course, None, samples=10 * SAMPLES, seed=int(rng.integers(2**31))
-        ).makespans
-    return {q: started + timedelta(seconds=float(np.quantile(finishes, q))) for q in quantiles}
-
-
-def _progress(plan: Plan, state: ExecutionState, started: datetime, now: datetime) -> Progress:
-    """Where a run in `state` stands at `now`."""
-    bare = Chain(
-        plan=plan,
-        problem=Problem.of(plan),
-        resource_arcs=ResourceArcs.none(),
-    )
-    progress = Progress(plan, started, bare)
-    progress.state = state
-    for item in state.tasks:
-        progress.tally.update(state, item)
-    progress.rechain(now)
-    return progress
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

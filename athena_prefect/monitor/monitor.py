@@ -18,7 +18,7 @@ from athena_prefect.journal.events import (
 )
 from athena_prefect.journal.journal import Recorded
 from athena_prefect.journal.state import ExecutionState, Item, fold_entries
-from athena_prefect.monitor.beginning import Grounds, announce, chain_of, samples_for
+from athena_prefect.monitor.beginning import Grounds, announce, chain_of
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.course import Stage
 from athena_prefect.monitor.deadlines import TaskLimit, next_deadline, task_limits
@@ -31,6 +31,7 @@ from athena_prefect.monitor.history import History
 from athena_prefect.monitor.impact import Impact, impact
 from athena_prefect.monitor.learned import Learned
 from athena_prefect.monitor.progress import Progress
+from athena_prefect.monitor.pure import samples_for
 from athena_prefect.monitor.recorded import PastForecast, reached, source_of
 from athena_prefect.monitor.recording import completion_event, start_event
 from athena_prefect.monitor.records import TaskExecutionRecord, attempts_of, record_of

@@ -30,7 +30,7 @@ from athena_prefect.monitor.residuals import (
     smooth,
     spread_of,
 )
-from athena_prefect.plan.graph import Floats
+from athena_prefect.plan.graph import Floats, Ints
 
 
 def _expected(knowledge: Knowledge, tasks: Tasks) -> tuple[Prior, list[list[tuple[float, Shape]]]]:
@@ -126,27 +126,41 @@ class Posterior:
         result: Floats = grid[place] + (rng.random(len(centre)) - 0.5) * STEP
         return result
 
-    def residuals(self, c: int) -> tuple[Floats, Floats]:
-        """Values and cumulative weights from which residuals of category `c` are drawn.
+    def shape(self, c: int, theta: Floats, rng: np.random.Generator) -> Ints:
+        """Which candidate shape the residuals of category `c` have in each scenario.
 
-        The shapes' posterior, and what this run has shown itself (Kaplan, Meier 1958):
-        the more tasks have ended, the more.
+        One for all tasks of a scenario: how much they differ is a thing of the run. Drawn
+        for each task anew, hundreds of them would always hold the same few odd ones.
         """
-        candidates = self.shapes[c]
-        shares = self.seen[c].shapes if c in self.seen else np.array([w for w, _ in candidates])
-        mass = np.zeros(len(WIDE))
-        for share, (_, shape) in zip(shares.tolist(), candidates, strict=True):
-            mass += share * shape.mass
-        if c in self.seen:
-            mass = self._with_own(c, mass)
-        return WIDE, np.cumsum(mass)
+        if c not in self.seen:
+            weights = np.array([w for w, _ in self.shapes[c]])
+            return draw(np.cumsum(weights), rng.random(len(theta)))
+        cells = np.clip(np.rint((theta + REACH) / STEP).astype(np.int64), 0, len(GRID) - 1)
+        joint = self.seen[c].joint[:, cells]
+        below = np.cumsum(np.exp(joint - joint.max(axis=0)), axis=0)
+        luck = rng.random(len(theta)) * below[-1]
+        result: Ints = np.minimum((below < luck).sum(axis=0), len(below) - 1)
+        return result
 
-    def _with_own(self, c: int, mass: Floats) -> Floats:
+    def residuals(self, c: int) -> Floats:
+        """Cumulative weights on `WIDE` of the residuals of category `c`, one row a shape.
+
+        The candidate's, and what this run has shown itself (Kaplan, Meier 1958): the more
+        tasks have ended, the more.
+        """
+        masses = np.array([shape.mass for _, shape in self.shapes[c]])
+        if c in self.seen:
+            masses = self._with_own(c, masses)
+        result: Floats = np.cumsum(masses, axis=1)
+        result /= result[:, -1:]
+        return result
+
+    def _with_own(self, c: int, masses: Floats) -> Floats:
         mine = self.tasks.category == c
         done, running = self.ratios[mine & self.done], self.least[mine & self.running]
         number = len(done) + len(running)
         if len(done) < 3:
-            return mass
+            return masses
         best = GRID[int(np.argmax(self.seen[c].log))]
         values = np.concatenate((done, running)) - best
         ended = np.concatenate((np.ones(len(done)), np.zeros(len(running))))
@@ -160,10 +174,10 @@ class Posterior:
             values[ended > 0], weights[ended > 0], max(0.3 * spread * number**-0.2, STEP / 2)
         )
         left = float(stay[-1])
-        beyond = np.where(values[-1] <= WIDE, mass, 0.0)
-        total = beyond.sum()
-        beyond = beyond / total if total > 1e-9 else mass
+        beyond = np.where(values[-1] <= WIDE, masses, 0.0)
+        total = beyond.sum(axis=1, keepdims=True)
+        beyond = np.where(total > 1e-9, beyond / np.maximum(total, 1e-9), masses)
         observed = (1 - left) * own + left * beyond
         share = number / (number + ENOUGH)
-        mixed: Floats = share * observed + (1 - share) * mass
+        mixed: Floats = share * observed + (1 - share) * masses
         return mixed

@@ -75,8 +75,8 @@ class Seen:
 
     log: Floats
     """Log likelihood on `GRID`, largest 0."""
-    shapes: Floats
-    """Posterior weights of the candidate shapes."""
+    joint: Floats
+    """Log likelihood of each candidate shape, its prior weight in it, at each θ of `GRID`."""
 
 
 def likelihood(candidates: Sequence[tuple[float, Shape]], ratios: Floats, least: Floats) -> Seen:
@@ -91,10 +91,8 @@ def likelihood(candidates: Sequence[tuple[float, Shape]], ratios: Floats, least:
         logs.append(temper * log + np.log(weight + 1e-12))
     table = np.array(logs)
     top = table.max()
-    joint = np.exp(table - top)
-    both = joint.sum(axis=0)
-    shares = joint.sum(axis=1)
-    return Seen(log=np.log(both + 1e-300), shapes=shares / shares.sum())
+    both = np.exp(table - top).sum(axis=0)
+    return Seen(log=np.log(both + 1e-300), joint=table - top)
 
 
 def _counted(ratios: Floats) -> list[tuple[int, int]]:

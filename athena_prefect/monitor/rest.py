@@ -11,7 +11,7 @@ from athena_prefect.monitor.capacity import finishes_of, first_come
 from athena_prefect.monitor.history import SHORTEST
 from athena_prefect.monitor.knowledge import Knowledge, Tasks
 from athena_prefect.monitor.posterior import Posterior
-from athena_prefect.monitor.residuals import REACH, draw
+from athena_prefect.monitor.residuals import REACH, WIDE, draw
 from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 
 DRAWS = 1024
@@ -181,32 +181,44 @@ def _lengths(
         waiting, running = np.flatnonzero(mine & ~work.running), np.flatnonzero(mine & work.running)
         if not len(waiting) and not len(running):
             continue
-        values, cumulative = posterior.residuals(c)
+        cumulative = posterior.residuals(c)
+        shape = posterior.shape(c, theta[c], rng)
         # A table of quantiles is drawn from: looking each up would take most of the time.
-        table = values[draw(cumulative, (np.arange(DRAWS) + 0.5) / DRAWS)]
+        levels = (np.arange(DRAWS) + 0.5) / DRAWS
+        table = np.array([WIDE[draw(row, levels)] for row in cumulative])
         luck = rng.integers(0, DRAWS, size=(len(waiting), samples), dtype=np.uint16)
-        drawn = table[luck]
+        luck += (shape * DRAWS).astype(np.uint16)
+        drawn = table.reshape(-1)[luck]
         drawn += theta[c]
         np.clip(drawn, -REACH, REACH, out=drawn)
         drawn += np.log(np.maximum(work.planned[waiting], SHORTEST))[:, None]
         lengths[waiting, :-1] = np.exp(drawn, out=drawn)
-        middle[waiting] = np.exp(np.median(theta[c]) + table[DRAWS // 2])
-        for node in running.tolist():
-            ratio = np.exp(_beyond(least[node], theta[c], values, cumulative, rng))
-            lengths[node, :-1] = ratio * work.planned[node]
+        middle[waiting] = np.exp(np.median(theta[c] + table[shape, DRAWS // 2]))
+        if len(running):
+            ratios = _beyond(least[running], theta[c], shape, cumulative, rng)
+            lengths[running, :-1] = np.exp(ratios) * work.planned[running, None]
     lengths[:, -1] = work.at_pace
     return lengths, middle * work.planned
 
 
 def _beyond(
-    least: float, theta: Floats, values: Floats, cumulative: Floats, rng: np.random.Generator
+    least: Floats, theta: Floats, shape: Ints, cumulative: Floats, rng: np.random.Generator
 ) -> Floats:
-    """Log ratios of a task that has run to `least`, given that it is not over."""
-    below = np.interp(least - theta, values, cumulative, left=0.0, right=cumulative[-1])
-    left = cumulative[-1] - below
-    luck = below + rng.random(len(theta)) * left
-    drawn = theta + values[draw(cumulative / cumulative[-1], luck / cumulative[-1])]
+    """Log ratios of tasks that have run to `least`, given that they are not over.
+
+    `theta`, `shape`: of each scenario; `cumulative`: of each shape, on `WIDE`.
+    """
+    known = np.empty((len(least), len(theta)))
+    left = np.empty_like(known)
+    luck = rng.random(known.shape)
+    for k in np.unique(shape).tolist():
+        mine, row = shape == k, cumulative[k]
+        below = np.interp(least[:, None] - theta[mine], WIDE, row, left=0.0, right=1.0)
+        left[:, mine] = 1.0 - below
+        place = np.searchsorted(row, below + luck[:, mine] * (1.0 - below), side="right")
+        known[:, mine] = theta[mine] + WIDE[np.minimum(place, len(WIDE) - 1)]
     # Where none took so long the rest is a share of what it has taken.
-    late = least + OVERTIME * rng.exponential(size=len(theta)).clip(max=4.0)
-    result: Floats = np.where(left < 1e-3, late, np.maximum(drawn, least))
-    return np.minimum(result, max(least, REACH) + 1.0)
+    longer = OVERTIME * rng.exponential(size=known.shape).clip(max=4.0)
+    at = least[:, None]
+    result: Floats = np.where(left < 1e-3, at + longer, np.maximum(known, at))
+    return np.minimum(result, np.maximum(at, REACH) + 1.0)

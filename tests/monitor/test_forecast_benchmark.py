@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks import forecast_stress as stress
 from benchmarks.forecast import ALL, CHECKPOINTS, METHODS, OURS, Folder, Replay, outcomes, summary
 
 
@@ -69,3 +70,27 @@ def test_the_headline_is_the_mean_over_families_of_the_mean_over_checkpoints(
     assert len(result["pinball"][ALL]) == len(CHECKPOINTS)
     # At the end of a plan that went as planned there is nothing to be wrong about.
     assert all(o.pinball >= 0 and np.isfinite(o.pinball) for o in found)
+
+
+def test_generated_applications_are_forecast_from_runs_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, again = stress.applications(6, 3), stress.applications(6, 3)
+    assert [a.kind for a in made] == [a.kind for a in again]
+    assert [t.data for a in made for t in a.tested] == [t.data for a in again for t in a.tested]
+    assert {a.kind.shape for a in made} == set(stress.SHAPES)
+    replay = stress.Generated(made, limited=True)
+    for application in made:
+        for trace in application.tested:
+            own = replay.history(trace, "own")
+            assert trace.key not in own.keys
+            assert len(own.of_plan(trace.family)) == application.kind.known
+            assert trace.family not in replay.history(trace, "unseen").plans
+    monkeypatch.setattr(stress, "TESTED", 1)
+    smallest = min(made, key=lambda a: a.kind.size)
+    rows = stress.rows_of(replay, "unseen", [smallest])
+    found = stress.summary(rows)
+    assert found["all"]["applications"] == 1
+    assert found[f"shape {smallest.kind.shape}"] == {
+        k: v for k, v in found["all"].items() if k != "worse_than_velocity"
+    }

@@ -13,7 +13,7 @@ import pytest
 
 from athena_prefect.journal.state import ExecutionState
 from athena_prefect.monitor.history import History, PastRun, PastTask
-from athena_prefect.monitor.learned import forecast
+from athena_prefect.monitor.pure import forecast
 from athena_prefect.plan.graph import Floats, Network
 from athena_prefect.plan.model import Plan
 from tests.monitor.generated import T0, Made

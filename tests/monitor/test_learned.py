@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from athena_prefect.errors import NaiveDatetimeError, PlanError
 from athena_prefect.journal.state import ExecutionState
 from athena_prefect.monitor.history import NO_HISTORY, History, PastRun, PastTask
-from athena_prefect.monitor.learned import forecast
+from athena_prefect.monitor.pure import forecast
 from athena_prefect.plan.model import Plan
 from tests.monitor.generated import PLANNED, T0, Made, history_of, layers, population
 
