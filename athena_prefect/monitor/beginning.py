@@ -93,20 +93,9 @@ class Grounds:
 
         What the planner promised comes from a schedule; slip compares like with like.
         """
-        if self.learned is None or known.acceptance.get("p50") is None:
+        if self.learned is None or known.acceptance.get("p50") is None or not known.replans:
             return None
-        entries = context.journal.read(context.plan_run)
-        revised = [
-            k
-            for k, entry in enumerate(entries)
-            if isinstance(entry.event, RunEvent) and entry.event.kind is RunEventKind.REVISED
-        ]
-        if not revised:
-            return None
-        at = entries[revised[-1]].event.at
-        progress = Progress(plan, started, chain_of(plan, known, baseline, self.estimates(plan)))
-        progress.fold(entries[: revised[-1] + 1])
-        progress.rechain(at)
+        progress = self.at_acceptance(plan, context, known, baseline, started)
         if progress.unknown_open or progress.chain.infeasible:
             return None
         found = self.learned.simulated(
@@ -116,6 +105,33 @@ class Grounds:
             rng=np.random.default_rng(baseline.seed),
         ).makespans
         return quantile_of(found, 0.5), quantile_of(found, baseline.accept_quantile)
+
+    def at_acceptance(
+        self,
+        plan: Plan,
+        context: ExecutionContext,
+        known: ExecutionState,
+        baseline: Baseline,
+        started: datetime,
+    ) -> Progress:
+        """The run as it stood when what is promised now was accepted."""
+        progress = Progress(plan, started, chain_of(plan, known, baseline, self.estimates(plan)))
+        entries = context.journal.read(context.plan_run)
+        revised = [
+            k
+            for k, entry in enumerate(entries)
+            if isinstance(entry.event, RunEvent)
+            and entry.event.kind is RunEventKind.REVISED
+            # What a person changes by hand promises nothing: what was promised stays.
+            and not entry.event.data.get("by_hand")
+        ]
+        at = started
+        if revised:
+            at = entries[revised[-1]].event.at
+            progress.fold(entries[: revised[-1] + 1])
+            progress.rechain(at)
+        progress.advance(at)
+        return progress
 
 
 def chain_of(

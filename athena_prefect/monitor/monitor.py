@@ -110,6 +110,11 @@ class ExecutionMonitor:
         """By when the run should be over; None where the plan says nothing."""
         return self._standing.deadline
 
+    def as_accepted(self) -> Progress:
+        """The run as it stood when what is promised now was accepted, and went on from then."""
+        grounds, known = self._standing.grounds, self.state
+        return grounds.at_acceptance(self._plan, self.context, known, self.baseline, self.started)
+
     @property
     def basis(self) -> str:
         """What forecasts of this run rest on."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 import numpy as np
 
+from athena_prefect.monitor.chain import JOIN
 from athena_prefect.monitor.course import Stage
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.monitor.progress import Progress
+from athena_prefect.plan.model import Effect
 from athena_prefect.plan.units import format_duration
 from athena_prefect.replanning.picture import Reach, Violation, picture
+from athena_prefect.schedule.problem import RUNNER
 
 DUST = 1e-3
 """Seconds below which a share is none."""
@@ -26,8 +29,12 @@ class Cause(StrEnum):
     """A task took, or takes, another time than planned."""
     WAIT = "wait"
     """A task began later than what it waits for allowed."""
+    RESOURCE = "resource"
+    """A task waits for what holds its resources, and was not planned to."""
     CHAIN = "chain"
-    """Less than nothing: the chain was planned to end before the finish, its float is used up."""
+    """The chain had float, which is used up: less than nothing."""
+    ORDER = "order"
+    """The run goes by another order than the schedule that was accepted."""
     UNCERTAINTY = "uncertainty"
     """What the spread of open durations adds to, or takes from, the chain's P50."""
 
@@ -99,109 +106,183 @@ def why(
         why_not = deviation.reason or "; ".join(monitor.baseline.reasons)
         return Why(as_of=moment, slip=None, violations=told, reason=why_not)
     p50 = (finish - monitor.started) / timedelta(seconds=1)
-    nodes, shares = _walk(monitor, progress, reaches)
-    known = sum(s.amount.total_seconds() for s in shares)
-    planned = p50 - progress.course.end_of_all
-    rest = (p50 - accepted) - known
-    chain = rest - planned
-    shares = [s for s in shares if abs(s.amount.total_seconds()) > DUST]
-    if abs(chain) > DUST:
-        words = (
-            f"this chain was planned to end {_span(-chain)} before the finish"
-            if chain < 0
-            else f"this chain was planned to end {_span(chain)} after the accepted finish"
-        )
-        shares.append(_share(Cause.CHAIN, None, chain, words))
-    if abs(planned) > DUST:
-        side = "adds" if planned > 0 else "takes off"
-        shares.append(
-            _share(
-                Cause.UNCERTAINTY,
-                None,
-                planned,
-                f"the spread of what is open {side} {_span(abs(planned))}",
-            )
-        )
-    names = [progress.chain.items[n][0] for n in nodes]
+    planned, revised = monitor.as_accepted(), monitor.state.replans > 0
+    walk = _Walk(monitor, progress, planned, reaches)
+    shares = walk.shares()
+    before, after = planned.course.end_of_all - accepted, p50 - progress.course.end_of_all
+    if revised:
+        shares += [_order(before), _spread(monitor, after)]
+    else:
+        # Both are spread: the baseline's P50 is that of the same order.
+        shares.append(_spread(monitor, before + after))
     return Why(
         as_of=moment,
         slip=timedelta(seconds=p50 - accepted),
-        shares=tuple(shares),
-        chain=tuple(dict.fromkeys(names)),
+        shares=tuple(s for s in shares if abs(s.amount.total_seconds()) > DUST),
+        chain=tuple(dict.fromkeys(progress.chain.items[n][0] for n in walk.nodes)),
         violations=told,
     )
 
 
-def _walk(
-    monitor: ExecutionMonitor, progress: Progress, reaches: tuple[Reach, ...]
-) -> tuple[list[int], list[Share]]:
-    """The chain back from the last finish, and how each link differs from its plan."""
-    course, chain = progress.course, progress.chain
-    live = course.stage != Stage.DEAD
-    if not live.any():
-        return [], []
-    node = int(np.argmax(np.where(live, course.finish, -np.inf)))
-    nodes: list[int] = []
-    shares: list[Share] = []
-    while True:
-        nodes.append(node)
-        task_id = chain.items[node][0]
-        before = course.binding(node)
-        start, end = float(course.start[node]), float(course.finish[node])
-        if not chain.joins[node]:
-            usual = _planned(monitor, progress, node)
-            shares.append(_longer(progress, reaches, task_id, node, end - start - usual))
-        if before is None:
-            since, after = 0.0, None
-        else:
-            since, after = float(course.finish[before[0]]) + before[1], before[0]
-        if not chain.joins[node]:
-            shares.append(_waited(monitor, reaches, task_id, start - since))
-        if after is None:
-            break
-        node = after
-    return nodes[::-1], shares[::-1]
+class _Walk:
+    """The chain back from the last finish, held link by link against what was accepted.
+
+    Along it what is later adds up: each task's duration against its planned one; the time
+    between the end of what it waited for and its start; and, where it waits for something
+    that was planned to end after its own planned start, or long before it, that difference.
+    """
+
+    def __init__(
+        self,
+        monitor: ExecutionMonitor,
+        progress: Progress,
+        planned: Progress,
+        reaches: tuple[Reach, ...],
+    ) -> None:
+        self.monitor = monitor
+        self.progress = progress
+        self.planned = planned
+        self.reaches = reaches
+        self.course, self.chain = progress.course, progress.chain
+        self.nodes = self._nodes()
+
+    def _nodes(self) -> list[int]:
+        """The nodes that set the finish, the first first."""
+        live = self.course.stage != Stage.DEAD
+        if not live.any():
+            return []
+        node = int(np.argmax(np.where(live, self.course.finish, -np.inf)))
+        found = [node]
+        while (before := self.course.binding(node)) is not None:
+            node = before[0]
+            found.append(node)
+        return found[::-1]
+
+    def _accepted(self, node: int) -> tuple[float, float, bool] | None:
+        """Start and end of a node as they were accepted, and whether it was over by then."""
+        other, course = self.planned.chain.node_of.get(self.chain.items[node]), self.planned.course
+        if other is None or course.stage[other] == Stage.DEAD:
+            return None
+        over = bool(course.stage[other] == Stage.DONE)
+        return float(course.start[other]), float(course.finish[other]), over
+
+    def shares(self) -> list[Share]:
+        """What of the slip each link is; they add up to what the end of all moved by."""
+        found: list[Share] = []
+        slack, ends = 0.0, 0.0
+        """Where the link before was planned to end."""
+        for node in self.nodes:
+            known = self._accepted(node)
+            start, finish = float(self.course.start[node]), float(self.course.finish[node])
+            before = self.course.binding(node)
+            after = None if before is None else before[0]
+            lag = 0.0 if before is None else before[1]
+            since = 0.0 if after is None else float(self.course.finish[after]) + lag
+            if known is None:
+                # Nobody knew of it: all that it takes is new.
+                known = (ends + lag, ends + lag, False)
+            first = after is None or self._over(after)
+            if known[2]:
+                found, slack = [], 0.0  # what was over by then is in what was accepted
+            elif first:
+                found.append(self._waited(node, start - known[0], planned=True))
+                found.append(self._longer(node, (finish - start) - (known[1] - known[0])))
+            else:
+                found.append(self._waited(node, start - since))
+                moved = ends + lag - known[0]
+                if moved > DUST and after is not None:
+                    found.append(self._scarce(node, after, moved))
+                else:
+                    slack += moved
+                found.append(self._longer(node, (finish - start) - (known[1] - known[0])))
+            ends = known[1]
+        if self.nodes:
+            slack += ends - self.planned.course.end_of_all
+        words = f"this chain had {_span(-slack)} of float, which is used up"
+        if slack > 0:
+            words = f"this chain was planned to end {_span(slack)} after what was accepted"
+        return [*found, _share(Cause.CHAIN, None, slack, words)]
+
+    def _over(self, node: int) -> bool:
+        known = self._accepted(node)
+        return known is not None and known[2]
+
+    def _longer(self, node: int, more: float) -> Share:
+        task_id, stage = self.chain.items[node][0], self.course.stage[node]
+        verb = "took" if stage == Stage.DONE else "has run" if stage == Stage.RUNNING else None
+        side = "longer" if more > 0 else "less"
+        words = f"{self._name(node)} {verb or 'will take'} {_span(abs(more))} {side} than planned"
+        if stage == Stage.RUNNING and float(self.course.finish[node]) > self.course.now + DUST:
+            words = words.replace("has run", "is taking")
+        return _share(Cause.DURATION, task_id, more, words + self._blamed(task_id, _lengthens))
+
+    def _waited(self, node: int, gap: float, *, planned: bool = False) -> Share:
+        task_id = self.chain.items[node][0]
+        verb = "has not begun" if self.course.stage[node] == Stage.WAITING else "began"
+        than = "it was planned to" if planned else "it could"
+        side = f"{_span(abs(gap))} {'after' if gap >= 0 else 'before'} {than}"
+        words = f"{self._name(node)} {verb} {side}"
+        if gap < 0 and not planned:
+            words = f"{self._name(node)} began {_span(-gap)} before what it waits for had ended"
+        earlier = len(self.monitor.state.task(*self.chain.items[node]).attempts) - 1
+        if earlier > 0:
+            words += f", after {earlier} earlier attempt{'s' if earlier > 1 else ''}"
+        return _share(Cause.WAIT, task_id, gap, words)
+
+    def _scarce(self, node: int, after: int, more: float) -> Share:
+        """`node` waits for what `after` holds; by what was accepted it ran beside or before it."""
+        problem, task_id = self.chain.problem, self.chain.items[node][0]
+        both = (problem.demands[node] > 0) & (problem.demands[after] > 0)
+        names = [n for n, shared in zip(problem.resources, both.tolist(), strict=True) if shared]
+        short = [n for n in names if n in self.progress.effects.capacities]
+        held = short or [n for n in names if n != RUNNER]
+        what = " and ".join(held) if held else "a worker"
+        words = (
+            f"{self._name(node)} waits {_span(more)} for {what}, which {self._name(after)} holds"
+        )
+        blamed = self._blamed(
+            None, lambda e: bool(e.capacity and set(e.capacity) & set(short)), of=short
+        )
+        return _share(Cause.RESOURCE, task_id, more, words + blamed)
+
+    def _blamed(
+        self,
+        task_id: str | None,
+        does: Callable[[Effect], bool],
+        *,
+        of: Sequence[str] | None = None,
+    ) -> str:
+        """The violated assumptions that an effect comes from, in words."""
+        if of is not None and not of:
+            return ""
+        found = [
+            r.id
+            for r in self.reaches
+            if r.effect is not None and does(r.effect) and (task_id is None or task_id in r.tasks)
+        ]
+        return f" ({', '.join(found)} violated)" if found else ""
+
+    def _name(self, node: int) -> str:
+        task_id, index = self.chain.items[node]
+        return task_id if index is None or index == JOIN else f"{task_id}[{index}]"
 
 
-def _planned(monitor: ExecutionMonitor, progress: Progress, node: int) -> float:
-    """P50 duration of a node in the mode that the baseline planned it in."""
-    task_id = progress.chain.items[node][0]
-    mode = monitor.baseline.modes.get(task_id, "default")
-    return progress.chain.median_in(task_id, mode)
+def _lengthens(effect: Effect) -> bool:
+    return effect.duration_factor is not None or effect.mode is not None
 
 
-def _longer(
-    progress: Progress, reaches: tuple[Reach, ...], task_id: str, node: int, more: float
-) -> Share:
-    stage = progress.course.stage[node]
-    verb = "took" if stage == Stage.DONE else "has run" if stage == Stage.RUNNING else "will take"
-    side = "longer" if more > 0 else "less"
-    words = f"{task_id} {verb} {_span(abs(more))} {side} than planned"
-    causes = [
-        r.id
-        for r in reaches
-        if task_id in r.tasks
-        and r.effect is not None
-        and (r.effect.duration_factor is not None or r.effect.mode is not None)
-    ]
-    if causes and stage == Stage.WAITING:
-        words += f" ({', '.join(causes)} violated)"
-    return _share(Cause.DURATION, task_id, more, words)
+def _order(seconds: float) -> Share:
+    side = "later" if seconds > 0 else "earlier"
+    words = f"the order that the run goes by ends {_span(abs(seconds))} {side} than was accepted"
+    return _share(Cause.ORDER, None, seconds, words)
 
 
-def _waited(
-    monitor: ExecutionMonitor, reaches: tuple[Reach, ...], task_id: str, gap: float
-) -> Share:
-    own = monitor.state.task(task_id)
-    words = f"{task_id} began {_span(abs(gap))} after it could"
-    if gap < 0:
-        words = f"{task_id} began {_span(-gap)} before what it waits for had ended"
-    if len(own.attempts) > 1:
-        words += f", after {len(own.attempts) - 1} earlier attempts"
-    short = [r.id for r in reaches if r.effect is not None and r.effect.capacity]
-    if short and gap > 0:
-        words += f" ({', '.join(short)} violated)"
-    return _share(Cause.WAIT, task_id, gap, words)
+def _spread(monitor: ExecutionMonitor, seconds: float) -> Share:
+    what = "the spread of what is open"
+    if monitor.learned is not None:
+        what = "what earlier runs took"
+    side = "adds" if seconds > 0 else "takes off"
+    return _share(Cause.UNCERTAINTY, None, seconds, f"{what} {side} {_span(abs(seconds))}")
 
 
 def _share(cause: Cause, task_id: str | None, seconds: float, words: str) -> Share:
