@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from athena_prefect.cli.base import Json, RunId, answer, app, examples, settings_here
+from athena_prefect.cli.base import Json, RunId, answer, answer_of, app, examples, settings_here
+from athena_prefect.cli.progress import working
 
 if TYPE_CHECKING:
     from athena_prefect.service.by_hand import ChangedByHand
 
 TaskId = Annotated[str, Parameter(help="A task of the plan.")]
+TELLING = "telling the run"
 Reason = Annotated[str, Parameter(help="Why; kept with your name in the run's revision.")]
 
 
@@ -24,7 +26,8 @@ def skip(run: RunId, task: TaskId, /, *, reason: Reason = "", json: Json = False
     """
     from athena_prefect.service import skip as use_case
 
-    answer(use_case(run, task, reason=reason, settings=settings_here()), json, _told)
+    settings = settings_here()
+    answer_of(TELLING, lambda: use_case(run, task, reason=reason, settings=settings), json, _told)
     return 0
 
 
@@ -50,8 +53,13 @@ def done(
     """
     from athena_prefect.service import done as use_case
 
-    found = use_case(run, task, result=result, reason=reason, settings=settings_here())
-    answer(found, json, _told)
+    settings = settings_here()
+    answer_of(
+        TELLING,
+        lambda: use_case(run, task, result=result, reason=reason, settings=settings),
+        json,
+        _told,
+    )
     return 0
 
 
@@ -77,7 +85,9 @@ def rerun(
     """
     from athena_prefect.service import rerun as use_case
 
-    found = use_case(run, from_, reason=reason, settings=settings_here())
+    settings = settings_here()
+    with working(TELLING, quiet=json):
+        found = use_case(run, from_, reason=reason, settings=settings)
     if not start or found.go_on is None or found.source is None:
         answer(found, json, _told)
         return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from athena_prefect.cli.base import Json, PlanFile, answer, app, examples, settings_here
+from athena_prefect.cli.base import Json, PlanFile, answer_of, app, examples, settings_here
 from athena_prefect.cli.fitting import Column, FittedTable
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def checks(plan: PlanFile, /, *, run: OfRun = None, json: Json = False) -> int:
     """
     from athena_prefect.service import checks as use_case
 
-    answer(use_case(plan, run=run, settings=settings_here()), json, _table)
+    settings, what = settings_here(), "reading the checks"
+    answer_of(what, lambda: use_case(plan, run=run, settings=settings), json, _table)
     return 0
 
 
@@ -67,11 +68,12 @@ def check(
     """
     from athena_prefect.service import check as use_case
 
-    found = use_case(
-        plan, assumption, value=value, dry_run=dry_run, run=run, settings=settings_here()
-    )
-    answer(found, json, _told)
-    return found.exit_code
+    settings = settings_here()
+
+    def found() -> CheckedNow:
+        return use_case(plan, assumption, value=value, dry_run=dry_run, run=run, settings=settings)
+
+    return int(answer_of(f"checking {assumption}", found, json, _told).exit_code)
 
 
 def _told(found: CheckedNow) -> RenderableType:

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from athena_prefect.cli.base import Json, answer, app, examples, settings_here
+from athena_prefect.cli.base import Json, answer, answer_of, app, examples, settings_here
 from athena_prefect.errors import InputError
 
 DryRun = Annotated[
@@ -81,8 +81,10 @@ def deploy(
 
         sys.stdout.write(text_of(plans, options, settings=settings_here()))
         return 0
-    found = use_case(plans, options, settings=settings_here(), dry_run=dry_run)
-    answer(found, json, table)
+    settings, what = settings_here(), "comparing with the server" if dry_run else "deploying"
+    answer_of(
+        what, lambda: use_case(plans, options, settings=settings, dry_run=dry_run), json, table
+    )
     return 0
 
 
@@ -140,8 +142,13 @@ def undeploy(
 
     if all == bool(plans):
         raise InputError("name the plans to take off the server, or --all")
-    found = use_case(plans, settings=settings_here(), dry_run=dry_run, everything=all)
-    answer(found, json, table)
+    settings, what = settings_here(), "comparing with the server" if dry_run else "undeploying"
+    answer_of(
+        what,
+        lambda: use_case(plans, settings=settings, dry_run=dry_run, everything=all),
+        json,
+        table,
+    )
     return 0
 
 

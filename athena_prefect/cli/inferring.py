@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from athena_prefect.cli.base import Json, answer, app, examples
+from athena_prefect.cli.base import Json, answer_of, app, examples
+
+if TYPE_CHECKING:
+    from athena_prefect.service.inferring import InferredPlan
 
 
 @app.command(
@@ -33,12 +36,15 @@ def infer(
     """
     from athena_prefect.service import infer as use_case
 
-    found = use_case(flow, most=runs, output=output)
-    told = (
-        found.document.rstrip("\n")
-        if found.file is None
-        else f"{found.file}: {found.tasks} tasks, {found.dependencies} dependencies at least, "
+    what = "reading the flow's runs"
+    answer_of(what, lambda: use_case(flow, most=runs, output=output), json, _drafted)
+    return 0
+
+
+def _drafted(found: InferredPlan) -> str:
+    if found.file is None:
+        return found.document.rstrip("\n")
+    return (
+        f"{found.file}: {found.tasks} tasks, {found.dependencies} dependencies at least, "
         f"from {found.runs} run{'s' if found.runs != 1 else ''}"
     )
-    answer(found, json, lambda _: told)
-    return 0

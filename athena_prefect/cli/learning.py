@@ -94,7 +94,8 @@ def lessons(
     """
     from athena_prefect.service import lessons as use_case
 
-    answer(use_case(plan, settings=settings_here(), every=every), json, _lessons)
+    settings, what = settings_here(), "reading the lessons"
+    answer_of(what, lambda: use_case(plan, settings=settings, every=every), json, _lessons)
     return 0
 
 

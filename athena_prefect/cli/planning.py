@@ -4,6 +4,7 @@ simulate.
 
 from __future__ import annotations
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -26,6 +27,7 @@ from athena_prefect.cli.base import (
     settings_here,
     terminal,
 )
+from athena_prefect.cli.progress import working
 from athena_prefect.errors import InputError, StaleOptionError
 
 if TYPE_CHECKING:
@@ -91,11 +93,12 @@ def replan(
             raise InputError("--keep is about the revision in force: give no other option with it")
         from athena_prefect.service.replanning import keep as promote
 
-        answer(promote(run, settings=settings), json, _kept)
+        answer_of("keeping the revision", lambda: promote(run, settings=settings), json, _kept)
         return 0
     if option is not None and not dry_run:
         try:
-            adopted = choose(run, option, settings=settings, strategy=strategy)
+            with working("telling the run", quiet=json):
+                adopted = choose(run, option, settings=settings, strategy=strategy)
         except StaleOptionError as error:
             if not json:
                 render.say(terminal(), _replanned(error.found))
@@ -148,13 +151,18 @@ def revisions(
 
     if limit < 1:
         raise InputError(f"--limit is {limit}; it is 1 or more")
-    found = use_case(plan, settings=settings_here(), limit=limit)
+    settings, text = settings_here(), ""
+    with working("reading the revisions", quiet=json):
+        found = use_case(plan, settings=settings, limit=limit)
+        if not json:
+            from athena_prefect.cli import render
+
+            text = render.laid_out(terminal(), _revisions(found))
     if json:
         emit([r.as_dict() for r in found])
-        return 0
-    from athena_prefect.cli import render
-
-    render.say(terminal(), _revisions(found))
+    else:
+        sys.stdout.write(text)
+        sys.stdout.flush()
     return 0
 
 
@@ -248,7 +256,7 @@ def _cells(found: Replanned, option: ReplanningOption) -> tuple[RenderableType, 
     chance = "exact" if option.samples == 1 else f"{option.samples:,} runs"
     return (
         Text(f"{option.option_id}{'*' if recommended else ''}"),
-        Text(escape(option.title), style="bold" if recommended else ""),
+        Text(option.title, style="bold" if recommended else ""),
         at(option.finish),
         _signed(option.timeline_impact),
         f"{option.cost_impact:+.2f}",

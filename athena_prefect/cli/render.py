@@ -291,7 +291,8 @@ def ending(outcome: RunOutcome) -> RenderableType:
 
 
 def say(console: Console, what: RenderableType) -> None:
-    """Print without wrapping paths and ids where nobody sees columns."""
+    """Print without wrapping paths and ids where nobody sees columns; text is no markup."""
+    what = Text(what) if isinstance(what, str) else what
     console.print(what, soft_wrap=not console.is_terminal, highlight=False)
 
 

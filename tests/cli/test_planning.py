@@ -8,6 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from athena_prefect.cli import render
+from athena_prefect.cli.base import terminal
 from athena_prefect.plan.model import Plan
 from athena_prefect.settings import AthenaSettings
 from tests.cli.conftest import Athena
@@ -63,6 +65,11 @@ def test_simulate(athena: Athena, run: str) -> None:
     data = json.loads(athena("simulate", "levers.yaml", "--json").out)
     assert data["p_deadline"] == 0.0
     assert athena("simulate", "no-such.yaml").code == 2
+
+
+def test_text_is_no_markup() -> None:
+    drafted = "tags: [audit]\nresources: {gpu: [a, b]}\n[/b]"
+    assert render.laid_out(terminal(), drafted) == drafted + "\n"
 
 
 @pytest.mark.parametrize("command", ["replan", "revisions", "why", "simulate"])
