@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import isfinite
 from typing import Any
 
 from athena_prefect.errors import PlanError
@@ -20,9 +21,10 @@ class Constraints:
     """Constraints, read and checked.
 
     ``deadline``: a datetime, or time from the start of the run. ``capacity``:
-    resource → units that there are. ``exclude``: task → modes not to be used.
-    ``pin``: tasks that stay as they are. ``replace``: task → the mode it is to be done
-    in. ``budget_s``: seconds.
+    resource → units that there are. ``exclude``: task → modes not to be used, the one
+    that it is planned in among them. ``pin``: tasks that stay as they are. ``replace``:
+    task → the mode it is to be done in; a failed task is done again in it, whatever it
+    was tried in. ``budget_s``: seconds.
     """
 
     deadline: datetime | timedelta | None = None
@@ -35,38 +37,38 @@ class Constraints:
     @classmethod
     def of(cls, given: Mapping[str, Any], plan: Plan) -> Constraints:
         """The constraints in `given`. Raises PlanError, which says what would be right."""
-        unknown = sorted(set(given) - set(KEYS))
+        said = _mapping("constraints", given, "e.g. {'budget_s': 2}")
+        unknown = sorted(str(key) for key in set(said) - set(KEYS))
         if unknown:
             raise PlanError(f"no constraint {', '.join(unknown)}; there are {', '.join(KEYS)}")
-        capacity = {n: float(c) for n, c in dict(given.get("capacity", {})).items()}
-        for name in capacity:
-            if name not in plan.resources:
-                raise PlanError(f"constraint capacity: no resource {name!r} in plan {plan.name}")
-        exclude = {
-            t: tuple([m] if isinstance(m, str) else m)
-            for t, m in dict(given.get("exclude", {})).items()
-        }
-        put = dict(given.get("replace", {}))
-        for task_id, modes in (*exclude.items(), *((t, (m,)) for t, m in put.items())):
-            for mode in modes:
-                plan.get_task(task_id).mode(mode)
-        pin = frozenset(given.get("pin", ()))
-        for task_id in pin:
+        found = cls(
+            deadline=_deadline(said.get("deadline")),
+            capacity=_capacity(said.get("capacity"), plan),
+            exclude=_exclude(said.get("exclude"), plan),
+            pin=frozenset(_names("pin", said.get("pin"), "a list of tasks")),
+            replace=_replaced(said.get("replace"), plan),
+            budget_s=_budget(said.get("budget_s")),
+        )
+        for task_id in found.pin:
             plan.get_task(task_id)
-        deadline = given.get("deadline")
-        if isinstance(deadline, datetime):
-            deadline = utc(deadline, "constraints['deadline']")
-        elif isinstance(deadline, int | float):
-            deadline = timedelta(seconds=deadline)
-        elif deadline is not None and not isinstance(deadline, timedelta):
-            raise PlanError("constraint deadline: give a datetime, a timedelta or seconds")
-        budget = given.get("budget_s")
-        if budget is not None and not budget > 0:
-            raise PlanError(f"constraint budget_s: {budget} is no time; give seconds above 0")
-        return cls(
-            deadline=deadline, capacity=capacity, exclude=exclude, pin=pin, replace=put,
-            budget_s=budget,
-        )  # fmt: skip
+        for task_id, mode in found.replace.items():
+            if task_id in found.pin:
+                raise PlanError(f"constraints pin and replace: {task_id} cannot do both")
+            if mode in found.exclude.get(task_id, ()):
+                raise PlanError(
+                    f"constraints exclude and replace: {task_id} is to be done in mode {mode}, "
+                    "and not to be"
+                )
+        return found
+
+    def check(self, standing: Standing) -> None:
+        """Raises PlanError where what they say of a task comes too late for it."""
+        for task_id, mode in self.replace.items():
+            if standing.begun(task_id) and mode != standing.mode_of(task_id):
+                raise PlanError(
+                    f"constraint replace: {task_id} has begun in mode {standing.mode_of(task_id)}; "
+                    "only what has not can be done in another"
+                )
 
     def on(self, standing: Standing, started: datetime) -> Standing:
         """The standing with what these constraints ask for."""
@@ -75,16 +77,12 @@ class Constraints:
             deadline = self.deadline.total_seconds()
         elif self.deadline is not None:
             deadline = (self.deadline - started) / timedelta(seconds=1)
-        again = dict(standing.again)
-        for task_id, mode in self.replace.items():
-            if task_id in standing.again:
-                again[task_id] = (mode,)
         return replace(
             standing,
             deadline=deadline,
             capacities={**standing.capacities, **self.capacity},
             only_mode={**standing.only_mode, **self.replace},
-            again=again,
+            barred={t: frozenset(m) for t, m in self.exclude.items() if not standing.begun(t)},
         )
 
     def allowed(self, levers: Levers) -> Levers:
@@ -103,6 +101,82 @@ class Constraints:
             timeouts={t: s for t, s in levers.timeouts.items() if t not in self.pin},
             relaxed=levers.relaxed - self.pin,
         )
+
+
+def _mapping(name: str, given: object, right: str) -> Mapping[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise PlanError(f"{name}: {given!r} is no mapping; give {right}")
+    return given
+
+
+def _number(name: str, given: object, right: str) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not isfinite(given):
+        raise PlanError(f"{name}: {given!r} is no number; {right}")
+    return float(given)
+
+
+def _names(name: str, given: object, right: str) -> tuple[str, ...]:
+    """Names in a list; one alone may stand without it."""
+    if given is None:
+        return ()
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, Collection) or not all(isinstance(n, str) for n in names):
+        raise PlanError(f"constraint {name}: {given!r} is not {right}")
+    return tuple(names)
+
+
+def _deadline(given: object) -> datetime | timedelta | None:
+    if given is None or isinstance(given, timedelta):
+        return given
+    if isinstance(given, datetime):
+        return utc(given, "constraints['deadline']")
+    right = "give a datetime, a timedelta or seconds"
+    return timedelta(seconds=_number("constraint deadline", given, right))
+
+
+def _capacity(given: object, plan: Plan) -> dict[str, float]:
+    said, found = _mapping("constraint capacity", given, "resource → units"), {}
+    for name, amount in said.items():
+        if name not in plan.resources:
+            raise PlanError(f"constraint capacity: no resource {name!r} in plan {plan.name}")
+        units = _number(f"constraint capacity of {name}", amount, "give units, 0 or more")
+        if units < 0:
+            raise PlanError(f"constraint capacity of {name}: {units:g} is less than none")
+        found[name] = units
+    return found
+
+
+def _exclude(given: object, plan: Plan) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for task_id, modes in _mapping("constraint exclude", given, "task → modes").items():
+        task = plan.get_task(task_id)
+        found[task_id] = _names("exclude", modes, f"a list of modes of {task_id}")
+        for mode in found[task_id]:
+            task.mode(mode)
+        if set(task.mode_names) <= set(found[task_id]):
+            raise PlanError(f"constraint exclude: it leaves {task_id} no mode to be done in")
+    return found
+
+
+def _replaced(given: object, plan: Plan) -> dict[str, str]:
+    found = {}
+    for task_id, mode in _mapping("constraint replace", given, "task → mode").items():
+        if not isinstance(mode, str):
+            raise PlanError(f"constraint replace: {mode!r} is no mode of {task_id}")
+        plan.get_task(task_id).mode(mode)
+        found[task_id] = mode
+    return found
+
+
+def _budget(given: object) -> float | None:
+    if given is None:
+        return None
+    seconds = _number("constraint budget_s", given, "give seconds above 0")
+    if seconds <= 0:
+        raise PlanError(f"constraint budget_s: {seconds:g} is no time; give seconds above 0")
+    return seconds
 
 
 NO_CONSTRAINTS = Constraints()

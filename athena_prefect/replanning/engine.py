@@ -124,7 +124,8 @@ class AdaptiveReplanningEngine:
             options, made = self._option_set(need, strategy)
             recommended = made.recommended(options, strategy)
             chosen = None if recommended is None else options[recommended]
-            gain = _gain(options)
+            # What never finishes by itself gains by whatever gets it to its goals.
+            gain = None if ahead.p50 is None else _gain(options)
         usual = median_of(self.changeovers)
         late = usual is not None and gain is not None and gain <= usual
         return ReplanningEvaluation(
@@ -315,6 +316,8 @@ class AdaptiveReplanningEngine:
     ) -> ReplanResult:
         standing = view.standing
         if asked != NO_CONSTRAINTS:
+            standing = view.standing_with(asked.replace)
+            asked.check(standing)
             standing = asked.on(standing, self.monitor.started)
             levers = asked.allowed(levers)
         proposal = self.taught.propose(
@@ -330,11 +333,14 @@ class AdaptiveReplanningEngine:
             accept_quantile=self.policy.accept_quantile,
             seed=self.seed,
         )
-        return result_of(view, proposal, strategy, reason, changeovers=self.changeovers)
+        return result_of(
+            view, proposal, strategy, reason, changeovers=self.changeovers,
+            due=asked.deadline is not None,
+        )  # fmt: skip
 
 
 def _gain(options: Sequence[ReplanningOption]) -> timedelta | None:
-    """The most that an option gains; None where carrying on never finishes or none is measured."""
+    """The most that an option gains; None where none is measured."""
     impacts = [o.timeline_impact for o in options if o.timeline_impact is not None]
     return -min(impacts) if impacts else None
 

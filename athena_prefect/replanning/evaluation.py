@@ -120,6 +120,8 @@ class Weighing:
     """P(deadline) when the revision in force was accepted."""
     one: frozenset[str]
     """Ids of violations that reach one task and exceed its float."""
+    accepted_p50: float | None
+    """P50 finish when the revision in force was accepted, in seconds from the start."""
     several: frozenset[str]
     """Ids of violations that reach several tasks, at least one beyond its float."""
     open_rules: frozenset[Rule] = frozenset()
@@ -146,15 +148,18 @@ class Weighing:
                 strategy=AdaptiveReplanning.LOCAL,
                 text=f"the finish slips by {slip:.1%}, more than {rules.tolerated_slip:.0%}",
             )
-        accepted = self.p_accepted
+        accepted, least = self.p_accepted, rules.min_probability
         if self.has_deadline and p_deadline is not None and accepted is not None:
-            fell = p_deadline < accepted - rules.probability_drop
-            if p_deadline < rules.min_probability and fell:
+            fell = p_deadline < accepted - self._bar(Rule.PROBABILITY, rules.probability_drop)
+            if Rule.PROBABILITY in self.open_rules:
+                # Of a probability what is missing to certainty is the threshold.
+                least += rules.hysteresis * (1.0 - least)
+            if p_deadline < least and fell:
                 yield Reason(
                     rule=Rule.PROBABILITY,
                     strategy=AdaptiveReplanning.LOCAL,
                     text=f"the deadline holds with probability {p_deadline:.2f}, "
-                    f"below {rules.min_probability:g}; it was {accepted:.2f} at acceptance",
+                    f"below {least:g}; it was {accepted:.2f} at acceptance",
                 )
         if slip is None:
             return
@@ -251,11 +256,8 @@ class Weighing:
         if any(r.rule not in BY_SLIP for r in strongest):
             return None
         finishes = self.outlook.finishes
-        p50, slip = self.outlook.p50, self.outlook.slip
-        if p50 is None or slip is None or not len(finishes):
-            return None
-        accepted = p50 / (1.0 + slip)
-        if not accepted:
+        accepted = self.accepted_p50
+        if self.outlook.slip is None or not accepted or not len(finishes):
             return None
         # Equal slips give equal strategies: each is weighed once.
         slips, counts = np.unique((finishes - accepted) / accepted, return_counts=True)

@@ -132,6 +132,7 @@ class Watch:
             policy=self.policy,
             has_deadline=self.monitor.deadline is not None,
             p_accepted=self._accepted_probability(),
+            accepted_p50=self.monitor.accepted_p50,
             one=frozenset(r.id for r in view.reaches if r.id in beyond and len(r.tasks) == 1),
             several=frozenset(r.id for r in view.reaches if r.id in beyond and len(r.tasks) > 1),
             open_rules=self.open_rules,

@@ -29,8 +29,9 @@ from athena_prefect.schedule.proposal import Phase6Orchestrator, Proposal, Stabi
 from athena_prefect.schedule.standing import Levers, Standing
 
 HOUR = 3600.0
-MOST_OVERRUNS = 3
-"""Tasks likely to run past their time-outs that an option's risks name."""
+MOST_NAMED = 3
+"""Tasks likely to run past their time-outs, and after their own deadlines, that an option's
+risks name."""
 LEAST_BUDGET = 0.02
 """Seconds that every set of levers gets, whatever is left, and no less than three schedules
 take: enough to try each sort once."""
@@ -211,7 +212,8 @@ class Options:
         if in_time < 1.0:
             how = "by the planned durations" if robust.certain else f"of {robust.samples} scenarios"
             yield f"{by} is missed in {1 - in_time:.0%} {how}"
-        for task, chance in sorted(proposal.overruns.items(), key=lambda o: -o[1])[:MOST_OVERRUNS]:
+        yield from map(str, proposal.verification.overdue[:MOST_NAMED])
+        for task, chance in sorted(proposal.overruns.items(), key=lambda o: -o[1])[:MOST_NAMED]:
             yield f"{task} runs past its time-out with a probability of {chance:.0%}"
         for task in sorted(proposal.levers.relaxed):
             yield f"a result of {task} that meets only the relaxed criteria counts in full"

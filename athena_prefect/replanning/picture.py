@@ -169,8 +169,13 @@ class Picture:
 
         Of a capacity that was observed to be less, a share stays unplanned.
         """
+        return self.standing_with({})
+
+    def standing_with(self, replaced: Mapping[str, str]) -> Standing:
+        """`standing` where somebody says in which modes some failed tasks are done again."""
         carried = self.carried_on()
-        again = {t: ways for t in self.failed if (ways := self.ways_on(t))}
+        asked = {t: (m,) for t, m in replaced.items() if t not in carried.blocked}
+        again = {t: ways for t in self.failed if (ways := asked.get(t) or self.ways_on(t))}
         lost = frozenset(t for t in self.failed if t not in again)
         return replace(
             carried,

@@ -12,6 +12,9 @@ from athena_prefect.plan.revision import Change
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.schedule.proposal import Proposal, Stability
 
+OF_ONE_REVISION = frozenset({"stability", "work_lost", "details"})
+"""Of what is kept of a revision: what says how it differs from the one before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReplanResult:
@@ -40,6 +43,8 @@ class ReplanResult:
     """P50 finish."""
     accepted_finish: datetime | None = None
     """Finish that is promised with it."""
+    p_deadline: float | None = None
+    """P(the plan's deadline), by durations alone; None without one."""
     why_not: str = ""
     """What speaks against it, in words; empty where verification passed."""
     stability: Stability | None = None
@@ -56,7 +61,10 @@ class ReplanResult:
             "revision": self.revision,
             "p50": robust.p50,
             "accepted": robust.accepted,
-            "p_deadline": robust.p_deadline,
+            "p_deadline": self.p_deadline,
+            "stability": None if self.stability is None else self.stability.value,
+            "work_lost": self.work_lost.total_seconds(),
+            "details": [c.as_dict() for c in self.details],
         }
 
 

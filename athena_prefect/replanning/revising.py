@@ -27,14 +27,21 @@ def result_of(
     reason: str,
     *,
     changeovers: Sequence[timedelta] = (),
+    due: bool = False,
 ) -> ReplanResult:
-    """The revision behind a proposal; the plan in force where that did not pass verification."""
+    """The revision behind a proposal; the plan in force where that did not pass verification.
+
+    `due`: somebody asks for a deadline, whatever the plan's.
+    """
     monitor, robust = view.monitor, proposal.robustness
-    confidence = None
+    deadline = monitor.deadline
+    confidence = p_deadline = None
     if robust is not None:
-        on_time = monitor.deadline is not None
         kept_to = robust.probability(robust.accepted) * proposal.within_timeouts
-        confidence = proposal.success if on_time else kept_to
+        confidence = proposal.success if due or deadline is not None else kept_to
+        if deadline is not None:
+            # The plan's own: what later figures of the run are held against.
+            p_deadline = robust.probability((deadline - monitor.started) / timedelta(seconds=1))
     end = monitor.accepted_p50 or proposal.answer.makespan or 0.0
     old = dict(monitor.baseline.p50_starts)
     passed = proposal.feasible
@@ -53,6 +60,7 @@ def result_of(
         details=proposal.changes if passed else (),
         finish=None if robust is None else monitor.moment(robust.p50),
         accepted_finish=None if robust is None else monitor.moment(robust.accepted),
+        p_deadline=p_deadline,
         why_not=proposal.why_not,
         stability=stability(proposal.standing, old, end, proposal) if passed else None,
         proposal=proposal,

@@ -139,10 +139,19 @@ class Rows:
         figures: Mapping[str, Any] | None,
     ) -> None:
         """Store the revision that is in force from now on."""
+        from athena_prefect.replanning.results import OF_ONE_REVISION
+
         store = self.store
-        kept = figures or store.figures(facts.plan_run, number - 1)  # by hand: what was promised
+        if not figures:  # by hand: what was promised stays, what was changed does not
+            before = store.figures(facts.plan_run, number - 1) or {}
+            figures = {k: v for k, v in before.items() if k not in OF_ONE_REVISION}
         store.save_run_revision(
-            facts.plan_run, number, facts.plan, author=author, reason=reason, figures=kept
+            facts.plan_run,
+            number,
+            facts.plan,
+            author=author,
+            reason=reason,
+            figures=figures or None,
         )
 
     def keep_decision(

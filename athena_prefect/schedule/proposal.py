@@ -290,6 +290,7 @@ def claim_of(
         over=standing.over,
         modes={**standing.modes, **modes},
         only_mode=standing.only_mode,
+        barred=standing.barred,
         factors=standing.factors,
         estimates=standing.estimates,
         capacities={n: c for n, c in capacities.items() if n != RUNNER},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -46,6 +46,8 @@ class Standing:
     deadline: float | None = None
     only_mode: Mapping[str, str] = field(default_factory=dict)
     """Task → the only mode it can be done in, by an assumption's effect."""
+    barred: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Task → modes that somebody does not want it done in."""
     factors: Mapping[str, float] = field(default_factory=dict)
     """Task → how many times as long it takes, by an assumption's effect."""
     capacities: Mapping[str, float] = field(default_factory=dict)
@@ -96,9 +98,18 @@ class Standing:
         """The mode that a task is reckoned with as things stand."""
         if task_id in self.only_mode and not self.begun(task_id):
             return self.only_mode[task_id]
-        if task_id in self.again:
-            return self.again[task_id][0]
-        return self.modes.get(task_id, DEFAULT_MODE)
+        again = self.again.get(task_id)
+        mode = again[0] if again else self.modes.get(task_id, DEFAULT_MODE)
+        if mode not in self.barred.get(task_id, ()) or self.begun(task_id):
+            return mode
+        others = again or self.plan.get_task(task_id).mode_names
+        # Where no other is left the checker says so.
+        return next(iter(self.allowed(task_id, others)), mode)
+
+    def allowed(self, task_id: str, modes: Iterable[str]) -> tuple[str, ...]:
+        """Those of the modes of a task that nobody has barred."""
+        barred = self.barred.get(task_id, ())
+        return tuple(m for m in modes if m not in barred)
 
     def estimate_of(self, task: PlanTask, mode: str) -> Estimate | None:
         """The duration of one item in a mode, with what was learned and what is in force."""
@@ -260,7 +271,7 @@ class _Reading:
                 continue
             now = standing.mode_of(task.id)
             more = (*standing.again.get(task.id, ()), *self.levers.modes.get(task.id, ()))
-            names = tuple(dict.fromkeys((now, *more)))
+            names = tuple(dict.fromkeys((now, *standing.allowed(task.id, more))))
             if len(names) < 2:
                 continue
             ways = [self._way(task, name) for name in names]

@@ -70,6 +70,9 @@ class Verification:
 
     objections: tuple[Objection, ...] = ()
     late: Objection | None = None
+    """The chain that ends after the plan's deadline."""
+    overdue: tuple[Objection, ...] = ()
+    """Tasks that end after their own deadlines."""
 
     @property
     def passed(self) -> bool:
@@ -78,11 +81,11 @@ class Verification:
 
     @property
     def in_time(self) -> bool:
-        """Whether it can, and ends by the deadline by the schedule's durations."""
-        return self.passed and self.late is None
+        """Whether it can, and all deadlines hold by the schedule's durations."""
+        return self.passed and self.late is None and not self.overdue
 
     def __str__(self) -> str:
-        found = [*self.objections, *([self.late] if self.late else [])]
+        found = [*self.objections, *([self.late] if self.late else []), *self.overdue]
         return "; ".join(map(str, found)) or "no objection"
 
 
@@ -103,6 +106,8 @@ class Claim:
     """Those of them that have ended well."""
     modes: Mapping[str, str] = field(default_factory=dict)
     only_mode: Mapping[str, str] = field(default_factory=dict)
+    barred: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Task → modes that somebody does not want it done in."""
     factors: Mapping[str, float] = field(default_factory=dict)
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
     capacities: Mapping[str, float] = field(default_factory=dict)
@@ -137,7 +142,10 @@ class _Examination:
         }
         self.waits_of = {t.id: tuple(self._waits_in(t)) for t in claim.plan.tasks}
         self.began = {item[0] for item in claim.begun}
-        self.over = {item[0] for item in claim.over}
+        # A mapped task is over when all of its items are.
+        self.over = {name for name, index in claim.over if index is None} | {
+            name for name, spans in self.spans_of.items() if set(spans) <= set(claim.over)
+        }
 
     def result(self) -> Verification:
         found = [*self._references()]
@@ -159,7 +167,9 @@ class _Examination:
                 self._deadlock,
             ):
                 found += look()
-        return Verification(objections=tuple(found), late=self._late())
+        return Verification(
+            objections=tuple(found), late=self._late(), overdue=tuple(self._overdue())
+        )
 
     def _waits(self, task: PlanTask) -> tuple[tuple[str, float], ...]:
         return self.waits_of[task.id]
@@ -250,6 +260,8 @@ class _Examination:
                 yield _against(
                     Flaw.MODE, f"{name} can only be done in mode {only}, not {mode}", name
                 )
+            if mode in self.claim.barred.get(name, ()) and name not in self.began:
+                yield _against(Flaw.MODE, f"{name} is not to be done in mode {mode}", name)
 
     def _mode(self, name: str) -> str:
         return self.claim.modes.get(name, DEFAULT_MODE)
@@ -401,6 +413,19 @@ class _Examination:
             f"{_listed(chain)} end at {finish:g} s, {finish - deadline:g} s after the deadline",
             *chain,
         )
+
+    def _overdue(self) -> Iterator[Objection]:
+        for name, task in self.tasks.items():
+            spans = self.spans_of.get(name)
+            if task.deadline is None or not spans or name in self.over:
+                continue
+            end, limit = max(finish for _, finish in spans.values()), task.deadline.total_seconds()
+            if end > limit + MARGIN:
+                yield _against(
+                    Flaw.DEADLINE,
+                    f"{name} ends at {end:g} s, {end - limit:g} s after its own deadline",
+                    name,
+                )
 
     def _chain(self, last: Item) -> tuple[str, ...]:
         """What the last finish waits for, back to the first that waits for nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -217,6 +217,12 @@ class KeptRevision(_Answer):
     kept: bool | None = None
     """Whether the run was over, and well, by what was promised; None while it goes on, where
     another revision took its place, and where nothing was promised."""
+    details: tuple[Mapping[str, Any], ...] = ()
+    """The changes as data: kind, subject, before, after, and the words."""
+    stability: float | None = None
+    """How much of the plan before is kept, 1 all; None where nobody measured it."""
+    work_lost: timedelta | None = None
+    """Work that was done and does not count any more; None where nobody measured it."""
 
 
 def replanning_accuracy(found: Sequence[KeptRevision]) -> tuple[int, int]:
@@ -244,6 +250,8 @@ def revisions(plan: str, *, settings: AthenaSettings, limit: int = 50) -> tuple[
     for decision in found:
         event = events.get(decision.id)
         promised, chance, held = _promise(store, decision)
+        figures, changed = _figures(store, decision), _changed(store, decision)
+        lost = figures.get("work_lost")
         kept.append(
             KeptRevision(
                 plan_id=decision.id,
@@ -253,7 +261,10 @@ def revisions(plan: str, *, settings: AthenaSettings, limit: int = 50) -> tuple[
                 reason=decision.reason,
                 validation_status=decision.validation_status,
                 created=decision.created_at,
-                changes=_changed(store, decision),
+                changes=tuple(str(c["words"]) for c in changed),
+                details=changed,
+                stability=figures.get("stability"),
+                work_lost=None if lost is None else timedelta(seconds=float(lost)),
                 strategy=None if event is None else event.strategy,
                 outcome=None if event is None else event.outcome,
                 promised=promised,
@@ -292,20 +303,32 @@ def _subject(store: Any, plan: str, settings: AthenaSettings) -> tuple[str | Non
         raise UnknownNameError("registered plan or plan run", plan) from None
 
 
-def _changed(store: Any, decision: Decision) -> tuple[str, ...]:
-    """What a run's revision changed from the one before."""
+def _figures(store: PlanStore, decision: Decision) -> Mapping[str, Any]:
+    """What is kept of a run's revision beside its document."""
+    if decision.plan_run is None:
+        return {}
+    return store.figures(decision.plan_run, decision.revision) or {}
+
+
+def _changed(store: PlanStore, decision: Decision) -> tuple[Mapping[str, Any], ...]:
+    """What a run's revision changed from the one before, as data with words.
+
+    By what was kept with it; where it was made by hand, or long ago, by its document.
+    """
     from athena_prefect.plan.revision import changes_between
 
     if decision.plan_run is None or decision.revision < 2:
         return ()
+    after = _figures(store, decision)
+    if "details" in after:
+        return tuple(after["details"])
     old = store.revision(decision.plan_run, decision.revision - 1)
     new = store.revision(decision.plan_run, decision.revision)
     before = store.figures(decision.plan_run, decision.revision - 1) or {}
-    after = store.figures(decision.plan_run, decision.revision) or {}
     changes = changes_between(
         old, new, old_modes=before.get("modes") or {}, new_modes=after.get("modes") or {}
     )
-    return tuple(str(c) for c in changes)
+    return tuple(c.as_dict() for c in changes)
 
 
 def keep_revision(
@@ -357,6 +380,9 @@ def keep_revision(
         changes=result.changes,
         strategy=str(result.strategy),
         outcome=outcome,
+        details=tuple(c.as_dict() for c in result.details),
+        stability=None if result.stability is None else result.stability.value,
+        work_lost=result.work_lost,
     )
 
 

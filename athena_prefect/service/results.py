@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -18,11 +18,13 @@ from athena_prefect.report.view import RunView
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON-able data: times in ISO 8601, paths and ids as text."""
+    """`value` as JSON-able data: times in ISO 8601, spans in seconds, paths and ids as text."""
     if hasattr(value, "as_dict"):
         return value.as_dict()
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, UUID | Path):
         return str(value)
     if isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -25,7 +25,7 @@ from athena_prefect.orchestrator import PlanOrchestrator
 from athena_prefect.plan.document import as_dict
 from athena_prefect.plan.model import Plan
 from athena_prefect.replanning.engine import AdaptiveReplanningEngine
-from athena_prefect.replanning.evaluation import AdaptiveReplanning, Rule
+from athena_prefect.replanning.evaluation import AdaptiveReplanning, Rule, Weighing
 from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.schedule.proposal import claim_of
 from athena_prefect.schedule.verification import verify
@@ -335,6 +335,9 @@ def test_constraints() -> None:
         ({"deadline": timedelta(seconds=300), "pin": ["b"]}, {}),
         ({"exclude": {"b": "wide"}, "deadline": T0 + timedelta(seconds=300)}, {}),
         ({"replace": {"b": "wide"}}, {"b": "wide"}),
+        # The mode that it is planned in is one of those that may be excluded.
+        ({"exclude": {"b": "default"}}, {"b": "wide"}),
+        ({"pin": "b", "deadline": 300}, {}),
     ):
         result = engine.full_replan("asked", given_)
         assert result.verification_passed and result.modes == modes, given_
@@ -344,6 +347,19 @@ def test_constraints() -> None:
         ({"dead": 1}, "no constraint dead; there are deadline"),
         ({"capacity": {"gpu": 1}}, "no resource 'gpu'"),
         ({"budget_s": 0}, "give seconds above 0"),
+        ({"budget_s": float("inf")}, "give seconds above 0"),
+        ({"budget_s": "long"}, "give seconds above 0"),
+        ({"deadline": float("nan")}, "give a datetime, a timedelta or seconds"),
+        ({"deadline": True}, "give a datetime, a timedelta or seconds"),
+        ({"capacity": {"cpu": "two"}}, "'two' is no number; give units, 0 or more"),
+        ({"capacity": {"cpu": -1}}, "-1 is less than none"),
+        ({"capacity": ["cpu"]}, "give resource → units"),
+        ({"pin": 3}, "3 is not a list of tasks"),
+        ({"exclude": {"b": ["default", "wide"]}}, "it leaves b no mode"),
+        ({"exclude": {"x": "wide"}}, "no task 'x'"),
+        ({"replace": {"b": 1}}, "1 is no mode of b"),
+        ({"replace": {"b": "wide"}, "pin": ["b"]}, "b cannot do both"),
+        ({"replace": {"b": "wide"}, "exclude": {"b": "wide"}}, "in mode wide, and not to be"),
         ({"deadline": "soon"}, "give a datetime, a timedelta or seconds"),
         ({"pin": ["x"]}, "no task 'x'"),
         ({"exclude": {"b": ["fast"]}}, "no mode 'fast'"),
@@ -352,6 +368,92 @@ def test_constraints() -> None:
             engine.full_replan("asked", wrong)
     with pytest.raises(PlanError, match="a segment of 0 tasks"):
         engine.replan_segment("b", 0, {})
+    with pytest.raises(PlanError, match="is no mapping"):
+        engine.full_replan("asked", ["deadline"])  # type: ignore[arg-type]
+
+
+def test_a_deadline_that_is_asked_for_is_what_the_confidence_is_about() -> None:
+    monitor, _ = _late()
+    engine = _engine(monitor)
+    tight = engine.full_replan("asked", {"deadline": 280, "pin": ["b"]})
+    assert tight.verification_passed and tight.confidence == 0.0
+    assert tight.acceptance["p_deadline"] is None, "the plan has none"
+    assert engine.full_replan("asked", {"deadline": 290}).confidence == 1.0
+    assert engine.full_replan("asked", {}).confidence == 1.0, "of the accepted finish"
+
+
+def test_what_has_begun_is_not_replaced_and_what_failed_for_good_may_be() -> None:
+    monitor, clock = _late()
+    monitor.record_task_start("b", clock.now(), {"cpu": 1})
+    with pytest.raises(PlanError, match="b has begun in mode default"):
+        _engine(monitor).full_replan("", {"replace": {"b": "wide"}})
+    clock.advance(timedelta(seconds=10))
+    monitor.record_task_completion("b", clock.now(), None, {}, TaskOutcome.FAILURE)
+    monitor.record_task_start("b", clock.now(), {"cpu": 2}, mode="wide")
+    clock.advance(timedelta(seconds=10))
+    monitor.record_task_completion("b", clock.now(), None, {}, TaskOutcome.FAILURE)
+    engine = _engine(monitor)
+    found = engine.evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.strategy is AdaptiveReplanning.ABORT, "both modes have failed"
+    assert not engine.full_replan("", {}).verification_passed
+    again = engine.full_replan("somebody has mended it", {"replace": {"b": "wide"}})
+    assert again.verification_passed and again.modes == {"b": "wide"}
+    assert again.changes == ("b is done again in mode wide",)
+
+
+def test_the_way_on_of_a_run_that_never_finishes_is_never_too_late() -> None:
+    monitor, clock = _late()
+    _do(monitor, clock, "b", 10.0, TaskOutcome.FAILURE)
+    engine = _engine(monitor, changeovers=[timedelta(hours=1)])
+    found = engine.evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.strategy is AdaptiveReplanning.FULL and not found.too_late
+    assert found.estimated_time_impact is not None
+
+
+def test_a_probability_that_hovers_does_not_flap() -> None:
+    monitor, _ = _late(deadline=340)
+    need = _engine(monitor)._watch.need([], monitor.get_plan_deviation())
+    weighing = replace(need.weighing, p_accepted=1.0)
+    open_ = replace(weighing, open_rules=frozenset({Rule.PROBABILITY}))
+
+    def calls(weighing: Weighing, probability: float) -> bool:
+        return Rule.PROBABILITY in {r.rule for r in weighing.reasons(0.0, probability)}
+
+    assert calls(weighing, 0.69) and not calls(weighing, 0.7)
+    # Back by a fifth of what 0.7 misses to certainty.
+    assert calls(open_, 0.75) and not calls(open_, 0.76)
+
+
+def test_a_run_that_takes_no_time_has_a_confidence_too() -> None:
+    document = _document(deadline=1000)
+    for task in document["tasks"][1:]:
+        task |= {"duration": {"optimistic": 0, "likely": 0, "pessimistic": 100}, "modes": []}
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 0.0)
+    for task in ("b", "c"):
+        _do(monitor, clock, task, 0.0)
+    deviation = monitor.get_plan_deviation()
+    assert deviation.slip == -1.0
+    found = _engine(monitor).evaluate_replanning_need(deviation, [])
+    assert found.strategy is AdaptiveReplanning.NONE and found.confidence == 1.0
+
+
+def test_a_tasks_own_deadline_is_a_risk_of_an_option() -> None:
+    document = _document(deadline=1000)
+    document["tasks"][2]["deadline"] = 320
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 150.0)
+    engine = _engine(monitor)
+    options = engine.get_replanning_options(
+        monitor.get_plan_deviation(), [], strategy=AdaptiveReplanning.FULL
+    )
+    told = "c ends at 350 s, 30 s after its own deadline"
+    late = [o for o in options if told in o.risks]
+    assert all(o.finish == T0 + timedelta(seconds=350) for o in late)
+    pinned = engine.full_replan("", {"pin": ["b"]})
+    assert pinned.proposal is not None
+    assert [str(o) for o in pinned.proposal.verification.overdue] == [told]
+    assert not pinned.proposal.verification.in_time and pinned.verification_passed
 
 
 def test_cooldown_holds_a_response_back_and_says_so() -> None:

@@ -180,6 +180,34 @@ def test_work_that_has_begun_stays_as_it_is() -> None:
     assert Flaw.FINISHED in _flaws(replace(claim, plan=other))
 
 
+def test_a_mode_that_is_barred_is_refused() -> None:
+    claim = Claim(plan=_tiny(), original=_tiny(), now=0.0, spans=IN_TURN)
+    (found,) = verify(replace(claim, barred={"a": {"default"}})).objections
+    assert found.flaw is Flaw.MODE and str(found) == "a is not to be done in mode default"
+    begun = replace(claim, barred={"a": {"default"}}, begun={("a", None): (0.0, 2.0)})
+    assert verify(begun).passed, "what has begun is as it is"
+
+
+def test_a_tasks_own_deadline_is_told_apart_like_the_plans() -> None:
+    plan = _tiny()
+    tasks = (*plan.tasks[:2], plan.tasks[2].model_copy(update={"deadline": timedelta(seconds=4)}))
+    own = plan.model_copy(update={"tasks": tasks})
+    claim = Claim(plan=own, original=own, now=0.0, spans=IN_TURN, deadline=9.0)
+    found = verify(claim)
+    assert found.passed and found.late is None and not found.in_time
+    assert [str(o) for o in found.overdue] == ["c ends at 5 s, 1 s after its own deadline"]
+    assert verify(replace(claim, over={("c", None)})).overdue == (), "nothing helps any more"
+
+
+def test_a_mapped_task_is_done_when_all_of_its_items_are() -> None:
+    plan = _rich()
+    claim = _running()
+    items = {i: s for i, s in claim.spans.items() if i[0] == "spread"}
+    first = next(iter(items))
+    some = replace(claim, left_out={"spread"}, over={*claim.over, first})
+    assert Flaw.GOAL in {o.flaw for o in verify(some).objections}, plan.name
+
+
 def test_what_cannot_run_is_not_planned() -> None:
     plan = _tiny()
     spans = IN_TURN

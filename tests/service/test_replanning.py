@@ -96,6 +96,15 @@ def test_a_kept_revision_has_its_lineage(settings: AthenaSettings, tmp_path: Pat
     assert (newest.revision, first.revision) == (2, 1)
     assert newest.author == "somebody" and newest.reason == "too slow"
     assert newest.strategy == "full" and set(newest.changes) == set(result.changes)
+    # As data too, with what of the plan before is kept and what is lost of the work.
+    assert [c["words"] for c in newest.details] == list(newest.changes)
+    assert {c["kind"] for c in newest.details} <= {"mode", "dropped", "dependency"}
+    assert result.stability is not None and newest.stability == result.stability.value
+    assert newest.work_lost == timedelta(0) and first.work_lost is None
+    assert first.stability is None and first.details == ()
+    told = newest.as_dict()
+    assert told["promised"] == pytest.approx(result.acceptance["accepted"])
+    assert told["work_lost"] == 0.0
     assert {r.plan_run for r in revisions("made-up", settings=settings)} == {run, None}
     # The stored document is a plan that can be read again.
     again = open_run(str(run), settings=settings).plan
