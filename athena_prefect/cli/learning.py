@@ -142,7 +142,11 @@ def _learned(found: Learned) -> RenderableType:
         parts += [Text("\nWhat delayed the runs", style="bold"), _waterfall(found)]
     if found.slowdowns:
         parts.append(Text("\nSlower than before", style="bold"))
-        parts += [Text(f"  {s}") for s in found.slowdowns[:MOST]]
+        for slow in found.slowdowns[:MOST]:
+            parts.append(Text.assemble(f"  {slow}  ", (slow.suggestion, "dim")))
+    if found.sampled:
+        parts.append(Text("\nWhere the time goes", style="bold"))
+        parts += [Text(f"  {s}") for s in found.sampled[:MOST]]
     if found.patterns:
         parts += [Text("\nWhat recurs", style="bold"), *_pattern_lines(found.patterns)]
     if found.recommendations:

@@ -6,6 +6,10 @@ difference is rare among permutations of the series: the share of stable series 
 which anything is found is at most `alpha`, whatever the durations' distribution.
 The parts are cut again (binary segmentation), so that what became slow and was
 mended is told from what is slow now.
+
+Of runs of several kinds, such as on two machines, ranks are compared and permuted
+within each kind only (van Elteren 1960): that the kinds differ is then no change,
+and that one follows the other neither.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from athena_prefect.plan.graph import Floats
+from athena_prefect.plan.graph import Floats, Ints
 
 ALPHA = 0.001
 """Share of stable series in which a change may be found: of 20 series, one alarm in fifty looks."""
@@ -56,8 +60,11 @@ def slower_since(
     rng: np.random.Generator,
     alpha: float = ALPHA,
     worth: float = WORTH,
+    alike: Ints | None = None,
 ) -> Change | None:
     """The change since which a series is slower, oldest run first; None where there is none.
+
+    `alike`: a number for each run; only runs of the same one are compared.
 
     None also where it became faster again, and where there are too few runs to tell.
     """
@@ -66,75 +73,131 @@ def slower_since(
         # A duration of 0 has no ratio to anything; such a task is not slow.
         return None
     logs = np.log(given)
-    cuts = _cuts(logs, 0, rng, alpha)
+    kinds = np.zeros(len(logs), dtype=np.int64) if alike is None else np.asarray(alike)
+    cuts = _cuts(logs, kinds, 0, rng, alpha)
     if not cuts:
         return None
     bounds = [0, *(cut for cut, _ in cuts), len(logs)]
     low, cut, high = bounds[-3:]
-    before, after = np.median(given[low:cut]), np.median(given[cut:high])
+    after = float(np.median(given[cut:high]))
+    step, level = _levels(logs[low:high], kinds[low:high], cut - low)
+    # Of one kind of runs the step is between the medians that a reader would take.
+    before = float(np.median(given[low:cut])) if level is None else after / float(np.exp(step))
     if after < worth * before:
         return None
     places = np.zeros(len(logs))
-    places[low:high] = _places(logs[low:high])
+    places[low:high] = _places(logs[low:high] - (0.0 if level is None else level))
     return Change(
         index=low + int(places[low:high].argmax()),
-        before=float(before),
-        after=float(after),
+        before=before,
+        after=after,
         p_value=cuts[-1][1],
         places=tuple(places.tolist()),
     )
 
 
+def _levels(logs: Floats, kinds: Ints, cut: int) -> tuple[float, Floats | None]:
+    """The step at a cut, and what each run has for being of its kind; None where all are of one.
+
+    The step is the mean over the kinds that were on both sides, by how much they tell.
+    """
+    names = np.unique(kinds)
+    if len(names) == 1:
+        return 0.0, None
+    later = np.arange(len(logs)) >= cut
+    steps, weights = [], []
+    for name in names:
+        one, other = logs[(kinds == name) & ~later], logs[(kinds == name) & later]
+        if len(one) and len(other):
+            steps.append(float(np.median(other) - np.median(one)))
+            weights.append(len(one) * len(other) / (len(one) + len(other)))
+    step = float(np.average(steps, weights=weights)) if steps else 0.0
+    level = np.zeros(len(logs))
+    for name in names:
+        rows = kinds == name
+        level[rows] = np.median(logs[rows] - step * later[rows])
+    return step, level
+
+
 def _cuts(
-    logs: Floats, offset: int, rng: np.random.Generator, alpha: float
+    logs: Floats, kinds: Ints, offset: int, rng: np.random.Generator, alpha: float
 ) -> list[tuple[int, float]]:
     """Every cut (first index of the later part, p value) of a series, in order."""
     if len(logs) < 2 * LEAST:
         return []
-    ranks = _ranks(logs)
-    statistic = _statistic(ranks[None, :])[0]
+    scores = _scores(logs, kinds)
+    spread = _variance(scores, kinds)
+    statistic = _statistic(scores[None, :], spread)[0]
     if not statistic.max() > 0:
         return []
-    p = _p_value(ranks, float(statistic.max()), rng, alpha)
+    p = _p_value(scores, kinds, spread, float(statistic.max()), rng, alpha)
     if p > alpha:
         return []
     cut = LEAST + int(np.argmax(statistic))
     # Within a part the level `alpha` is shared, so that all of it stays below `alpha`.
-    left = _cuts(logs[:cut], offset, rng, alpha / 2)
-    right = _cuts(logs[cut:], offset + cut, rng, alpha / 2)
+    left = _cuts(logs[:cut], kinds[:cut], offset, rng, alpha / 2)
+    right = _cuts(logs[cut:], kinds[cut:], offset + cut, rng, alpha / 2)
     return [*left, (offset + cut, p), *right]
 
 
-def _ranks(values: Floats) -> Floats:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    shared: Floats = (last - (counts - 1) / 2.0)[inverse]
-    return shared
+def _scores(values: Floats, kinds: Ints) -> Floats:
+    """Ranks among those of a kind, less their mean, over one more than there are (van Elteren).
 
-
-def _statistic(ranks: Floats) -> Floats:
-    """Standardised rank-sum differences of shape (series, cuts) for rows of ranks."""
-    count = ranks.shape[1]
-    sizes = np.arange(LEAST, count - LEAST + 1, dtype=np.float64)
-    sums = np.cumsum(ranks, axis=1)[:, LEAST - 1 : count - LEAST]
-    spread = ranks[0].var()
-    variance = spread * sizes * (count - sizes) / (count - 1)
-    centre = sizes * ranks[0].mean()
-    if spread == 0:
-        return np.zeros_like(sums)
-    result: Floats = np.abs(sums - centre) / np.sqrt(variance)
+    Equal values share the mean of their ranks.
+    """
+    result = np.zeros(len(values))
+    for kind in np.unique(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        _, inverse, counts = np.unique(values[rows], return_inverse=True, return_counts=True)
+        last = np.cumsum(counts)
+        ranks = (last - (counts - 1) / 2.0)[inverse]
+        result[rows] = (ranks - ranks.mean()) / (len(rows) + 1)
     return result
 
 
-def _p_value(ranks: Floats, found: float, rng: np.random.Generator, alpha: float) -> float:
+def _variance(scores: Floats, kinds: Ints) -> Floats:
+    """Variance of the sum of the scores before each cut, over permutations within kinds."""
+    count = len(scores)
+    result = np.zeros(count - 2 * LEAST + 1)
+    for kind in np.unique(kinds):
+        rows = kinds == kind
+        n = int(rows.sum())
+        if n < 2:
+            continue
+        before = np.cumsum(rows)[LEAST - 1 : count - LEAST]
+        result += scores[rows].var() * before * (n - before) / (n - 1)
+    return result
+
+
+def _statistic(scores: Floats, variance: Floats) -> Floats:
+    """Standardised rank-sum differences of shape (series, cuts) for rows of scores."""
+    count = scores.shape[1]
+    sums = np.cumsum(scores, axis=1)[:, LEAST - 1 : count - LEAST]
+    told = variance > 1e-12
+    result = np.zeros_like(sums)
+    result[:, told] = np.abs(sums[:, told]) / np.sqrt(variance[told])
+    return result
+
+
+def _p_value(
+    scores: Floats,
+    kinds: Ints,
+    variance: Floats,
+    found: float,
+    rng: np.random.Generator,
+    alpha: float,
+) -> float:
     """Share of permutations with a statistic as large, the series itself counted among them."""
     wanted = max(FIRST_LOOK, int(np.ceil(10 / alpha)))
+    groups = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
     as_large, looked = 0, 0
     while looked < wanted:
-        rows = FIRST_LOOK if not looked else min(wanted - looked, max(1, CHUNK // len(ranks)))
-        permuted = rng.permuted(np.broadcast_to(ranks, (rows, len(ranks))), axis=1)
-        as_large += int((_statistic(permuted).max(axis=1) >= found - 1e-12).sum())
+        rows = FIRST_LOOK if not looked else min(wanted - looked, max(1, CHUNK // len(scores)))
+        permuted = np.empty((rows, len(scores)))
+        for group in groups:
+            shape = (rows, len(group))
+            permuted[:, group] = rng.permuted(np.broadcast_to(scores[group], shape), axis=1)
+        as_large += int((_statistic(permuted, variance).max(axis=1) >= found - 1e-9).sum())
         looked += rows
         # So many already that no further permutation brings the share down to alpha.
         if as_large + 1 > alpha * (wanted + 1):

@@ -7,18 +7,22 @@ is known.
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from athena_prefect.learning.change_points import ALPHA, Change, slower_since
+from athena_prefect.learning.comparable import of_one_size, same
+from athena_prefect.learning.sources import Touched
+from athena_prefect.learning.spots import Spot
 
-MODULES = 200
-"""Files of a project that are read to see what a callable imports: an answer within a second."""
+LIKELY = 0.01
+"""P(the slow part begins with this run) from which git is asked what came with the run."""
+COLD = 0.1
+"""How much likelier it is that what is slow was changed itself, than that what was changed takes
+no time and makes others slow: ten times, so that of a dozen cold changes none hides a hot one."""
 SURE = 0.5
 """P(commit) above which it is named as the one: likelier than all others together."""
 HOT = 0.1
@@ -34,18 +38,14 @@ class Timing:
     at: datetime
     seconds: float
     version: str | None = None
-    """The last commit to the task's sources before it ran; None where that is not known."""
+    """The commit that its project had checked out; None where that is not known."""
     run: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Touched:
-    """A function whose lines a commit changed."""
-
-    file: str
-    function: str
-    line: int
-    """Where it begins, in the commit's version of the file."""
+    host: str = ""
+    """The machine that it ran on; empty where that is not known."""
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    """Quantities that it reported, such as rows."""
+    changed: frozenset[str] = frozenset()
+    """Files, below the project's root, that were not as in the commit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,32 +57,22 @@ class Commit:
     subject: str = ""
     author: str = ""
     touched: tuple[Touched, ...] = ()
+    elsewhere: bool = False
+    """It changed what stands outside of functions, too, and is no import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spot:
-    """A function of the project, and how much of a task's time goes there.
+class Between:
+    """What git knows of the code of two runs, one after the other."""
 
-    `own` is the time in the function and in libraries that it calls, up to the
-    next function of the project; `total` that in all that it calls.
-    """
+    commits: tuple[Commit, ...] = ()
+    """To the task's sources, that the later run had and the earlier one had not."""
+    unknown: str = ""
+    """Why that cannot be known; empty where it can."""
 
-    file: str
-    """Below the project's root, with '/'."""
-    line: int
-    """Where the function begins."""
-    function: str
-    own: float
-    """Seconds of the samples."""
-    total: float
-    share: float
-    """`own` over the whole."""
-    below: float
-    """`total` over the whole."""
 
-    def as_dict(self) -> dict[str, object]:
-        """The spot as JSON-able data."""
-        return {name: getattr(self, name) for name in self.__slots__}
+Asked = Callable[[Timing, Timing], Between]
+"""What came between two runs; asked only of those between which a change may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +125,16 @@ class Slowdown:
             return self.spots[0]
         return changed[0] if len(changed) == 1 else None
 
+    @property
+    def suggestion(self) -> str:
+        """What to look at, by file and line, or at what commit; empty where neither is known."""
+        place, commit = self.place, self.commit
+        what = "" if place is None else f"{place.function} ({place.file}:{place.line})"
+        if commit is not None:
+            seen = f"what commit {commit.sha[:10]} changed"
+            what = f"{seen} in {what}" if what else seen
+        return f"look at {what}" if what else ""
+
     def __str__(self) -> str:
         change = self.change
         text = (
@@ -179,6 +179,7 @@ class Slowdown:
             ],
             "spots": [s.as_dict() for s in self.spots],
             "reason": self.reason,
+            "suggestion": self.suggestion,
             "words": str(self),
         }
 
@@ -186,231 +187,89 @@ class Slowdown:
 def slowdown(
     task_id: str,
     timings: Sequence[Timing],
-    commits: Sequence[Commit] = (),
+    between: Asked | None = None,
     *,
     rng: np.random.Generator,
     spots: Iterable[Spot] = (),
     among: int = 1,
     alpha: float = ALPHA,
-    unknown: str = "",
     calls: str = "",
 ) -> Slowdown | None:
     """Whether a task is slower than it was, and the commits that may be why; None where it is not.
 
-    `timings` in the order of the runs, `commits` to the task's sources the oldest
-    first. `among`: how many tasks are looked at, which the level `alpha` is shared
-    by (Bonferroni). `unknown`: why there are no commits, e.g. no git checkout.
+    `timings` in the order of the runs. Runs are compared on the same machine and, where
+    they reported what they had to do, for the same of it. `among`: how many tasks are
+    looked at, which the level `alpha` is shared by (Bonferroni).
     """
-    change = slower_since([t.seconds for t in timings], rng=rng, alpha=alpha / max(among, 1))
+    seconds = of_one_size([t.seconds for t in timings], [t.sizes for t in timings])
+    change = slower_since(
+        seconds, rng=rng, alpha=alpha / max(among, 1), alike=same([t.host for t in timings])
+    )
     if change is None:
         return None
-    suspects, reason = suspected(change, timings, commits)
     ranked = tuple(sorted(spots, key=lambda s: -s.own))
-    return Slowdown(
+    found = Slowdown(
         task_id=task_id,
         change=change,
         since=timings[change.index].at,
-        suspects=suspects,
         spots=ranked,
-        reason=unknown or reason,
         calls=calls,
     )
+    return found if between is None else explained(found, timings, between)
+
+
+def explained(slow: Slowdown, timings: Sequence[Timing], between: Asked) -> Slowdown:
+    """`slow` with the commits that may be why, or why none is named."""
+    suspects, reason = suspected(slow.change, timings, between, slow.spots)
+    return replace(slow, suspects=suspects, reason=reason)
 
 
 def suspected(
-    change: Change, timings: Sequence[Timing], commits: Sequence[Commit]
+    change: Change, timings: Sequence[Timing], between: Asked, spots: Sequence[Spot] = ()
 ) -> tuple[tuple[Suspect, ...], str]:
     """The commits that came between the last fast and the first slow run, with why there are none.
 
-    Each place where the change may be has its probability; it is shared by the
-    commits that came there. Where most of it falls where no commit came, the code
-    is not why, or not the code that is known.
+    Each place where the change may be has its probability; the commits that came
+    there share it, by how much of the time goes where they changed something.
+    Where most of it falls where no commit came, the code is not why, or not the code
+    that is known.
     """
-    index = {c.sha: i for i, c in enumerate(commits)}
-    reached = [_reached(t, commits, index) for t in timings]
-    weights = np.zeros(len(commits))
-    none = 0.0
+    known: dict[str, Commit] = {}
+    weights: dict[str, float] = {}
+    without: dict[str, float] = {}
     for i, probability in enumerate(change.places):
-        if probability == 0 or i == 0:
+        if probability < LIKELY or i == 0:
             continue
-        low, high = reached[i - 1], reached[i]
-        if high > low:
-            weights[low + 1 : high + 1] += probability / (high - low)
-        else:
-            none += probability
-    if weights.sum() <= none:
-        return (), "no commit to its sources came with the change"
-    share = weights / weights.sum()
-    order = np.argsort(-share, kind="stable")
-    found = tuple(
-        Suspect(commit=commits[i], probability=float(share[i])) for i in order if share[i] >= 0.01
+        found = between(timings[i - 1], timings[i])
+        if found.unknown or not found.commits:
+            why = found.unknown or "no commit to its sources came with the change"
+            without[why] = without.get(why, 0.0) + probability
+            continue
+        heat = [_heat(c, spots, change) for c in found.commits]
+        for commit, part in zip(found.commits, heat, strict=True):
+            known[commit.sha] = commit
+            share = probability * part / sum(heat)
+            weights[commit.sha] = weights.get(commit.sha, 0.0) + share
+    total = sum(weights.values())
+    if total <= sum(without.values()):
+        return (), max(without, key=lambda why: without[why], default="")
+    ranked = sorted(weights, key=lambda sha: -weights[sha])
+    suspects = tuple(
+        Suspect(commit=known[sha], probability=weights[sha] / total)
+        for sha in ranked
+        if weights[sha] >= LIKELY * total
     )
-    if found[0].probability <= SURE:
-        return found, "one of several commits: " + ", ".join(s.commit.sha[:10] for s in found[:5])
-    return found, ""
+    if suspects[0].probability <= SURE:
+        names = ", ".join(s.commit.sha[:10] for s in suspects[:5])
+        return suspects, f"one of several commits: {names}"
+    return suspects, ""
 
 
-def _reached(timing: Timing, commits: Sequence[Commit], index: Mapping[str, int]) -> int:
-    """The last commit that a run had, as an index; −1 for none of them."""
-    if timing.version is not None:
-        # A version that is not among them is older than all of them, or on another line.
-        return index.get(timing.version, -1)
-    earlier = [i for i, c in enumerate(commits) if c.at <= timing.at]
-    return earlier[-1] if earlier else -1
-
-
-def sources(call: str, files: Mapping[str, str]) -> tuple[str, ...]:
-    """The files of a project that a callable's module consists of: its own, and what it imports.
-
-    `files`: path below the root, with '/', → text of each module of the project. Empty
-    where the module is none of them, such as an installed package's.
-    """
-    start = _file_of(call.partition(":")[0], files)
-    if start is None:
-        return ()
-    found = [start]
-    for path in found:
-        for name in _imported(path, files[path]):
-            other = _file_of(name, files)
-            if other is not None and other not in found and len(found) < MODULES:
-                found.append(other)
-    return tuple(found)
-
-
-def _file_of(module: str, files: Mapping[str, str]) -> str | None:
-    path = module.replace(".", "/")
-    return next((f for f in (f"{path}.py", f"{path}/__init__.py") if f in files), None)
-
-
-def _imported(path: str, text: str) -> list[str]:
-    """Names of the modules that a file imports, wherever in it."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return []
-    package = PurePosixPath(path).parent.parts
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [a.name for a in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join((*above, *filter(None, [node.module])))
-            # What is imported from a package may be a module of it.
-            names += [base, *(f"{base}.{a.name}" for a in node.names)]
-    return names
-
-
-def functions_at(file: str, text: str, lines: Iterable[int]) -> tuple[Touched, ...]:
-    """The innermost functions that hold the given lines (from 1) of a file's text, each once.
-
-    Lines outside of all functions belong to none; a text that cannot be parsed has none.
-    """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return ()
-    spans = [
-        (node.lineno, node.end_lineno or node.lineno, node.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    found: dict[tuple[int, str], Touched] = {}
-    for line in lines:
-        around = [s for s in spans if s[0] <= line <= s[1]]
-        if around:
-            begin, _, name = max(around)
-            found.setdefault((begin, name), Touched(file=file, function=name, line=begin))
-    return tuple(found.values())
-
-
-_Key = tuple[str, int, str]
-"""File, line and name of a function."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """A node of a sampling profile: a function and the time below it, in seconds."""
-
-    file: str
-    """Absolute path; empty for built-in functions."""
-    line: int
-    function: str
-    time: float
-    children: tuple[Frame, ...] = ()
-
-
-def hottest(root: Frame, folder: str | Path, *, most: int = 10) -> tuple[Spot, ...]:
-    """Where the time of a profile goes among the project's own functions, most of it first.
-
-    What built-ins and installed packages take, and what comprehensions and lambdas
-    do, counts for the function of the project around them. The `most` by their own
-    time and by all below them. Empty where no sample fell into the project's code.
-    """
-    base = Path(folder).resolve()
-    own: dict[_Key, float] = {}
-    total: dict[_Key, float] = {}
-    # An explicit stack: profiles of recursive code are deeper than Python's own stack.
-    stack: list[tuple[Frame, _Key | None, frozenset[_Key]]] = [(root, None, frozenset())]
-    while stack:
-        frame, owner, above = stack.pop()
-        inside = _below(frame.file, base)
-        if inside is not None and (owner is None or not frame.function.startswith("<")):
-            owner = (inside, frame.line, frame.function)
-            if owner not in above:
-                total[owner] = total.get(owner, 0.0) + frame.time
-                above = above | {owner}
-        if owner is not None:
-            mine = frame.time - sum(c.time for c in frame.children)
-            own[owner] = own.get(owner, 0.0) + max(mine, 0.0)
-        stack += [(child, owner, above) for child in frame.children]
-    whole = sum(own.values())
-    if whole <= 0:
-        return ()
-    ranked = sorted(own, key=lambda key: -own[key])
-    widest = sorted(own, key=lambda key: -total[key])[:most]
-    return tuple(
-        Spot(
-            file=key[0], line=key[1], function=key[2],
-            own=own[key], total=total[key],
-            share=own[key] / whole, below=min(total[key] / whole, 1.0),
-        )
-        for place, key in enumerate(ranked) if place < most or key in widest
-    )  # fmt: skip
-
-
-INSTALLED = frozenset({"site-packages", "dist-packages", ".venv", "venv", ".tox", "node_modules"})
-"""Folders below a project's root whose code is not the project's own."""
-
-
-def _below(file: str, base: Path) -> str | None:
-    if not file or file.startswith("<"):
-        return None
-    path = Path(file)
-    if not path.is_relative_to(base):
-        return None
-    inside = path.relative_to(base)
-    return None if INSTALLED & set(inside.parts) else inside.as_posix()
-
-
-def with_lines_now(spots: Iterable[Spot], files: Mapping[str, str]) -> tuple[Spot, ...]:
-    """The spots with the lines at which their functions begin in the files as they are now.
-
-    A profile is of the code as it was; a function that is gone keeps the line it had.
-    """
-    return tuple(_moved(spot, files.get(spot.file)) for spot in spots)
-
-
-def _moved(spot: Spot, text: str | None) -> Spot:
-    if text is None:
-        return spot
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return spot
-    lines = [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == spot.function
-    ]
-    return replace(spot, line=min(lines, key=lambda n: abs(n - spot.line))) if lines else spot
+def _heat(commit: Commit, spots: Sequence[Spot], change: Change) -> float:
+    """How much of what the change took more falls where a commit changed something; to 1."""
+    if not spots or commit.elsewhere:
+        return 1.0
+    changed = {(t.file, t.function) for t in commit.touched}
+    hottest = max((s.below for s in spots if (s.file, s.function) in changed), default=0.0)
+    needed = 1.0 - 1.0 / change.ratio
+    return max(min(hottest / needed, 1.0), COLD)

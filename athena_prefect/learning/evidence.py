@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.learning.blame import Blame, blame
 from athena_prefect.learning.bottlenecks import words
 from athena_prefect.learning.code import Slowdown
@@ -182,9 +183,36 @@ class _Reading:
         return self._task(name) if seen else {}
 
 
-def code_evidence(slow: Slowdown, *, plan: str, run: str, at: datetime) -> Evidence:
-    """What a task that became slower teaches."""
-    return Evidence(
-        kind=LessonKind.CODE, subject=slow.task_id, statement=str(slow), at=at, run=run,
-        plan=plan, value=slow.change.ratio, call=slow.calls,
-    )  # fmt: skip
+def code_evidence(
+    slow: Iterable[Slowdown],
+    known: Iterable[Lesson],
+    run: RunRecord,
+    *,
+    decision: int | None = None,
+) -> tuple[Evidence, ...]:
+    """What the newest run says of tasks that became slower with their code.
+
+    It bears out that those of `slow` are; of a task that a known lesson tells of, that
+    is not among them and ran, it says the opposite.
+    """
+    at = run.ended or run.started
+    if at is None:
+        return ()
+    shared: dict[str, Any] = {
+        "kind": LessonKind.CODE, "at": at, "run": run.run, "plan": run.plan_name,
+        "decision": decision, "tags": () if run.plan is None else tuple(run.plan.tags),
+    }  # fmt: skip
+    found = {
+        s.task_id: Evidence(
+            subject=s.task_id, statement=str(s), value=s.change.ratio, call=s.calls, **shared
+        )
+        for s in slow
+    }
+    ran = {t.task_id for t in run.tasks if t.outcome is TaskOutcome.SUCCESS and not t.cached}
+    for lesson in known:
+        own = lesson.plan == run.plan_name and lesson.kind is LessonKind.CODE
+        if own and lesson.subject not in found and lesson.subject in ran:
+            found[lesson.subject] = Evidence(
+                subject=lesson.subject, statement=lesson.statement, holds=False, **shared
+            )
+    return tuple(found.values())

@@ -137,6 +137,7 @@ def learned_markdown(
     lessons: Iterable[tuple[str, float | None, int]] = (),
     errors: Errors = (),
     slowdowns: Iterable[str] = (),
+    sampled: Iterable[str] = (),
 ) -> str:
     """What a plan's runs teach, as an artifact. `lessons`: statement, confidence, runs."""
     parts = [f"# {_cell(plan)}: what {runs} run{'s' if runs != 1 else ''} teach"]
@@ -145,6 +146,9 @@ def learned_markdown(
     slow = [f"- {_cell(s)}" for s in slowdowns]
     if slow:
         parts += ["## Slower than before", "\n".join(slow)]
+    spent = [f"- {_cell(s)}" for s in sampled]
+    if spent:
+        parts += ["## Where the time goes", "\n".join(spent)]
     if recommendations:
         rows = [
             f"| {_cell(r.suggestion)} | {_cell(r.potential_benefit)} | {_sure(r.confidence)} | "
@@ -179,6 +183,7 @@ def learned_section(
     metrics: EstimationMetrics | None = None,
     errors: Errors = (),
     lessons: Iterable[str] = (),
+    sampled: Iterable[str] = (),
 ) -> str:
     """The part of a run's page on what delayed it, and on what its plan's runs taught."""
     parts: list[str] = []
@@ -194,6 +199,9 @@ def learned_section(
             "<table><thead><tr><th>Kind</th><th>What</th><th>Why</th><th>What would help</th></tr>"
             f"</thead><tbody>{rows}</tbody></table>"
         )
+    spent = "".join(f"<li>{escape(item)}</li>" for item in sampled)
+    if spent:
+        parts.append(f'<h2 id="time">Where the time of its tasks goes</h2><ul>{spent}</ul>')
     charts = []
     if len(errors) > 1:
         charts.append(trend(errors, inline=True))

@@ -24,7 +24,7 @@ from prefect.context import TaskRunContext
 
 from athena_prefect.errors import AthenaError, CriteriaNotMetError, RunError
 from athena_prefect.journal.events import Reporter, TaskEvent, TaskEventKind, TaskOutcome
-from athena_prefect.learning.code import Spot
+from athena_prefect.learning.spots import Spot
 from athena_prefect.plan.expectation import Expectation, field_of
 from athena_prefect.plan.model import SuccessCriteria
 from athena_prefect.plan.templates import Template, render

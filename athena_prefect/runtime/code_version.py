@@ -1,14 +1,39 @@
-"""The commit that a project's folder has checked out, read from git's own files."""
+"""The commit that a project's folder has checked out, and which of its files are not as in it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
+
+PATIENCE = 2.0
+"""Seconds for git to compare the files with the commit: a run is not to wait longer for it."""
+MOST = 200
+"""Files that are named: of more, the code is another altogether."""
+
+
+def uncommitted(root: Path) -> list[str] | None:
+    """The Python files below `root` that are not as in the commit; None where git cannot say."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "-c", "core.fsmonitor=false", "diff", "--name-only",
+             "--relative", "-z", "--no-ext-diff", "--no-textconv", "HEAD", "--", "*.py"],
+            env={**environment, "GIT_OPTIONAL_LOCKS": "0"}, stdin=subprocess.DEVNULL,
+            capture_output=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return None
+    named = done.stdout.decode(errors="replace").split("\0")
+    return [name for name in named if name][:MOST]
 
 
 def commit_of(root: Path) -> str | None:
     """The commit checked out in the git checkout that `root` is in; None where there is none.
 
-    Read without starting git: it is asked for at the start of every run.
+    Read from git's own files, so that it is known where git is not installed, too.
     """
     for folder in (root, *root.parents):
         found = folder / ".git"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from athena_prefect.errors import StorageError
-from athena_prefect.learning.code import Frame, Spot, hottest
 from athena_prefect.learning.memory import LessonKind, recall
+from athena_prefect.learning.spots import Frame, Spot, hottest
 
 if TYPE_CHECKING:
     from athena_prefect.plan.model import Plan
@@ -53,13 +53,13 @@ def tasks_to_profile(plan: Plan, settings: AthenaSettings, now: datetime) -> fro
         database = Database.open(settings)
         memory = StoredLessons(database, namespace=settings.namespace)
         history = StoredHistory(database, namespace=settings.namespace)
-        slow = {
-            r.lesson.subject: r.lesson.first
-            for r in recall(memory.lessons(), plan, now=now)
-            if r.lesson.plan == plan.name
-            and r.lesson.kind in (LessonKind.CODE, LessonKind.DURATION)
-            and r.lesson.subject in known
-        }
+        slow: dict[str, datetime] = {}
+        for lesson in (r.lesson for r in recall(memory.lessons(), plan, now=now)):
+            told = lesson.kind in (LessonKind.CODE, LessonKind.DURATION)
+            if told and lesson.plan == plan.name and lesson.subject in known:
+                # What was sampled for being long is sampled again once it became slower.
+                since = slow.get(lesson.subject, lesson.first)
+                slow[lesson.subject] = max(since, lesson.first)
         sampled = {task: history.sampled(plan.name, task) for task in slow}
     except StorageError as error:
         logger.warning("no task is profiled: what was learned cannot be read: %s", error)

@@ -44,7 +44,7 @@ from athena_prefect.runtime.blocks import current_settings
 from athena_prefect.runtime.checking import Checking
 from athena_prefect.runtime.child import kill_children
 from athena_prefect.runtime.chores import LEASE, chores
-from athena_prefect.runtime.code_version import commit_of
+from athena_prefect.runtime.code_version import commit_of, uncommitted
 from athena_prefect.runtime.continuing import SUPERSEDED
 from athena_prefect.runtime.dashboard import Boards
 from athena_prefect.runtime.dispatcher import Dispatcher
@@ -344,6 +344,7 @@ class Session:
 
     def _say_started(self, facts: RunFacts, state: ExecutionState) -> None:
         kind = RunEventKind.RESUMED if state.started is not None else RunEventKind.STARTED
+        commit = commit_of(facts.root)
         facts.recorder.record(
             RunEvent(
                 plan_run=facts.plan_run,
@@ -358,7 +359,8 @@ class Session:
                     "scheduled_for": self._scheduled_for(),
                     "host": socket.gethostname(),
                     "plan": facts.plan.name,
-                    "commit": commit_of(facts.root),
+                    "commit": commit,
+                    "uncommitted": None if commit is None else uncommitted(facts.root),
                     **self.more,
                 },
             ),

@@ -22,7 +22,7 @@ from athena_prefect.service.applying import chosen_of, known_only, with_patch
 from athena_prefect.service.following import Clock, utc_now
 from athena_prefect.service.remembering import KnownLesson, remembered
 from athena_prefect.service.results import _Answer
-from athena_prefect.service.slowdowns import slowdowns
+from athena_prefect.service.slowdowns import Sampled, sampled_tasks, slowdowns
 from athena_prefect.service.taught import RUNS, errors_of
 from athena_prefect.storage.db import Database
 
@@ -48,6 +48,8 @@ class Learned(_Answer):
     bottlenecks: tuple[Bottleneck, ...] = ()
     recommendations: tuple[Recommendation, ...] = ()
     slowdowns: tuple[Slowdown, ...] = ()
+    sampled: tuple[Sampled, ...] = ()
+    """Where the time of tasks went, of those that a run has sampled lately."""
     lessons: tuple[KnownLesson, ...] = ()
     """The plan's own, as they are after these runs."""
     diff: str = ""
@@ -121,7 +123,8 @@ def _look(
     from athena_prefect.learning.recommendations import recommendations
 
     blames = [blame(p) for r in recent if (p := past(r)) is not None]
-    slow = slowdowns(document, history, source, told=told)
+    sampled = sampled_tasks(document, source)
+    slow = slowdowns(document, history, source, sampled, told=told)
     return Learned(
         plan=document.name,
         runs=len(history.runs),
@@ -132,5 +135,6 @@ def _look(
         bottlenecks=of_blames(blames),
         recommendations=recommendations(recent, blames=blames, patterns=patterns),
         slowdowns=slow,
+        sampled=sampled,
         lessons=remembered(document, recent, slow, patterns, settings, now),
     )

@@ -125,7 +125,7 @@ def report(
 
     followed = open_run(run, settings=settings, clock=clock)
     file = output or Path(f"athena-{str(followed.plan_run)[:8]}.html")
-    return write_report(followed, file, taught(followed.plan.name, settings=settings))
+    return write_report(followed, file, taught(followed.plan, settings=settings))
 
 
 def write_report(followed: FollowedRun, file: Path, taught: Taught | None = None) -> WrittenReport:
@@ -188,7 +188,7 @@ def _learned(followed: FollowedRun, found: RunStatus, taught: Taught | None) -> 
         delays = bottlenecks([run])
     if taught is None:
         return learned_section(delays)
-    return learned_section(delays, taught.accuracy, taught.errors, taught.lessons)
+    return learned_section(delays, taught.accuracy, taught.errors, taught.lessons, taught.sampled)
 
 
 def _with_path(found: RunStatus) -> RunView:

@@ -104,11 +104,8 @@ def remembered(
     for run in runs:
         row = store.run(UUID(run.run))
         newest = run is runs[-1]
-        at = run.ended or run.started
         said = (
-            [code_evidence(s, plan=plan.name, run=run.run, at=at) for s in slow]
-            if newest and at is not None
-            else []
+            code_evidence(slow, memory.lessons(), run, decision=row.decision_id) if newest else ()
         )
         remember(
             memory, engine, plan_id=row.decision_id, runs=[run], lessons=said,

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from athena_prefect.learning.results import EstimationMetrics, ExecutionPattern
+from athena_prefect.plan.model import Plan
 from athena_prefect.service.addressing import plan_and_file
 from athena_prefect.service.results import _Answer
+from athena_prefect.service.slowdowns import sampled_tasks
 from athena_prefect.storage.db import Database
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Taught:
     errors: tuple[tuple[datetime, float], ...]
     """(start of a run, mean size of its estimates' errors), the oldest first."""
     lessons: tuple[str, ...]
+    sampled: tuple[str, ...] = ()
+    """Where the time of tasks went, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +81,22 @@ def patterns(
     return KnownPatterns(plan=name, runs=len(history.runs), patterns=tuple(found))
 
 
-def taught(plan: str, *, settings: AthenaSettings) -> Taught:
+def taught(plan: Plan, *, settings: AthenaSettings) -> Taught:
     """What the runs of a plan taught, for a report. Raises StorageError."""
     from athena_prefect.learning.learner import ExecutionLearner
+    from athena_prefect.storage.history import StoredHistory
     from athena_prefect.storage.lessons import StoredLessons
 
-    _, history = _history(None, settings, RUNS, name=plan)
-    kept = StoredLessons(Database.open(settings), namespace=settings.namespace).lessons()
+    _, history = _history(None, settings, RUNS, name=plan.name)
+    database = Database.open(settings)
+    kept = StoredLessons(database, namespace=settings.namespace).lessons()
+    source = StoredHistory(database, namespace=settings.namespace)
     return Taught(
         runs=len(history.runs),
         accuracy=ExecutionLearner().compute_estimation_accuracy(history),
         errors=errors_of(history),
-        lessons=tuple(k.statement for k in kept if k.plan == plan),
+        lessons=tuple(k.statement for k in kept if k.plan == plan.name),
+        sampled=tuple(str(s) for s in sampled_tasks(plan, source)),
     )
 
 
@@ -118,6 +126,7 @@ def publish_learned(found: Learned, *, settings: AthenaSettings) -> str:
         bottlenecks=found.bottlenecks, recommendations=found.recommendations,
         lessons=[(k.lesson.statement, k.confidence, k.lesson.samples) for k in found.lessons],
         errors=found.errors, slowdowns=[str(s) for s in found.slowdowns],
+        sampled=[str(s) for s in found.sampled],
     )  # fmt: skip
     create_markdown_artifact(key=key, markdown=text, description=f"What runs of {found.plan} teach")
     return key

@@ -103,16 +103,38 @@ class StoredHistory:
             for r in found
         )
 
-    def commits(self, plan: str, *, runs: int | None = None) -> dict[str, str]:
-        """Run → the commit that its project had checked out, of the runs that said so."""
+    def began_with(self, plan: str, *, runs: int | None = None) -> dict[str, dict[str, Any]]:
+        """Run → what it began with: `commit`, `host`, and files that were `uncommitted`.
+
+        What a run did not say is None.
+        """
+        data, names = EventRow.document["data"], ("commit", "host", "uncommitted")
         with self._database.reading() as connection:
-            query = select(EventRow.plan_run, EventRow.document["data"]["commit"]).where(
+            query = select(EventRow.plan_run, *(data[name] for name in names)).where(
                 EventRow.plan_run.in_(self._wanted(plan, runs)),
                 EventRow.key == STARTED,
                 EventRow.conflict.is_(False),
             )
             found = connection.execute(query).all()
-        return {str(run): commit for run, commit in found if isinstance(commit, str)}
+        return {str(run): dict(zip(names, said, strict=True)) for run, *said in found}
+
+    def sampled_tasks(
+        self, plan: str, *, runs: int = PROFILES
+    ) -> dict[str, tuple[datetime, list[dict[str, Any]]]]:
+        """Task → when it was sampled last, and where its time went, in the newest runs."""
+        profile = EventRow.document["data"]["profile"]
+        with self._database.reading() as connection:
+            query = (
+                select(EventRow.document["task_id"], EventRow.at, profile)
+                .where(
+                    EventRow.plan_run.in_(self._wanted(plan, runs)),
+                    EventRow.key.startswith("task|"),
+                    EventRow.key.endswith("|ended"),
+                    profile.as_string().is_not(None),
+                )
+                .order_by(EventRow.at)
+            )
+            return {task: (at, list(p)) for task, at, p in connection.execute(query) if p}
 
     def profiles(self, plan: str, task: str, *, runs: int = PROFILES) -> list[dict[str, Any]]:
         """Where a task's time went in the newest run that sampled it; empty where none did."""

@@ -82,3 +82,19 @@ def test_one_run_far_out_moves_no_change() -> None:
     series[10] *= 30
     change = slower_since(series.tolist(), rng=rng)
     assert change is not None and change.index == 25
+
+
+def test_runs_are_compared_on_the_same_machine_only() -> None:
+    rng = np.random.default_rng(12)
+    series = durations(rng, 40, 0.1)
+    hosts = np.array([0] * 20 + [1] * 20)
+    slower = series * np.where(hosts == 1, 1.8, 1.0)
+    assert slower_since(slower.tolist(), rng=rng) is not None
+    assert slower_since(slower.tolist(), rng=rng, alike=hosts) is None
+    # On two machines by turns, of which one is slower, a step is found all the same.
+    turns = np.arange(40) % 2
+    both = series * np.where(turns == 1, 3.0, 1.0)
+    both[24:] *= 1.5
+    change = slower_since(both.tolist(), rng=rng, alike=turns)
+    assert change is not None and abs(change.index - 24) <= 1
+    assert change.ratio == pytest.approx(1.5, rel=0.1)

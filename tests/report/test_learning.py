@@ -67,10 +67,11 @@ def test_the_artifact_has_every_part_and_escapes_what_others_wrote() -> None:
     text = learned_markdown(
         "night|ly", 9, metrics(), bottlenecks=[bottleneck(60)],
         lessons=[("a <script> needs | a buffer", None, 1), ("b", 0.83, 2)], errors=ERRORS,
-        slowdowns=["a takes 2 times as long"],
+        slowdowns=["a takes 2 times as long"], sampled=["a spends 75 % in <f> (a.py:3)"],
     )  # fmt: skip
     assert text.startswith("# night\\|ly: what 9 runs teach")
     titles = "What delayed the finish", "Slower than before", "Lessons", "Calibration"
+    assert "## Where the time goes\n\n- a spends 75 % in &lt;f&gt; (a.py:3)" in text
     for title in (*titles, "Accuracy (improving)"):
         assert f"## {title}" in text
     assert "| a &lt;script&gt; needs \\| a buffer | seen once | 1 |" in text
@@ -79,6 +80,9 @@ def test_the_artifact_has_every_part_and_escapes_what_others_wrote() -> None:
 
 
 def test_the_part_of_a_page() -> None:
-    html = learned_section([bottleneck(60, what="<b>x</b>")], metrics(), ERRORS, ["a & b"])
+    html = learned_section(
+        [bottleneck(60, what="<b>x</b>")], metrics(), ERRORS, ["a & b"], ["c spends 1 % in <f>"]
+    )
+    assert "c spends 1 % in &lt;f&gt;" in html
     assert "&lt;b&gt;x" in html and "a &amp; b" in html and html.count("<svg") == 3
     assert learned_section([]) == ""

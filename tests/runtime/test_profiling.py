@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from athena_prefect.learning.code import Spot
 from athena_prefect.learning.memory import Consolidation, Evidence, LessonKind
+from athena_prefect.learning.spots import Spot
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime import profiling
 from athena_prefect.runtime.profiling import interval, profiled, tasks_to_profile
@@ -93,6 +94,13 @@ def test_which_tasks_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for at, expected in ((T0 - DAY, {"a"}), (T0 + DAY, frozenset())):
         monkeypatch.setattr(StoredHistory, "sampled", lambda *_, at=at: at)
         assert wanted("auto") == expected
+    # Sampled for being long, then slower as well: once more.
+    monkeypatch.setattr(StoredHistory, "sampled", lambda *_: T0 + DAY)
+    long = replace(said, kind=LessonKind.DURATION, at=T0 - 3 * DAY)
+    slower = replace(said, subject="b", at=T0 + 2 * DAY)
+    memory = StoredLessons(Database.open(AthenaSettings(home=tmp_path)))
+    memory.learn([replace(long, subject="b"), slower, long], Consolidation())
+    assert wanted("auto") == {"b"}
 
 
 @pytest.mark.prefect
@@ -120,5 +128,5 @@ def test_a_run_keeps_where_the_time_of_its_marked_tasks_went(
     history = StoredHistory(Database.open(AthenaSettings()))
     assert history.profiles("profiled", "here")[0]["function"] == "spin"
     # The tests' own checkout, where they run in one.
-    commit = history.commits("profiled").get(str(done.plan_run))
+    commit = history.began_with("profiled")[str(done.plan_run)]["commit"]
     assert commit is None or len(commit) >= 40

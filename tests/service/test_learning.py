@@ -13,12 +13,13 @@ import yaml
 
 from athena_prefect.errors import InputError, StorageError, UnknownNameError
 from athena_prefect.journal.events import TaskOutcome
+from athena_prefect.learning.memory import Lesson
 from athena_prefect.learning.records import TaskRecord
 from athena_prefect.plan.model import Plan
 from athena_prefect.service.learning import learn
 from athena_prefect.service.remembering import lessons, recalled
 from athena_prefect.service.replanning import simulate_plan
-from athena_prefect.service.taught import accuracy, patterns
+from athena_prefect.service.taught import accuracy, patterns, taught
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import PlanStore
@@ -266,6 +267,53 @@ def test_a_slowdown_is_told_with_commit_function_and_line(
     assert (said["file"], said["line"], said["function"]) == ("tasks/load.py", 5, "parse")
     assert "second thoughts" in str(slow)
     assert "90 % of its time is spent in parse (tasks/load.py:5)" in str(slow)
+
+
+def test_where_the_time_of_a_sampled_task_goes_is_told_though_it_became_no_slower(
+    settings: AthenaSettings, file: Path
+) -> None:
+    from athena_prefect.journal.events import TaskEvent, TaskEventKind
+    from athena_prefect.storage.sql_journal import SqlJournal
+
+    (file.parent / "tasks").mkdir()
+    (file.parent / "tasks" / "load.py").write_text("\n\ndef parse(): ...\n")
+    journal = SqlJournal(Database.open(settings))
+    for day, share in enumerate((0.5, 0.75, None)):
+        run = store_run(settings, file, day, 30)
+        spot = {"file": "tasks/load.py", "line": 1, "function": "parse", "own": 9.0, "total": 9.0,
+                "share": share, "below": share}  # fmt: skip
+        journal.append(
+            TaskEvent(plan_run=run, task_id="load", kind=TaskEventKind.ENDED, source="s",
+                      at=T0 + timedelta(days=day), outcome=TaskOutcome.SUCCESS,
+                      data={} if share is None else {"profile": [spot]}),
+        )  # fmt: skip
+    found = learn(file, settings=settings)
+    (sampled,) = found.sampled
+    assert found.slowdowns == ()
+    assert str(sampled) == "load spends 75 % in parse (tasks/load.py:3)", "the newest, as it is now"
+    assert sampled.at == T0 + timedelta(days=1)
+    assert taught(Plan.load(file), settings=settings).sampled == (str(sampled),)
+
+
+def test_a_task_that_is_slower_no_more_weakens_the_lesson_that_it_is(
+    settings: AthenaSettings, file: Path
+) -> None:
+    def known() -> Lesson:
+        found = learn(file, settings=settings).lessons
+        return next(k.lesson for k in found if k.lesson.kind == "code")
+
+    for day in range(24):
+        run = store_run(settings, file, day, 20, extract=10 if day < 12 else 25)
+    slow = known()
+    assert (slow.support, slow.against, slow.samples) == (1.0, 0.0, 1)
+    assert slow.decisions == (PlanStore(Database.open(settings)).run(run).decision_id,)
+    assert known() == slow, "the same run counts once"
+    store_run(settings, file, 24, 20, extract=25)
+    assert known().samples == 2 and known().against == 0
+    for day in range(25, 37):
+        store_run(settings, file, day, 20, extract=10)
+    mended = known()
+    assert mended.samples == 3 and mended.against == pytest.approx(1.0)
 
 
 def test_a_new_plan_is_simulated_with_what_other_plans_taught(
