@@ -3,10 +3,12 @@
 `size`: patterns and estimation accuracy over records in memory, in CPU time (the machine
 may be shared), least of a few repeats, and what loading that many from SQLite costs.
 `planted`: 200 histories with a planted pattern or none: found, with the right size,
-false ones. `other`: the same with a second generator, of other shapes.
+false ones. `other`: the same with a second generator, of other shapes. `small`: with a
+third, of 20 to 40 runs and plain records.
 
     python benchmarks/learning.py size [--records 1000000] [--tasks 100] [--runs 200] [--load]
     python benchmarks/learning.py other [--histories 240] [--seed 9000] [--show]
+    python benchmarks/learning.py small [--histories 320] [--seed 9000] [--show]
     python benchmarks/learning.py planted [--histories 200] [--seed 9000]
 """
 
@@ -29,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from athena_prefect.learning.accuracy import estimation_accuracy
 from athena_prefect.learning.frame import FAILURE, SUCCESS, History
+from athena_prefect.learning.learner import ExecutionLearner
 from athena_prefect.learning.patterns import execution_patterns
 from athena_prefect.learning.records import RunRecord
 from tests.learning.histories import MONDAY
@@ -36,6 +39,8 @@ from tests.learning.oracle import findable
 from tests.learning.otherwise import KINDS as OTHER
 from tests.learning.otherwise import otherwise
 from tests.learning.planted import KINDS, planted
+from tests.learning.small import KINDS as FEW
+from tests.learning.small import small
 
 TASKS, CATEGORIES, RUNS = 100, 20, 200
 """Of each plan; a run of 100 tasks is a mid-sized one, 200 runs some months of daily ones."""
@@ -265,21 +270,50 @@ def find_other(count: int, seed: int, *, show: bool = False) -> None:
           f"{parts} of them true of some of the tasks")  # fmt: skip
 
 
+def find_small(count: int, seed: int, *, show: bool = False) -> None:
+    """The same for few runs of few tasks, as plain records."""
+    tally: Counter[tuple[str, str]] = Counter()
+    told = false = 0
+    for number in range(count):
+        kind = FEW[number % len(FEW)]
+        made = small(kind, seed + number)
+        found = ExecutionLearner().extract_execution_patterns(list(made.records))
+        wrong = [p for p in found if not made.is_it(p)]
+        right = any(made.right(p) for p in found)
+        told, false = told + len(found), false + len(wrong)
+        tally[kind, "histories"] += 1
+        tally[kind, "found"] += any(made.is_it(p) for p in found)
+        tally[kind, "right size"] += right
+        tally[kind, "with another"] += bool(wrong)
+        if show and (wrong or (not right and kind != "none")):
+            print(
+                f"{kind} {seed + number}: {made.runs} runs, {sorted(made.tasks)}, {made.size:.2f}",
+                *(f"\n    {p.description}" for p in found),
+            )
+    heads = ("histories", "found", "right size", "with another")
+    print(f"{'planted':12}", *(f"{head:>15}" for head in heads), sep="")
+    for kind in FEW:
+        print(f"{kind:12}", *(f"{tally[kind, head]:15}" for head in heads), sep="")
+    print(f"others: {false} of {told} patterns")
+
+
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("what", choices=["size", "planted", "other"])
+    parser.add_argument("what", choices=["size", "planted", "other", "small"])
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tasks", type=int, default=TASKS, help="of each plan")
     parser.add_argument("--runs", type=int, default=RUNS, help="of each plan")
     parser.add_argument("--load", action="store_true", help="load them from SQLite, too")
-    parser.add_argument("--show", action="store_true", help="what went wrong (other)")
+    parser.add_argument("--show", action="store_true", help="what went wrong (other, small)")
     parser.add_argument("--histories", type=int, default=200)
     parser.add_argument("--seed", type=int, default=9000)
     asked = parser.parse_args()
     if asked.what == "size":
         size(asked.records, asked.repeats, asked.load, asked.tasks, asked.runs)
+    elif asked.what == "small":
+        find_small(asked.histories, asked.seed, show=asked.show)
     elif asked.what == "other":
         find_other(asked.histories, asked.seed, show=asked.show)
     else:

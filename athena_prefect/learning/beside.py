@@ -23,12 +23,15 @@ def sampled_runs(history: History, columns: int, most_cells: int) -> NDArray[np.
     return keep
 
 
-def beside(history: History, rows: Codes, reaches: Sequence[Floats]) -> NDArray[np.bool_]:
+def beside(
+    history: History, rows: Codes, reaches: Sequence[Floats], touch: Floats
+) -> NDArray[np.bool_]:
     """By reach, row of `rows` and category: whether another task runs beside; last: any.
 
     Beside is what runs at an attempt's start, or begins within the reach (seconds, by
-    row) of it and before its end. `rows` are all attempts of their runs that are
-    looked at.
+    row) of it and before its end. What overlaps by no more than `touch` (seconds, by
+    row) at either end only touches it: one begins as the other ends, by clocks that
+    are no more exact. `rows` are all attempts of their runs that are looked at.
 
     A sweep: who began by then, less who had ended by the start. So many a category are
     counted by running totals over the attempts in the order of their runs and times.
@@ -42,14 +45,16 @@ def beside(history: History, rows: Codes, reaches: Sequence[Floats]) -> NDArray[
     by_start, by_end = np.argsort(start, kind="stable"), np.argsort(end, kind="stable")
     starts, ends = start[by_start], end[by_end]
     begun, ended = _totals(category[by_start], width), _totals(category[by_end], width)
+    touch = np.minimum(touch, (end - start) / 2)
+    since = start + touch
     # What began by the attempt's start and had ended by then began before: it is in both.
-    gone = ended[np.searchsorted(ends, start, "right")]
-    until_end = np.searchsorted(starts, end, "left")
+    gone = ended[np.searchsorted(ends, since, "right")]
+    until_end = np.searchsorted(starts, end - touch, "left")
     own = np.arange(len(rows)), category
-    itself = end > start
+    itself = end > since
     again = _overlapping(history, rows, start, end)
     for number, reach in enumerate(reaches):
-        within = np.minimum(start + reach, last)
+        within = np.minimum(np.maximum(start + reach, since), last)
         upto = np.minimum(np.searchsorted(starts, within, "right"), until_end)
         count = begun[upto] - gone
         count[own] -= itself

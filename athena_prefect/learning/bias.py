@@ -9,6 +9,7 @@ task, and one slow task does not make its category slow.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,6 @@ from athena_prefect.learning.statistics import Floats, group_sums, student_two_s
 JITTER = 1e-3
 """Standard deviation of a share that is never undercut: clocks and the dispatcher are no more
 exact, so equal figures do not make an effect certain."""
-SHOWN = 3.0
-"""Standard errors by which the arithmetic mean must be off, too: it is not corrected for the
-number of groups."""
 MOST = 200
 """Findings of a family: who has more to read reads none."""
 DEVIANT = 0.01
@@ -43,14 +41,15 @@ def biases(
     beside: str = "",
     mean: Floats | None = None,
     doubt: Floats | None = None,
-    drifted: Floats | None = None,
+    drifted: Sequence[Floats] = (),
 ) -> Family:
     """Groups whose mean `y` is off from 0 by `least` and more, and by more than chance.
 
     `mean`: by cell what the arithmetic mean is taken of, where `y` is a logarithm; a
     bias must show in both, so that skewed noise is none. `doubt`: by task the standard
-    error of what was taken off its mean before. `drifted`: by task what it drifted, from
-    the first run, of which `y` tells, to the last; a bias must show in both.
+    error of what was taken off its mean before. `drifted`: by task what it may have been
+    off otherwise, at other times or by another account of its drift; a bias must show in
+    all of them.
     """
     n = cells.counts()
     safe = np.maximum(n, 1)
@@ -64,11 +63,15 @@ def biases(
     if doubt is not None:
         within = within + (groups.sums(n * doubt) / np.maximum(total, 1)) ** 2
     arithmetic, doubtful = None, np.zeros(len(groups))
+    scatter = variance[pairs[1]]
+    if not logarithmic:
+        # What is near 0 scatters less: a task is as far from its group as the group scatters.
+        scatter = np.maximum(scatter, (groups.sums(n * variance) / np.maximum(total, 1))[pairs[0]])
     if mean is not None:
         arithmetic = group_sums(cells.task, cells.tasks, mean) / safe
         squares = group_sums(cells.task, cells.tasks, (mean - arithmetic[cells.task]) ** 2)
         squares = groups.sums(squares * n / np.maximum(n - 1, 1))
-        doubtful = SHOWN * np.sqrt(squares) / np.maximum(total, 1)
+        doubtful = np.sqrt(squares) / np.maximum(total, 1)
     tested = (runs >= policy.least_runs) & (total > 0)
     family = Family()
     done = np.zeros(len(groups), dtype=np.bool_)
@@ -80,18 +83,24 @@ def biases(
         before, centre = centre, groups.sums(n * m) / np.maximum(total, 1)
         # What was taken off some tasks changes nothing about the groups of others.
         moved = np.flatnonzero(centre != before)
-        p[moved] = student_two_sided(centre[moved] / error[moved], freedom[moved])
+        above = np.maximum(np.abs(centre[moved]) - policy.negligible * least, 0.0)
+        p[moved] = student_two_sided(above / error[moved], freedom[moved])
         count = int(tested.sum())
         good = tested & ~done & (p * count <= policy.family_level) & (np.abs(centre) >= least)
         if arithmetic is not None:
             factor = groups.sums(n * arithmetic) / np.maximum(total, 1) - 1
             shown = factor * np.sign(centre)
-            good &= shown >= np.maximum(math.expm1(least) / 2, doubtful)
-        if drifted is not None:
-            last = centre + groups.sums(n * drifted) / np.maximum(total, 1)
-            good &= last * np.sign(centre) >= least
+            # Whichever of the two means was planned, no more than chance may not be told.
+            good &= shown >= math.expm1(least) / 2
+            place = np.flatnonzero(good)
+            ratio = shown[place] / np.maximum(doubtful[place], JITTER / np.sqrt(total[place]))
+            sure = student_two_sided(ratio, freedom[place])
+            good[place] = sure * count <= policy.family_level
+        for otherwise in drifted:
+            there = centre + groups.sums(n * otherwise) / np.maximum(total, 1)
+            good &= there * np.sign(centre) >= least
         if good.any():
-            good &= _agree(pairs, centre, m, variance / safe, n, k, least, policy)
+            good &= _agree(pairs, centre, m, scatter / safe[pairs[1]], n, k, least, policy)
         if not good.any():
             family.others += p[tested & ~done].tolist()
             return family
@@ -160,7 +169,7 @@ def _agree(
     off = np.abs(m[task] - centre[group])
     far = off >= least
     strange = np.zeros(len(task), dtype=np.bool_)
-    t = off[far] / np.sqrt(np.maximum(sampling[task[far]], 1e-18))
+    t = off[far] / np.sqrt(np.maximum(sampling[far], 1e-18))
     p = student_two_sided(t, np.maximum(n[task[far]] - 1, 1))
     strange[far] = p * k[group[far]] < DEVIANT
     strange |= m[task] * np.sign(centre[group]) <= 0

@@ -68,15 +68,36 @@ def _condition(
     def span(number: int) -> tuple[int, int]:
         return int(begin[place[number]]), int(length[place[number]])
 
-    return Condition(
-        kind,
-        x,
-        lambda number: words(*span(number)),
-        members,
-        # Spans that hold other hours than another one does.
-        max(min(present * longest, present * (present - 1)), 1),
-        lambda number: {"from": span(number)[0], "until": sum(span(number)) % circle},
-    )
+    def rest(number: int) -> tuple[int, int]:
+        own = at[(group == place[number]) & (at >= 0)]
+        return _rest(*span(number), np.unique(own), circle)
+
+    # Spans that hold other hours than another one does.
+    trials = max(min(present * longest, present * (present - 1)), 1)
+
+    def told(
+        x: Floats, of: Callable[[int], tuple[int, int]], reverse: Condition | None = None
+    ) -> Condition:
+        return Condition(
+            kind,
+            x,
+            lambda number: words(*of(number)),
+            members,
+            trials,
+            lambda number: {"from": of(number)[0], "until": sum(of(number)) % circle},
+            reverse=reverse,
+        )
+
+    others = ((group >= 0) & (at >= 0) & ~inside).astype(np.float64)
+    return told(x, span, told(others, rest))
+
+
+def _rest(begin: int, length: int, present: Codes, circle: int) -> tuple[int, int]:
+    """The rest of the circle, from the first to the last hour in it at which anything began."""
+    after = np.sort((present - begin - length) % circle)
+    after = after[after < circle - length]
+    first, last = int(after[0]), int(after[-1])
+    return (begin + length + first) % circle, last - first + 1
 
 
 def _spans(

@@ -18,6 +18,7 @@ from athena_prefect.learning.bias import DEVIANT, JITTER
 from athena_prefect.learning.cells import Cells
 from athena_prefect.learning.groups import Groups
 from athena_prefect.learning.policy import LearningPolicy
+from athena_prefect.learning.results import SubjectKind
 from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
 
 Flags = NDArray[np.bool_]
@@ -42,6 +43,8 @@ class Contrast:
     """Cells with the condition."""
     samples: Floats
     runs: Floats
+    told: Flags
+    """Tasks that it tells of: in some of their runs the condition was there, in some not."""
 
 
 class Contrasts:
@@ -94,7 +97,11 @@ class Contrasts:
         freedom = np.maximum(groups.sums(n_t) - 2, 1.0)
         runs_with[alone], runs_without[alone] = with_t[code], n_t[code] - with_t[code]
         # Below the least effect nothing is told, so that its error need not be known.
-        wide = groups.wide if only is None else np.intersect1d(groups.wide, only)
+        wide = (
+            groups.wide
+            if only is None
+            else np.intersect1d(groups.wide, np.asarray(only, dtype=np.int64))
+        )
         variance[wide] = judged[wide] = np.inf
         runs_with[wide], runs_without[wide] = with_g[wide], n_g[wide] - with_g[wide]
         if (np.abs(effect[wide]) >= least).any():
@@ -126,9 +133,10 @@ class Contrasts:
         freedom = np.where(few >= self.policy.least_runs, freedom, np.maximum(few - 1, 1.0))
         tested = (den_g > 0) & (few >= FEWEST) & ~np.isnan(variance)
         tested &= runs_with + runs_without >= self.policy.least_runs
+        tested &= self._by_its_name(groups.sums(told.astype(np.float64)))
         if only is not None:
             asked = np.zeros(count, dtype=np.bool_)
-            asked[list(only)] = True
+            asked[np.asarray(only, dtype=np.int64)] = True
             tested &= asked
         floor = JITTER**2 / np.maximum(den_g, 1e-12)
         error = np.sqrt(np.maximum(np.nan_to_num(variance, posinf=np.inf), floor))
@@ -137,8 +145,9 @@ class Contrasts:
         judged[partly] = np.fmax(judged, variance)[partly]
         sure = np.sqrt(np.maximum(np.nan_to_num(judged, posinf=np.inf), floor))
         p = np.ones(count)
-        clear = tested & (np.abs(effect) >= least) & (np.abs(effect) > self.screen * sure)
-        p[clear] = student_two_sided(effect[clear] / sure[clear], freedom[clear])
+        above = np.abs(effect) - (0.0 if self.counted else self.policy.negligible * least)
+        clear = tested & (np.abs(effect) >= least) & (above > self.screen * sure)
+        p[clear] = student_two_sided(above[clear] / sure[clear], freedom[clear])
 
         def agrees(place: int) -> bool:
             spread = self._shared(place, effect, e, x, xd) if self.counted else error_t
@@ -155,7 +164,18 @@ class Contrasts:
             with_it=with_g,
             samples=n_g,
             runs=np.maximum(runs_with, runs_without),
+            told=told,
         )
+
+    def _by_its_name(self, told: Floats) -> Flags:
+        """Groups of which as a whole is told, with so many tasks that it tells of: a category
+        where there are several, all of a plan or of a resource only where most are; else the
+        tasks speak for themselves.
+        """
+        size = self.groups.size
+        category = np.array([g.kind is SubjectKind.CATEGORY for g in self.groups])
+        enough: Flags = (size == 1) | ((told > 1) & (category | (2 * told > size)))
+        return enough
 
     def _tasks(
         self, num: Floats, den: Floats, den_t: Floats, own_t: Floats, rest_t: Floats

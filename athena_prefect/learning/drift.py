@@ -21,6 +21,9 @@ from athena_prefect.learning.statistics import Floats, group_sums, student_two_s
 Flags = NDArray[np.bool_]
 FEWEST = 3
 """Runs on each side of a change of level: fewer could be two unlucky ones."""
+CLEARLY = 1.5
+"""Times Schwarz's penalty of a step's place by which a step must explain more than a slope: the
+best of many places explains somewhat more even of a slope."""
 STEADIEST = 0.9
 """Correlation of one run's rest with the next one's beyond which no series is believed to
 have any information at all."""
@@ -43,6 +46,7 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
     """
     family = Family()
     least = math.log1p(policy.least_drift)
+    nothing = policy.negligible * least
     n = cells.counts()
     x = x_run[cells.run]
     mean_x = group_sums(cells.task, cells.tasks, x) / np.maximum(n, 1)
@@ -66,14 +70,14 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
     error, runs = _errors(cells, groups, e, x_run, num_t, den_t, den, own_error, n)
     tested = (runs >= policy.least_trend_runs) & (den > 1e-9)
     slope = groups.sums(num_t) / np.maximum(den, 1e-12)
-    steps = _Steps(cells, groups, x_run)
+    steps = _Steps(cells, groups, x_run, nothing)
     promising = np.abs(slope) >= least
     places, code = groups.alone
     promising[places] &= close[code]
     promising &= tested
     while len(family.findings) < MOST:
         slope = groups.sums(num_t) / np.maximum(den, 1e-12)
-        t = slope / np.maximum(error, 1e-12)
+        t = np.maximum(np.abs(slope) - nothing, 0.0) / np.maximum(error, 1e-12)
         p = np.where(tested, student_two_sided(t, np.maximum(runs - 2, 1)), 1.0)
         for place in np.flatnonzero(promising & ~done).tolist():
             step = steps.of(place)
@@ -102,7 +106,8 @@ def drifts(cells: Cells, groups: Groups, x_run: Floats, policy: LearningPolicy) 
         taken: Floats = effect * x[row]
         if step is not None and abs(step.effect) >= least:
             effect, spread = step.effect, step.error
-            data = {"shape": "step", "runs_before": step.before}
+            # By a line the first run was so much farther off than by the step.
+            data = {"shape": "step", "runs_before": step.before, "line": step.line}
             taken = np.where(x[row] >= step.since, effect, 0.0)
         family.findings.append(
             Finding(
@@ -151,6 +156,8 @@ class _Step:
     """Position of the first run after it."""
     before: int
     """Runs before it."""
+    line: float
+    """What a line through it says of the first run, less what the step does."""
     p: float
     """Of its effect, over all places at which it could have been."""
 
@@ -158,8 +165,8 @@ class _Step:
 class _Steps:
     """The step of each group that is asked for, kept until its tasks change."""
 
-    def __init__(self, cells: Cells, groups: Groups, x_run: Floats) -> None:
-        self.cells, self.groups, self.x_run = cells, groups, x_run
+    def __init__(self, cells: Cells, groups: Groups, x_run: Floats, nothing: float) -> None:
+        self.cells, self.groups, self.x_run, self.nothing = cells, groups, x_run, nothing
         self._known: dict[int, _Step | None] = {}
 
     @cached_property
@@ -182,7 +189,7 @@ class _Steps:
             own, task = self.cells.y[row], self.cells.task[row]
             n = np.maximum(group_sums(task, self.cells.tasks), 1)
             rest = own - (group_sums(task, self.cells.tasks, own) / n)[task]
-            self._known[place] = _step(rest, self.cells.run[row], self.x_run)
+            self._known[place] = _step(rest, self.cells.run[row], self.x_run, self.nothing)
         return self._known[place]
 
     def changed(self, tasks: Codes) -> None:
@@ -192,7 +199,7 @@ class _Steps:
                 del self._known[place]
 
 
-def _step(rest: Floats, run: Codes, x_run: Floats) -> _Step | None:
+def _step(rest: Floats, run: Codes, x_run: Floats, nothing: float) -> _Step | None:
     """The one change of level that explains the runs' means better than a slope; None where
     none does, by Schwarz's (1978) criterion for the place that is chosen beside the level.
     """
@@ -215,7 +222,9 @@ def _step(rest: Floats, run: Codes, x_run: Floats) -> _Step | None:
     gain[(usable < FEWEST) | (count - usable < FEWEST) | (np.diff(x) <= 0)] = -1.0
     at = int(np.argmax(gain))
     best = squares - float(gain[at])
-    if gain[at] < 0 or count * math.log(max(best, 1e-12) / max(line, 1e-12)) > -math.log(count):
+    if gain[at] < 0 or count * math.log(max(best, 1e-12) / max(line, 1e-12)) > -CLEARLY * math.log(
+        count
+    ):
         return None
     apart = float(left[at] * (total - left[at]) / total)
     effect = float(part[at] / -apart)
@@ -227,16 +236,34 @@ def _step(rest: Floats, run: Codes, x_run: Floats) -> _Step | None:
     # A side of few runs, or one that scatters more than the other, is known no better than so.
     sides = (rest_[: at + 1], left[at]), (rest_[at + 1 :], total - left[at])
     wider = math.sqrt(sum(float((r**2).sum()) / (len(r) - 1) / float(v) for r, v in sides))
-    t = effect / (max(error, wider) * math.sqrt((1 + lag) / (1 - lag)))
-    # Each of them or a line, whichever fits.
-    places = int((gain >= 0).sum()) + 1
+    spread = max(error, wider) * math.sqrt((1 + lag) / (1 - lag))
+    t = max(abs(effect) - nothing, 0.0) / spread
+    slope = along / max(float((w * (x - middle) ** 2).sum()), 1e-12)
+    before = -effect * float(total - left[at]) / float(total)
     return _Step(
         effect=effect,
         error=error,
         since=float(x[at + 1]),
         before=at + 1,
-        p=min(places * float(student_two_sided(t, max(count - 3, 1))), 1.0),
+        line=-slope * float(middle) - before,
+        p=_anywhere(float(student_two_sided(t, max(count - 3, 1))), int((gain >= 0).sum()), count),
     )
+
+
+def _anywhere(p: float, places: int, runs: int) -> float:
+    """p-value of the largest of the steps at all places, one of which has `p`.
+
+    The least of Bonferroni's bound (a line, which may fit instead, is one place more) and
+    the tail of the largest of a standardised Brownian bridge (Vostrikova, 1981).
+    """
+    bound = min((places + 1) * p, 1.0)
+    if not 1e-300 < p < 0.01:
+        return bound
+    x = -NormalDist().inv_cdf(p / 2)
+    edge = FEWEST / runs
+    width = 2 * math.log((1 - edge) / edge)
+    tail = x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi) * (width * (1 - 1 / x**2) + 4 / x**2)
+    return min(bound, tail + p)
 
 
 def _own_error(n: Floats, num: Floats, ss: Floats, den: Floats, lag: Floats) -> Floats:

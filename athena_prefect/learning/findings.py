@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from athena_prefect.learning.policy import KINDS, LearningPolicy
+from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind, SubjectKind
 from athena_prefect.learning.statistics import corrected, student_quantile, student_upper
 
@@ -86,6 +86,6 @@ def significant(families: Sequence[Family], policy: LearningPolicy) -> list[tupl
     found: list[tuple[Finding, float]] = []
     for family in families:
         p = np.array([*(f.p for f in family.findings), *family.others])
-        fixed = np.minimum(KINDS * corrected(p, policy.correction), 1.0).tolist()
+        fixed = np.minimum(policy.kinds * corrected(p, policy.correction), 1.0).tolist()
         found += [pair for pair in zip(family.findings, fixed, strict=False)]
     return [(finding, p) for finding, p in found if p <= policy.level]

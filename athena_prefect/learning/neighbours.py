@@ -18,12 +18,13 @@ from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import PatternKind
 from athena_prefect.learning.search import Condition, search
 from athena_prefect.learning.statistics import (
-    fisher_upper,
-    group_medians,
+    group_quantiles,
     group_sums,
-    normal_upper,
 )
+from athena_prefect.learning.tables import more_often, more_often_in_all
 
+SHORTEST = 0.05
+"""Quantile of a task's durations within which nearly every attempt of it still runs."""
 ANYTHING = "anything else"
 """What is beside where no category is named."""
 
@@ -39,15 +40,24 @@ class Neighbourhood:
         known = ~np.isnan(history.started) & (history.outcome >= 0) & history.kept
         self.rows = np.flatnonzero(known & kept[history.run])
         timed = self.rows[history.duration[self.rows] > 0]
-        typical = group_medians(history.task[timed], len(history.tasks), history.duration[timed])
-        reach = np.nan_to_num(typical[history.task[self.rows]])
-        shares = (0.0, policy.beside_share, 1.0)
-        self.beside = beside(history, self.rows, [share * reach for share in shares])
+        least, typical = (
+            np.nan_to_num(q)[history.task[self.rows]]
+            for q in group_quantiles(
+                history.task[timed], len(history.tasks), history.duration[timed], (SHORTEST, 0.5)
+            )
+        )
+        # What is shorter than the part that is looked at would meet less for that alone.
+        part = np.minimum(policy.beside_share * typical, least)
+        reaches = [np.zeros(len(typical)), part, typical]
+        self.beside = beside(history, self.rows, reaches, policy.touching * typical)
         self.place = np.full(len(history), -1, dtype=np.int64)
         self.place[self.rows] = np.arange(len(self.rows))
 
-    def conditions(self, cells: Cells, kind: PatternKind) -> list[Condition]:
+    def conditions(self, cells: Cells, kind: PatternKind, groups: Groups) -> list[Condition]:
         """Each category beside, and anything, as conditions of `cells` (all of them sampled).
+
+        Anything counts only of groups in which some task meets several: of two tasks that
+        meet nothing but one another each has its name for it.
 
         Beside at the start, in the first part of a task's typical duration, or in all of
         it: whichever explains most. What takes longer meets more, so that the longer
@@ -55,6 +65,8 @@ class Neighbourhood:
         """
         place = self.place[cells.rows]
         found: list[Condition] = []
+        most = [np.zeros(cells.tasks) for _ in self.beside]
+        """By window and task how often it met the category that it met most."""
         for column, name in enumerate((*self.history.categories, ANYTHING)):
             witness: int | None = None
             seen: list[bytes] = []
@@ -65,17 +77,21 @@ class Neighbourhood:
                     continue
                 if x.tobytes() not in seen:
                     like = range(0 if name == ANYTHING else first, len(found))
-                    found.append(_named(kind, x.astype(np.float64), name, witness, like))
+                    met = group_sums(cells.task, cells.tasks, x)
+                    only = None
+                    if name == ANYTHING:
+                        several = (met > most[number]).astype(np.float64)
+                        only = np.flatnonzero(groups.sums(several) > 0).tolist()
+                    most[number] = np.maximum(most[number], met)
+                    one = Condition(
+                        kind, x.astype(np.float64), lambda group, name=name: name, only,  # type: ignore[misc]
+                        witness=witness, like=like,
+                    )  # fmt: skip
+                    found.append(one)
                     seen.append(x.tobytes())
                 if witness is None:
                     witness = len(found) - 1
         return found
-
-
-def _named(
-    kind: PatternKind, x: Floats, name: str, witness: int | None, like: Sequence[int]
-) -> Condition:
-    return Condition(kind, x, lambda group: name, witness=witness, like=like)
 
 
 def conditional(
@@ -88,7 +104,7 @@ def conditional(
     sampled = np.flatnonzero(near.place[cells.rows] >= 0)
     part = cells if len(sampled) == len(cells) else cells.taken(sampled)
     contrasts = Contrasts(part, groups, policy)
-    beside_ = near.conditions(part, PatternKind.CONTENTION)
+    beside_ = near.conditions(part, PatternKind.CONTENTION, groups)
     hour, day = (c[part.rows] for c in history.clock)
     clock = clock_conditions(part, groups, hour, day)
 
@@ -129,7 +145,7 @@ def interactions(near: Neighbourhood, groups: Groups, policy: LearningPolicy) ->
         named.setdefault(tasks_left.tobytes(), Group(group.kind, group.name, tasks_left))
     left = groups.some(named.values())
     contrasts = Contrasts(cells, left, policy, counted=True)
-    conditions = near.conditions(cells, PatternKind.INTERACTION)
+    conditions = near.conditions(cells, PatternKind.INTERACTION, left)
 
     def confirm(group: Group, condition: Condition) -> float:
         return _stratified(cells, outcome, condition.x, group)
@@ -146,10 +162,7 @@ def interactions(near: Neighbourhood, groups: Groups, policy: LearningPolicy) ->
 
 
 def _stratified(cells: Cells, failed: Floats, x: Floats, group: Group) -> float:
-    """One-sided p of more failures with the condition, one table a task.
-
-    One task: Fisher's (1935) exact test. Several: that of Mantel and Haenszel (1959).
-    """
+    """One-sided p of more failures with the condition, one table a task."""
     tables = []
     for code in group.tasks.tolist():
         own = cells.task == code
@@ -157,15 +170,4 @@ def _stratified(cells: Cells, failed: Floats, x: Floats, group: Group) -> float:
         tables.append(
             tuple(int(np.sum(m)) for m in (with_ & bad, with_ & ~bad, ~with_ & bad, ~with_ & ~bad))
         )
-    if len(tables) == 1:
-        return fisher_upper(*tables[0])
-    more = variance = 0.0
-    for a, b, c, d in tables:
-        total = a + b + c + d
-        if total < 2:
-            continue
-        more += a - (a + b) * (a + c) / total
-        variance += (a + b) * (c + d) * (a + c) * (b + d) / (total**2 * (total - 1))
-    if variance <= 0:
-        return 1.0
-    return float(normal_upper(max(more - 0.5, 0.0) / math.sqrt(variance)))
+    return more_often(*tables[0]) if len(tables) == 1 else more_often_in_all(tables)

@@ -9,6 +9,7 @@ from itertools import chain
 
 import numpy as np
 
+from athena_prefect.learning.asked import kinds_asked
 from athena_prefect.learning.bias import biases
 from athena_prefect.learning.cells import Cells, cells_of, cut_off
 from athena_prefect.learning.counted import unreliable, vain_retries
@@ -34,6 +35,7 @@ def execution_patterns(
     confidence.
     """
     policy = policy or LearningPolicy()
+    policy = policy.model_copy(update={"kinds": min(policy.kinds, kinds_asked(history, policy))})
     groups = _groups(history)
     near = Neighbourhood(history, policy)
     plain = groups.of(SubjectKind.CATEGORY, SubjectKind.TASK)
@@ -95,9 +97,10 @@ def _durations(
         offsets = np.zeros(tasks)
     cells.y -= offsets[cells.task]
     least = math.log1p(policy.least_bias)
-    ends = np.zeros(tasks)
+    ends, lines = np.zeros(tasks), np.zeros(tasks)
     for finding in drifted.findings:
         ends[finding.tasks] += finding.effect
+        lines[finding.tasks] += float(finding.data.get("line", 0.0))
     biased = biases(
         cells,
         groups,
@@ -107,7 +110,7 @@ def _durations(
         logarithmic=True,
         mean=np.exp(cells.y),
         doubt=doubt,
-        drifted=ends,
+        drifted=(ends, lines) if drifted.findings else (),
     )
     return [scaled, drifted, *found, biased]
 

@@ -29,6 +29,13 @@ class LearningPolicy(BaseModel):
     which finds more in long lists that somebody looks through."""
     interval_level: Share = Field(default=0.9, gt=0, lt=1)
     """Of the intervals of sizes: 5 % on each side."""
+    kinds: int = Field(default=KINDS, ge=1, le=KINDS)
+    """Kinds of tests among which `level` is divided at most: of a history those that it has data
+    for, since where nothing reports a queue, nothing is asked about queues."""
+    negligible: Share = Field(default=0.3, ge=0, lt=1)
+    """Share of the least effect worth telling up to which nothing counts as there: tested is
+    whether an effect is larger than this, not whether it is exactly 0, as none ever is (Murphy
+    and Myors, 1999). Of durations, queues and uses; what is counted is tested exactly."""
     least_runs: int = Field(default=5, ge=2)
     """Runs from which an effect is tested: with fewer, no mean is told from its noise."""
     least_bias: Share = Field(default=0.10, gt=0)
@@ -51,8 +58,9 @@ class LearningPolicy(BaseModel):
     least_scaling: Share = Field(default=0.30, gt=0, le=1)
     """Share of a duration's variance (of logarithms) that a quantity explains before the
     duration counts as scaling with it: less would not improve an estimate by much."""
-    deviating_share: Share = Field(default=0.10, ge=0, lt=1)
-    """Tasks of a group that may differ from it before the group's figure says nothing of them."""
+    deviating_share: Share = Field(default=0.125, ge=0, lt=1)
+    """Tasks of a group that may differ from it before the group's figure says nothing of them:
+    one of eight."""
     outlier_sigmas: float = Field(default=5.0, gt=0)
     """Robust standard deviations from a task's median at which a duration is cut off, so that
     one attempt that hung does not make a pattern."""
@@ -62,6 +70,9 @@ class LearningPolicy(BaseModel):
     beside_share: Share = Field(default=0.5, gt=0, le=1)
     """Share of a task's typical duration from its start within which another counts as beside
     it. All of it would not do: what takes longer meets more."""
+    touching: Share = Field(default=0.01, ge=0, lt=0.5)
+    """Overlap at either end, as a share of a task's typical duration, with which another only
+    touches it: where one begins as the other ends, rounded times overlap or do not."""
     most_cells: int = Field(default=2_000_000, ge=10_000)
     """Attempts × contrasts (hours, weekdays, categories beside) that are looked at; of more
     attempts whole runs are taken, evenly. So many tell a tenth from its noise by far."""
@@ -77,4 +88,4 @@ class LearningPolicy(BaseModel):
         """`level` within one kind of test, so that what is taken off for the next also stands
         when all kinds are corrected together.
         """
-        return self.level / KINDS
+        return self.level / self.kinds

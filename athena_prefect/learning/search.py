@@ -41,6 +41,8 @@ class Condition:
     """Place of the condition, among those offered, whose effect must agree with this one's."""
     like: Sequence[int] = ()
     """Places of conditions offered before that may be the same one for some groups."""
+    reverse: Condition | None = None
+    """The same told the other way round: slow from 8:00 to 22:00 is quick from 22:00 to 8:00."""
 
 
 @dataclass(slots=True)
@@ -113,16 +115,24 @@ def search(
             taken[group.tasks] = any_taken = True
             contrasts.explained[group.tasks] = True
             told.add((which, place))
-            found.family(condition.kind).findings.append(
-                _finding(condition, result, group, place, value, least, logarithmic)
-            )
+            # Of a task that always met it, or never, nothing is known.
+            met = group.tasks[result.told[group.tasks]]
             inside = np.zeros(cells.tasks, dtype=np.bool_)
-            inside[group.tasks] = True
+            inside[met] = True
             row = inside[cells.task]
             effect = float(result.effect[place])
+            if condition.reverse is not None and _nearer(cells.y[row], condition.x[row] > 0):
+                # What is as planned needs no word: the exception is told.
+                condition, effect = condition.reverse, -effect
             mean = group_sums(cells.task, cells.tasks, condition.x) / np.maximum(contrasts.n, 1)
             cells.y[row] -= effect * condition.x[row]
-            found.offsets[group.tasks] += effect * mean[group.tasks]
+            found.offsets[met] += effect * mean[met]
+            with_it = int((condition.x[row] > 0).sum())
+            found.family(condition.kind).findings.append(
+                _finding(
+                    condition, result, group, place, value, least, logarithmic, effect, with_it
+                )
+            )
         if not any_taken:
             for which, own in enumerate(tested):
                 others = found.family(offered[which].kind).others
@@ -136,6 +146,11 @@ def _same(result: Contrast, other: Contrast) -> Flags:
     same = result.tested & other.tested & (result.with_it == other.with_it)
     alike: Flags = same & (result.samples == other.samples) & (result.effect == other.effect)
     return alike
+
+
+def _nearer(y: Floats, inside: Flags) -> bool:
+    """Whether `y` is nearer to 0 inside than elsewhere."""
+    return bool(abs(y[inside].mean()) < abs(y[~inside].mean()))
 
 
 def _agrees(witness: Contrast, result: Contrast, place: int) -> bool:
@@ -175,14 +190,16 @@ def _finding(
     p: float,
     least: float,
     logarithmic: bool,
+    effect: float,
+    with_it: int,
 ) -> Finding:
     return Finding(
         kind=condition.kind,
         subject=group.name,
         subject_kind=group.kind,
-        tasks=group.tasks,
+        tasks=group.tasks[result.told[group.tasks]],
         beside=condition.name(place),
-        effect=float(result.effect[place]),
+        effect=effect,
         error=float(result.error[place]),
         freedom=float(result.freedom[place]),
         p=p,
@@ -190,5 +207,5 @@ def _finding(
         runs=int(result.runs[place]),
         least=least,
         logarithmic=logarithmic,
-        data={"with": int(result.with_it[place]), **condition.data(place)},
+        data={"with": with_it, **condition.data(place)},
     )

@@ -67,7 +67,7 @@ def test_beside_is_what_runs_at_the_start_or_soon_after() -> None:
         ]
     )
     rows = np.arange(len(history))
-    at_start, later = beside(history, rows, [np.zeros(5), np.full(5, 50.0)])
+    at_start, later = beside(history, rows, [np.zeros(5), np.full(5, 50.0)], np.zeros(5))
     a, b, c, d = (history.categories.index(n) for n in "abcd")
     assert not at_start[0].any()
     assert later[0, b] and not later[0, c] and not later[0, d] and not later[0, a]
@@ -77,7 +77,7 @@ def test_beside_is_what_runs_at_the_start_or_soon_after() -> None:
 
 def test_beside_does_not_reach_into_another_run() -> None:
     history = History.of_records([attempt("a", 200_000), attempt("b", run=1)])
-    (found,) = beside(history, np.arange(2), [np.full(2, 1e6)])
+    (found,) = beside(history, np.arange(2), [np.full(2, 1e6)], np.zeros(2))
     assert not found.any()
 
 
