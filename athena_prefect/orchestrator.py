@@ -17,7 +17,7 @@ from athena_prefect.plan.graph import Network
 from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 from athena_prefect.schedule.answer import Answer, Objective, Outcome
-from athena_prefect.schedule.generate import generate
+from athena_prefect.schedule.generate import generate, generate_exactly
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.proposal import (
     Phase6Orchestrator,
@@ -28,7 +28,7 @@ from athena_prefect.schedule.proposal import (
 )
 from athena_prefect.schedule.rest import Rest
 from athena_prefect.schedule.robustness import Robustness, assess
-from athena_prefect.schedule.standing import NO_LEVERS, Levers, Standing, rest_of
+from athena_prefect.schedule.standing import NO_LEVERS, Levers, Standing, choice_of, rest_of
 from athena_prefect.schedule.verification import Verification, verify
 
 __all__ = ["Phase6Orchestrator", "PlanOrchestrator", "engine_of"]
@@ -80,10 +80,12 @@ class PlanOrchestrator:
         objective: Objective = Objective.TARDINESS,
         budget_s: float | None = None,
         seed: int = 0,
+        exactly: bool = False,
     ) -> Answer:
         """A schedule of what is left; where there is none, the answer says why.
 
-        The answer says which `lessons` its estimates rest on.
+        The answer says which `lessons` its estimates rest on. `exactly`: with every lever
+        pulled, none left to judgement.
         """
         _, told = self._learned(standing)
         try:
@@ -93,6 +95,10 @@ class PlanOrchestrator:
         if objective is Objective.TARDINESS and rest.deadline is None and not rest.due:
             objective = Objective.MAKESPAN
         budget = self.policy.budget_s if budget_s is None else budget_s
+        if exactly:
+            choice = choice_of(rest, levers)
+            answer = generate_exactly(rest, choice, objective, budget_s=budget, clock=self.clock)
+            return replace(answer, lessons=told) if told else answer
         answer = generate(
             rest,
             objective,
@@ -139,14 +145,18 @@ class PlanOrchestrator:
         objective: Objective = Objective.TARDINESS,
         budget_s: float | None = None,
         seed: int = 0,
+        exactly: bool = False,
     ) -> Proposal:
         """Generate, verify and simulate; while the deadline is not sure enough, aim earlier.
 
         Each round aims at the deadline less what the simulation needs beyond the
         schedule. The best of at most `ROUNDS` is returned: feasible first, then sure
-        enough, then likeliest.
+        enough, then likeliest. `exactly`: with every lever pulled, none left to judgement;
+        one round.
         """
         budget = self.policy.budget_s if budget_s is None else budget_s
+        if exactly:
+            return self._once(standing, levers, objective, budget, seed, exactly=True)
         standing = self.informed(standing)
         until = self.clock() + budget
         best = self._once(standing, levers, objective, budget, seed)
@@ -171,8 +181,11 @@ class PlanOrchestrator:
         budget: float,
         seed: int,
         real: Standing | None = None,
+        exactly: bool = False,
     ) -> Proposal:
-        answer = self.generate(standing, levers, objective=objective, budget_s=budget, seed=seed)
+        answer = self.generate(
+            standing, levers, objective=objective, budget_s=budget, seed=seed, exactly=exactly
+        )
         if real is not None:
             answer = replace(answer, rest=replace(answer.rest, deadline=real.deadline))
             standing = real

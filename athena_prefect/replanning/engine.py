@@ -213,8 +213,8 @@ class AdaptiveReplanningEngine:
         if not levers_of_all(view, self.policy).hold(wish.levers):
             return None  # some of what it changes has begun, or is not to be had any more
         made = self._options_of(view, self._watch.ahead(view, deviations))
-        again = made.solved(wish.levers, self.policy.budget_s)
-        return next((o for o in again if wish.means(o)), None)
+        same = made.exactly(wish.levers, self.policy.budget_s)
+        return same if same is not None and wish.means(same) else None
 
     def _option_set(
         self, need: Need, strategy: AdaptiveReplanning

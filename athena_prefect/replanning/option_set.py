@@ -125,6 +125,18 @@ class Options:
         kept = [o for o in options if not any(dominates(p, o) for p in options if p is not o)]
         return [replace(o, option_id=k) for k, o in enumerate([*kept, self._abort()])]
 
+    def exactly(self, levers: Levers, budget_s: float) -> ReplanningOption | None:
+        """The option that pulls just these levers, all of them; None where it cannot be."""
+        load()
+        *_, (kind, _) = candidates(self.standing, levers)
+        proposal = self.orchestrator.propose(
+            self.standing, levers, objective=Objective.COST, budget_s=budget_s, seed=self.seed,
+            exactly=True,
+        )  # fmt: skip
+        if not proposal.feasible:
+            return None
+        return self._option(_kind(kind, proposal), self._measured(proposal))
+
     def _first_took(self) -> float:
         """Seconds that the first schedule of the rest took."""
         if self.carry is None or not self.carry.answer.history:

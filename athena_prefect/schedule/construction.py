@@ -27,7 +27,7 @@ class Construction:
         self._repair()
         for choice in self._choices():
             if not choice or not self.incumbent.in_time_as_it_stands():
-                self._try(choice)
+                self.attempt(choice)
         self._pull_everything()
 
     def _repair(self) -> None:
@@ -72,7 +72,8 @@ class Construction:
                         seen.add(choice)
                         yield choice
 
-    def _try(self, choice: Choice) -> None:
+    def attempt(self, choice: Choice) -> None:
+        """Schedules of one choice, improved; the first whatever it takes, where there is none."""
         step = self.incumbent.first_cost()
         if self.incumbent.best is not None and not self.budget.fits(1.3 * step):
             return

@@ -18,7 +18,7 @@ from athena_prefect.schedule.breeding import Breeding
 from athena_prefect.schedule.construction import Construction
 from athena_prefect.schedule.hinted import Hinted
 from athena_prefect.schedule.incumbent import Incumbent
-from athena_prefect.schedule.rest import Rest
+from athena_prefect.schedule.rest import Choice, Rest
 from athena_prefect.schedule.search import Budget, Clock
 from athena_prefect.schedule.taking_back import settle
 
@@ -63,4 +63,16 @@ def generate(
     else:
         breeding.breed(budget.left * (1.0 - SETTLING))
         settle(incumbent)
+    return incumbent.answer()
+
+
+def generate_exactly(
+    rest: Rest, choice: Choice, objective: Objective, *, budget_s: float, clock: Clock
+) -> Answer:
+    """A schedule that makes use of just `choice`: nothing is searched but the order.
+
+    What was found in a search is so found again, however much time there was for either.
+    """
+    incumbent = Incumbent(rest, objective, Budget(clock, budget_s))
+    Construction(incumbent, Breeding(incumbent, np.random.default_rng(0))).attempt(choice)
     return incumbent.answer()

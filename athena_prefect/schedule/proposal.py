@@ -215,8 +215,12 @@ class Phase6Orchestrator(Protocol):
         objective: Objective = Objective.TARDINESS,
         budget_s: float | None = None,
         seed: int = 0,
+        exactly: bool = False,
     ) -> Proposal:
-        """All of it, and again where what comes out is not sure enough."""
+        """All of it, and again where what comes out is not sure enough.
+
+        `exactly`: every lever is pulled, not only what is of use; once.
+        """
         ...
 
     @property

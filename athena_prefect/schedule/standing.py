@@ -12,7 +12,7 @@ from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.graph import Floats, Network
 from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask, ResolvedMode
 from athena_prefect.schedule.problem import RUNNER, Problem
-from athena_prefect.schedule.rest import Rest, Way
+from athena_prefect.schedule.rest import Choice, Rest, Way
 
 Item = tuple[str, int | None]
 """A task, or one item of a mapped task: (task id, map index)."""
@@ -170,6 +170,17 @@ NO_LEVERS = Levers()
 def rest_of(standing: Standing, levers: Levers = NO_LEVERS) -> Rest:
     """What is left to be scheduled. Raises PlanError where a duration is not known."""
     return _Reading(standing, levers).rest()
+
+
+def choice_of(rest: Rest, levers: Levers) -> Choice:
+    """All that `levers` give, made use of: of several modes of a task the first."""
+    places: dict[int, int] = {}
+    for place, task_id in enumerate(rest.problem.task_ids):
+        names = [way.mode for way in rest.ways.get(place, ())]
+        wanted = [m for m in levers.modes.get(task_id, ()) if m in names]
+        if wanted:
+            places[place] = names.index(wanted[0])
+    return Choice.of(places, dropped=frozenset(rest.droppable), cut=rest.loose)
 
 
 class _Reading:

@@ -24,9 +24,11 @@ from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.orchestrator import PlanOrchestrator
 from athena_prefect.plan.document import as_dict
 from athena_prefect.plan.model import Plan
+from athena_prefect.replanning.account import told
 from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, Rule, Weighing
 from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.replanning.wishes import wish_from
 from athena_prefect.schedule.proposal import claim_of
 from athena_prefect.schedule.verification import verify
 from tests.schedule.standings import plans
@@ -148,6 +150,14 @@ def test_every_option_of_every_run_can_be_carried_out(
         assert found.rationale and found.reasons
     else:
         assert found.recommended_option is None
+    again = _engine(monitor, violations)
+    again.get_replanning_options = lambda *_, **__: []  # type: ignore[method-assign]
+    for option in options[:-1]:
+        # Whatever another search finds: what was shown can be chosen, by its levers alone.
+        wish = wish_from({**told(option), "strategy": "full"})
+        same = again.option_like(wish, deviation, violations)
+        assert same is not None and set(same.changes) == set(option.changes)
+        _sound(same)
     result = engine.full_replan("because", {})
     if result.verification_passed:
         assert result.proposal is not None and result.accepted_finish is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +21,7 @@ from athena_prefect.journal.state import fold_entries
 from athena_prefect.replanning.asked import Answered, newest_question, open_question
 from athena_prefect.replanning.wishes import wish_from
 from athena_prefect.runtime.seams import VARIABLE
+from athena_prefect.service import replanning as service
 from athena_prefect.service.asking import Form, carry_on_with, form_of, give_answer, write_answer
 from athena_prefect.service.changing_over import Rest
 from athena_prefect.settings import AthenaSettings
@@ -115,6 +118,26 @@ def test_people_choose_and_the_run_changes_over(scene: Asked) -> None:
     assert revised.data["option"] == asked.data["option"]
     question = newest_question(scene.journal.read(scene.run))
     assert question is not None and question.settled
+
+
+def test_what_was_found_in_a_hurry_can_be_chosen_all_the_same(
+    scene: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy machine finds another set of options in its second than one that has time."""
+    plainly, haste = service.planner, 1000.0
+
+    def hurried(plan: Any, lessons: Any = ()) -> Any:
+        return replace(plainly(plan, lessons), clock=lambda: haste * time.perf_counter())
+
+    with monkeypatch.context() as busy:
+        busy.setattr(service, "planner", hurried)
+        flow_run = scene.asks()
+    (asked,) = scene.of(RunEventKind.ASKED)
+    best = asked.data["options"][asked.data["recommended"]]
+    scene.says(flow_run, 0)
+    assert scene.in_flow_run(flow_run).name == "Replanned"
+    (revised,) = scene.of(RunEventKind.REVISED)
+    assert revised.data["changes"] == best["changes"]
 
 
 def test_who_comes_second_does_not_ask_again(scene: Asked) -> None:
