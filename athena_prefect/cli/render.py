@@ -179,22 +179,11 @@ def status_table(status: RunStatus, limit: int | None = None) -> RenderableType:
         why = status.state.end_reason if limit is None else brief(status.state.end_reason)
         parts.append(Text(why, style="red" if status.exit_code else ""))
     if status.interrupted:
-        parts.append(Text(_gone(status), style="red"))
+        parts.append(Text(status.gone, style="red"))
     if status.state.unplanned:
         names = ", ".join(status.state.unplanned)
         parts.append(Text(f"not in the plan, so not counted: {names}", style="yellow"))
     return Group(*parts, "", *([table] if rows else []), *([Text(note, "dim")] if note else []))
-
-
-def _gone(status: RunStatus) -> str:
-    if status.state.attached:
-        flow_run = status.state.run_data.get("flow_run_id")
-        return (
-            "its process is gone, or cut off from the database; "
-            f"look at flow run {flow_run} in Prefect's UI"
-        )
-    resume = f"athena run … --resume {str(status.plan_run)[:8]}"
-    return f"the process that ran it is gone; go on with {resume}"
 
 
 def run_heading(status: RunStatus) -> Text:

@@ -114,6 +114,22 @@ def proposed(entries: Iterable[Entry], revision: int) -> Mapping[str, Any] | Non
     return found
 
 
+def asked_by_its_process(entries: Iterable[Entry]) -> bool:
+    """Whether the run's own process asks people, for no flow came in time to do so."""
+    asks = False
+    for entry in entries:
+        event = entry.event
+        if not isinstance(event, RunEvent) or entry.conflict:
+            continue
+        if event.kind is RunEventKind.ASKED or event.kind in SETTLING:
+            asks = False
+        elif event.kind is RunEventKind.PROPOSED:  # without options it only escalates
+            data = event.data
+            asks = data.get("decide") == "ask" and bool(data.get("options"))
+            asks = asks and not data.get("handed_over")
+    return asks
+
+
 def proposed_since(entries: Iterable[Entry], position: int) -> bool:
     """Whether the run has left a proposal to the replanning flow after a place in its journal."""
     return any(

@@ -185,6 +185,17 @@ def form_markdown(data: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def question_markdown(data: Mapping[str, Any], *, why_again: str = "") -> str:
+    """What people are asked, above a form: strategy, reason, the options.
+
+    `why_again`: why what was chosen before cannot be done; empty the first time.
+    """
+    parts = [f"**{str(data.get('strategy') or '').upper()}**: {data.get('reason', '')}"]
+    if why_again:
+        parts.append(f"What was chosen before cannot be done any more: {why_again}")
+    return "\n\n".join([*parts, form_markdown(data)])
+
+
 def replanning_markdown(plan: Plan, state: ExecutionState) -> str:
     """Revisions and decisions of a run, and the newest options; empty where there are none."""
     if not state.decisions:

@@ -18,7 +18,7 @@ import httpx
 from athena_prefect.journal.events import RunEventKind
 from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.replanning.wishes import wish_from
-from athena_prefect.report.replanning import form_markdown
+from athena_prefect.report.replanning import question_markdown
 from athena_prefect.runtime.adopting import Revision
 from athena_prefect.runtime.asking import Form, ask
 from athena_prefect.runtime.replan_finding import Finder, Proposed
@@ -45,7 +45,7 @@ class AskingHere:
     """Asked, and not answered yet."""
     _form: Form | None = None
     """The form that is open in Prefect's UI."""
-    _sent: str | None = None
+    sent: str | None = None
     """The command by which its answer was sent to the dispatcher."""
     _unopened: str | None = None
     """Text of the form that is to be opened and is not, for the server was away or too busy."""
@@ -109,7 +109,7 @@ class AskingHere:
         form, self._form = self._form, None
         if form is not None:
             form.close(name, message)
-        self._sent = self._unopened = None
+        self.sent = self._unopened = None
 
     # -- the question -----------------------------------------------------------------------
 
@@ -118,12 +118,13 @@ class AskingHere:
         self.close("Superseded", "there is a newer proposal")
         self.held.wait()
         self.pending = found
-        text = [f"**{found.evaluation.strategy.value.upper()}**: {found.evaluation.rationale}"]
-        text += (
-            [f"What was chosen before cannot be done any more: {why_again}"] if why_again else []
-        )
-        text.append(form_markdown({**found.account, "recommended": found.recommended}))
-        self._unopened = "\n\n".join(text)
+        data = {
+            **found.account,
+            "recommended": found.recommended,
+            "strategy": str(found.evaluation.strategy),
+            "reason": found.evaluation.rationale,
+        }
+        self._unopened = question_markdown(data, why_again=why_again)
         self._open_form(found)
 
     def _open_form(self, found: Proposed) -> None:
@@ -179,8 +180,8 @@ class AskingHere:
 
     def _read_form(self, pending: Proposed) -> bool:
         """Whether the form, or the answer that was sent from it, settles the proposal."""
-        if self._sent is not None:
-            answer = self.log.dispatcher.state.answers.get(self._sent)
+        if self.sent is not None:
+            answer = self.log.dispatcher.state.answers.get(self.sent)
             if answer is None or answer.accepted:
                 return True  # accepted: the dispatcher has taken it up, or is about to
             self.close("Refused", answer.message)
@@ -205,7 +206,7 @@ class AskingHere:
             self.close("Answered", f"carry on, by {who}")
             self._decline(pending, f"{who}: carry on")
             return True
-        self._sent = self._send(pending, found.title, who)
+        self.sent = self._send(pending, found.title, who)
         return True
 
     def _send(self, pending: Proposed, title: str, author: str) -> str:

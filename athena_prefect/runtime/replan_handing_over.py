@@ -167,6 +167,20 @@ class LeftToFlow:
         self.held.let_go()
         return True
 
+    def has_come(self, pending: Proposed) -> bool:
+        """Whether a flow asks by now, after all, what this process asks."""
+        if not self.facts.hands_over():
+            return False
+        question = open_question(self.log.entries(pending.position))
+        if question is None:
+            return False
+        self.handed = Handed(
+            key=pending.key,
+            position=question.position - 1,
+            until=time.monotonic() + HANDED_OVER_SECONDS,
+        )
+        return True
+
     def close_question(self) -> None:
         """A form that a replanning flow shows is needed no more when the run has ended."""
         facts = self.facts

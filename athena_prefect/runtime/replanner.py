@@ -224,6 +224,8 @@ class Replanner:
             return
         if self.asking.pending is None:
             self.asking.close("Answered", "it was decided elsewhere")
+        elif not self.asking.sent and self.flow.has_come(self.asking.pending):
+            return self.asking.give_up("Superseded", "the replanning flow asks by now")
         elif not self.held.new:
             return self.asking.wait(self.asking.pending)
         # Else a task has failed since, which does not wait for an answer to something else.

@@ -69,16 +69,13 @@ class Form:
 
 def form_of(question: Question) -> Form:
     """The form of a question, the same whoever makes it."""
-    from athena_prefect.report.replanning import form_markdown
+    from athena_prefect.report.replanning import question_markdown
     from athena_prefect.runtime.asking import choices_of
 
     data = question.data
-    text = [f"**{question.strategy.upper()}**: {data.get('reason', '')}", form_markdown(data)]
-    if question.again:
-        text.insert(1, f"What was chosen before cannot be done any more: {data.get('why')}")
     return Form(
         question=question,
-        text="\n\n".join(text),
+        text=question_markdown(data, why_again=str(data.get("why")) if question.again else ""),
         choices=choices_of(list(data["options"]), data.get("recommended")),
     )
 

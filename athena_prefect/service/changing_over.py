@@ -26,6 +26,7 @@ from athena_prefect.replanning.account import account
 from athena_prefect.replanning.asked import (
     Answered,
     Question,
+    asked_by_its_process,
     newest_question,
     open_question,
     proposed,
@@ -226,6 +227,9 @@ class Rest:
         if decide == "ask" and self.flow_run is not None and self._hands_over():
             if self._was_declined(found):
                 return self._no(NOTHING_TO_DO, f"{why}; it was asked before", strategy)
+            if self._asks_itself():
+                why = f"{why}; people are asked already, by the run's own process"
+                return self._called_for(strategy, why, state=ALREADY)
             return self._called_for(strategy, why, asks=True, state=ASKS)
         if decide != "auto":
             return self._no(ADVISED, f"{why}; its plan says `decide: {decide}`", strategy)
@@ -311,6 +315,14 @@ class Rest:
             return False
         # What has failed since is another question, though the reasons are of the same sort.
         return not proposed_since(self.entries, last.position)
+
+    def _asks_itself(self) -> bool:
+        """Whether the run's own process shows a form, for this flow came too late."""
+        from athena_prefect.storage.lease import Leases
+
+        if not asked_by_its_process(self.entries):
+            return False
+        return Leases(self.database).current(self.plan_run) is not None
 
     def ask(self) -> Form | None:
         """The form that this flow run is to show; None where it was shown twice already."""

@@ -70,7 +70,7 @@ class FollowedRun:
             monitor.get_plan_deviation(now=now),
             monitor.task_table(now=now),
         )
-        return replace(status, interrupted=interrupted)
+        return replace(status, interrupted=interrupted, nothing_left=monitor.finished)
 
     def monitored(self) -> ExecutionMonitor | None:
         """The run's monitor, which only reads; None where there is no baseline yet."""

@@ -19,7 +19,7 @@ from athena_prefect.replanning.options import ReplanningOption
 from athena_prefect.replanning.why import Why
 from athena_prefect.service.following import Clock, FollowedRun, utc_now
 from athena_prefect.service.reading import open_run
-from athena_prefect.service.results import _Answer
+from athena_prefect.service.results import RunStatus, _Answer
 
 if TYPE_CHECKING:
     from athena_prefect.learning.memory import Recalled
@@ -138,7 +138,7 @@ def replan(
     followed = open_run(run, settings=settings, clock=clock)
     monitor = _monitor_of(followed)
     if monitor.finished or monitor.state.end_status in ("completed", "cancelled", "aborted"):
-        raise InputError(f"plan run {str(followed.plan_run)[:8]} is over: nothing of it is left")
+        raise InputError(_why_nothing_is_left(followed.status()))
     engine = engine_for(monitor, settings)
     violations = engine.validator.get_violated_assumptions()
     now = clock()
@@ -172,6 +172,16 @@ def replan(
         deadline=None if monitor.deadline is None else progress.seconds(monitor.deadline),
         hurried=engine.hurried,
     )
+
+
+def _why_nothing_is_left(status: RunStatus) -> str:
+    """In the words of `athena status`, for a run whose end nobody has written, too."""
+    name = f"plan run {str(status.plan_run)[:8]}"
+    if status.over:
+        return f"{name} is over ({status.word}): nothing of it is left"
+    if status.interrupted:
+        return f"{name} is interrupted: {status.gone}"
+    return f"{name} is about to end: nothing of it is left to be done"
 
 
 def _strategy(name: str | None) -> AdaptiveReplanning | None:

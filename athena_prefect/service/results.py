@@ -121,6 +121,27 @@ class RunStatus:
     as_of: datetime
     interrupted: bool = False
     """Under way, but the process that ran it is gone."""
+    nothing_left: bool = False
+    """Whether all that could be done is done, though the run's end may not be written yet."""
+
+    @property
+    def gone(self) -> str:
+        """What is to be known and done where its process is gone; empty where it is not."""
+        if not self.interrupted:
+            return ""
+        if self.state.attached:
+            flow_run = self.state.run_data.get("flow_run_id")
+            return (
+                "its process is gone, or cut off from the database; "
+                f"look at flow run {flow_run} in Prefect's UI"
+            )
+        resume = f"athena run … --resume {str(self.plan_run)[:8]}"
+        if self.nothing_left:
+            return (
+                "nothing of it is left to be done, but the process that ran it was gone before "
+                f"it wrote the end; that does {resume}"
+            )
+        return f"the process that ran it is gone; go on with {resume}"
 
     @property
     def over(self) -> bool:

@@ -97,6 +97,42 @@ def test_where_no_flow_takes_the_default_the_run_does(
 
 @pytest.mark.prefect
 @pytest.mark.usefixtures("prefect_api")
+def test_a_flow_that_comes_too_late_asks_instead_of_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its question was not written yet when the run's own process began to ask: one form stays."""
+    left_to_a_flow(monkeypatch)
+    plan = with_a_way_on("late-flow", decide="ask")
+    forms: list[Any] = []
+
+    def act(plan_run: UUID) -> None:
+        forms.append(form_of(plan_run))
+        journal = recording_of(AthenaSettings(), plan).open_journal()
+        said = of_kind(plan, plan_run, RunEventKind.PROPOSED)[-1].data
+        asked = {
+            **{k: said[k] for k in ("options", "recommended", "strategy", "reason")},
+            "revision": 1, "flow_run": str(uuid4()),
+            "until": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+        }  # fmt: skip
+        journal.append(
+            RunEvent(plan_run=plan_run, kind=RunEventKind.ASKED, at=datetime.now(UTC),
+                     source="question-1-1", data=asked)
+        )  # fmt: skip
+        until(plan, plan_run, lambda _: state_of_form(forms[0]).name == "Superseded")
+        question = newest_question(journal.read(plan_run))
+        assert question is not None
+        best = said["options"][said["recommended"]]
+        wish = wish_from({**best, "strategy": question.strategy})
+        answer = Answered(wish=wish, author="Ada")
+        journal.append(answered_event(plan_run, question, answer, at=datetime.now(UTC)))
+
+    done = beside(plan, act)
+    assert done.final.is_completed(), done.final
+    assert done.state.revision == 2 and done.state.acceptance["author"] == "Ada"
+
+
+@pytest.mark.prefect
+@pytest.mark.usefixtures("prefect_api")
 def test_what_fails_while_people_are_asked_here_is_asked_about_too(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -103,6 +103,8 @@ class StandIn:
             self._task(journal, plan_run, task.id, begun, at, outcome)
             if outcome is TaskOutcome.FAILURE:
                 return self._end(store, journal, plan_run, at, "failed", f"{task.id} failed")
+        if self.stops_after == len(plan.tasks):
+            return Ended(status="failed", reason="killed", exit_code=1)
         return self._end(store, journal, plan_run, at, "completed", "")
 
     def _task(

@@ -18,7 +18,12 @@ from athena_prefect.journal.events import (
     RunEventKind,
 )
 from athena_prefect.journal.state import fold_entries
-from athena_prefect.replanning.asked import Answered, newest_question, open_question
+from athena_prefect.replanning.asked import (
+    Answered,
+    asked_by_its_process,
+    newest_question,
+    open_question,
+)
 from athena_prefect.replanning.wishes import wish_from
 from athena_prefect.runtime.seams import VARIABLE
 from athena_prefect.service import replanning as service
@@ -145,6 +150,34 @@ def test_who_comes_second_does_not_ask_again(scene: Asked) -> None:
     second = scene.in_flow_run(uuid4())
     assert second.name == "AlreadyReplanned" and "people are asked already" in second.message
     assert len(scene.of(RunEventKind.ASKED)) == 1
+
+
+def test_where_the_runs_own_process_asks_no_second_form_is_opened(scene: Asked) -> None:
+    """This flow came when that had waited long enough; it is a process that is there."""
+    shown: dict[str, Any] = {"decide": "ask", "options": [{"option_id": 0}]}
+    scene.write(RunEventKind.PROPOSED, handed_over=True, **shown)
+    assert not asked_by_its_process(scene.journal.read(scene.run))
+    scene.write(RunEventKind.PROPOSED, **shown)
+    with scene.dispatched():
+        late = scene.in_flow_run(uuid4())
+    assert late.name == "AlreadyReplanned" and "by the run's own process" in late.message
+    assert not scene.of(RunEventKind.ASKED)
+    scene.write(RunEventKind.NOT_REPLANNED, outcome="declined", reason="a test")
+    assert not asked_by_its_process(scene.journal.read(scene.run))
+    scene.asks()
+
+
+def test_where_the_process_that_asked_is_gone_the_flow_asks(scene: Asked) -> None:
+    scene.write(RunEventKind.PROPOSED, decide="ask")  # of an escalation
+    assert not asked_by_its_process(scene.journal.read(scene.run))
+    first = scene.asks()
+    (asked,) = scene.of(RunEventKind.ASKED)
+    options = {"decide": "ask", "options": asked.data["options"]}
+    scene.write(RunEventKind.NOT_REPLANNED, outcome="declined", reason="a test")
+    scene.write(RunEventKind.PROPOSED, handed_over=True, **options)
+    scene.write(RunEventKind.PROPOSED, **options)
+    assert asked_by_its_process(scene.journal.read(scene.run))
+    assert scene.asks() != first
 
 
 def test_of_two_answers_the_first_counts(scene: Asked) -> None:

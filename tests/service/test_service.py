@@ -29,6 +29,7 @@ from athena_prefect.journal.events import CommandKind, Event
 from athena_prefect.journal.journal import MemoryJournal, Recorded
 from athena_prefect.service.following import FollowedRun, ReadOnly
 from athena_prefect.service.reading import pause_after
+from athena_prefect.service.replanning import replan
 from athena_prefect.service.results import RunOutcome, RunStatus, ShownPlan, Unwatched
 from athena_prefect.service.running import run_plan
 from athena_prefect.settings import AthenaSettings
@@ -169,6 +170,24 @@ def test_a_run_whose_process_is_gone_is_interrupted(
     assert service.status(None, settings=settings).word == "interrupted"
     run(plan_file, settings, values={}, resume=str(outcome.plan_run))
     assert service.status(None, settings=settings).word == "completed"
+
+
+def test_a_run_that_was_killed_after_its_last_task_says_one_thing_everywhere(
+    plan_file: Path, settings: AthenaSettings
+) -> None:
+    execute = StandIn(stops_after=3, flow_run_id=str(uuid4()))
+    run_id = str(run(plan_file, settings, execute=execute).plan_run)
+    found = service.status(None, settings=settings)
+    assert (found.word, found.over) == ("interrupted", False)
+    assert "nothing of it is left to be done" in found.gone
+    assert f"--resume {run_id[:8]}" in found.gone
+    with pytest.raises(InputError) as told:
+        replan(run_id, settings=settings)
+    assert str(told.value) == f"plan run {run_id[:8]} is interrupted: {found.gone}"
+    run(plan_file, settings, values={}, resume=run_id)
+    assert service.status(None, settings=settings).gone == ""
+    with pytest.raises(InputError, match=r"is over \(completed\): nothing of it is left"):
+        replan(run_id, settings=settings)
 
 
 def test_a_run_that_somebody_records_by_hand_is_not_interrupted(
