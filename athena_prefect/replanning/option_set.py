@@ -128,14 +128,11 @@ class Options:
     def exactly(self, levers: Levers, budget_s: float) -> ReplanningOption | None:
         """The option that pulls just these levers, all of them; None where it cannot be."""
         load()
-        *_, (kind, _) = candidates(self.standing, levers)
         proposal = self.orchestrator.propose(
             self.standing, levers, objective=Objective.COST, budget_s=budget_s, seed=self.seed,
             exactly=True,
         )  # fmt: skip
-        if not proposal.feasible:
-            return None
-        return self._option(_kind(kind, proposal), self._measured(proposal))
+        return self._option(self._measured(proposal)) if proposal.feasible else None
 
     def _first_took(self) -> float:
         """Seconds that the first schedule of the rest took."""
