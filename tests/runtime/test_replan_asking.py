@@ -210,7 +210,7 @@ def test_a_form_that_the_server_does_not_take_is_tried_again(
         return SimpleNamespace(answer=lambda: None, close=lambda *_: None)
 
     monkeypatch.setattr(replan_asking, "ask", opens)
-    monkeypatch.setattr(replan_asking, "form_markdown", lambda _: "the options")
+    monkeypatch.setattr(replan_asking, "question_markdown", lambda *_, **__: "the options")
     plan = with_a_way_on("busy", decide="ask", answer_within="1h")
     facts = SimpleNamespace(
         plan=plan, plan_run=uuid4(), revision=1, client=None, keep_decision=None,
