@@ -22,7 +22,6 @@ from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.proposal import (
     Phase6Orchestrator,
     Proposal,
-    arcs_of,
     claim_of,
     running_of,
 )
@@ -129,7 +128,7 @@ class PlanOrchestrator:
         return assess(
             answer.rest,
             answer.schedule,
-            arcs_of(answer),
+            answer.arcs,
             accept_quantile=self.policy.accept_quantile,
             seed=seed,
             running=running_of(standing, answer),

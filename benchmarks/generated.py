@@ -46,6 +46,8 @@ class Sort:
     strength: float | None = None
     budget_factor: float | None = None
     budget_strength: float | None = None
+    barely: int = 0
+    """1: the budgets are the least strength at which any assignment of modes keeps them all."""
 
     @classmethod
     def named(cls, name: str) -> Sort:
@@ -58,7 +60,7 @@ class Sort:
         given: dict[str, float] = {"jobs": int(kind[1:]), **several}
         for option in options:
             field, value = option.split("=")
-            whole = field in ("modes", "kinds", "consumables")
+            whole = field in ("modes", "kinds", "consumables", "barely")
             given[field] = int(value) if whole else float(value)
         return cls(**given)  # type: ignore[arg-type]
 
@@ -91,6 +93,8 @@ def draw(sort: Sort, *, seed: int) -> Drawn:
     factors = [factor] * kinds + [budget_factor] * consumables
     drawn = [_modes(sort.modes, kinds, factors, rng) for _ in range(jobs)]
     every = nothing + drawn + nothing
+    if sort.barely and consumables:
+        budget_strength = _least_strength(every, consumables)
     return Drawn(
         successors,
         every,
@@ -156,3 +160,30 @@ def _budget(modes: list[list[Mode]], b: int, strength: float) -> int:
     least = sum(min(eats[b] for _, _, eats in ways) for ways in modes)
     most = sum(max(eats[b] for _, _, eats in ways) for ways in modes)
     return least + round(strength * (most - least))
+
+
+def _least_strength(modes: list[list[Mode]], consumables: int) -> float:
+    """Of all assignments' worst strengths the least, in thousandths, as far as 5 s tell."""
+    from ortools.sat.python import cp_model
+
+    model = cp_model.CpModel()
+    chosen = [[model.new_bool_var("") for _ in ways] for ways in modes]
+    for literals in chosen:
+        model.add_exactly_one(literals)
+    worst = model.new_int_var(0, 1000, "worst")
+    for b in range(consumables):
+        least = sum(min(eats[b] for _, _, eats in ways) for ways in modes)
+        most = sum(max(eats[b] for _, _, eats in ways) for ways in modes)
+        used = sum(
+            way[2][b] * literal
+            for ways, literals in zip(modes, chosen, strict=True)
+            for way, literal in zip(ways, literals, strict=True)
+        )
+        model.add(1000 * (used - least) <= (most - least) * worst)
+    model.minimize(worst)
+    solver = cp_model.CpSolver()
+    solver.parameters.max_time_in_seconds = 5.0
+    solver.parameters.num_workers = 2
+    solver.parameters.random_seed = 0
+    solver.solve(model)
+    return solver.value(worst) / 1000

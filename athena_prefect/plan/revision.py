@@ -210,7 +210,9 @@ def _changes(
         before, after = (m.get(task.id, DEFAULT_MODE) for m in (old_modes, new_modes))
         if before != after:
             yield Change(kind=ChangeKind.MODE, subject=task.id, before=before, after=after)
-        yield from _task_changes(task, other, there)
+        # A task that a revision does not touch is the same object.
+        if other is not task:
+            yield from _task_changes(task, other, there)
     known = set(old.task_ids)
     for name in new.task_ids:
         if name not in known:

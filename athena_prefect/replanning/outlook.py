@@ -16,7 +16,7 @@ from athena_prefect.schedule.overruns import overruns_of
 from athena_prefect.schedule.partial_order import ResourceArcs
 from athena_prefect.schedule.passes import TOLERANCE, backward, forward
 from athena_prefect.schedule.problem import Problem
-from athena_prefect.schedule.proposal import Phase6Orchestrator, arcs_of, running_of
+from athena_prefect.schedule.proposal import Phase6Orchestrator, running_of
 from athena_prefect.schedule.robustness import Robustness, assess
 from athena_prefect.schedule.situation import NEVER
 from athena_prefect.schedule.standing import Standing
@@ -85,11 +85,11 @@ def outlook(
             p_deadline=None if deviation.deadline is None else 0.0,
             at_risk=view.unfinished, reason=answer.conflict,
         )  # fmt: skip
-    limits = _latest(standing, answer.schedule.problem, arcs_of(answer))
+    limits = _latest(standing, answer.schedule.problem, answer.arcs)
     robust = assess(
         answer.rest,
         answer.schedule,
-        arcs_of(answer),
+        answer.arcs,
         accept_quantile=view.policy.accept_quantile,
         seed=seed,
         running=running_of(standing, answer),
@@ -144,7 +144,7 @@ def exceeds_float(
     if calm.schedule is None or struck.schedule is None:
         return struck.schedule is None
     problem = calm.schedule.problem
-    network = problem.network.extended(*arcs_of(calm))
+    network = problem.network.extended(*calm.arcs)
     lag = np.where(calm.rest.free[network.heads], network.pred_lag, NEVER)
     _, finish = forward(network, problem.durations, floor=calm.rest.floor, lag=lag)
     latest = float(finish.max(initial=0.0)) - backward(network, problem.durations)

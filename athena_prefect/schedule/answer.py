@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from athena_prefect.plan.graph import Bools
+from athena_prefect.schedule.partial_order import ResourceArcs, partial_order
 from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest
 from athena_prefect.schedule.schedule import Schedule
 
@@ -69,7 +71,12 @@ class Answer:
         """The activities of dropped tasks."""
         return self.rest.left_out(self.choice)
 
-    @property
+    @cached_property
+    def arcs(self) -> ResourceArcs:
+        """The partial order of its schedule; none without one."""
+        return ResourceArcs.none() if self.schedule is None else partial_order(self.schedule)
+
+    @cached_property
     def dropped(self) -> tuple[str, ...]:
         """Ids of the tasks that are left out."""
         ids = self.rest.problem.task_ids

@@ -19,6 +19,14 @@ from athena_prefect.schedule.passes import backward
 from athena_prefect.schedule.rest import Choice, Rest
 
 Times = list[float]
+LONG = 32
+"""Steps of a search from which it is worth noting what came of it: shorter ones cost less than
+looking it up."""
+MANY = 20
+"""Steps of such searches, for each activity, from which walls are kept at all: below, as of all
+small problems, keeping them took a sixth longer than it saved."""
+CLASSES = 32
+"""Classes of durations that are told apart by what is known of long searches."""
 
 
 class Frame:
@@ -175,6 +183,7 @@ def serial(frame: Frame | Mirror, sequence: list[int]) -> Times:
     waits, fixed = frame.waits.copy(), frame.fixed.tolist()
     # Before this moment a demand nowhere fits: nobody gives units back.
     full: dict[int, float] = {}
+    walls, looked_at = None, 0
     least = frame.now
     eligible = [place[i] for i, count in enumerate(waits) if not count]
     heapify(eligible)
@@ -188,11 +197,14 @@ def serial(frame: Frame | Mirror, sequence: list[int]) -> Times:
             searched = start <= known
             if searched:
                 start = known
-            k = bisect_right(times, start) - 1
+            began = start
+            if walls is not None:
+                start = walls.beyond(i, needs, start)
+            k = first = bisect_right(times, start) - 1
             while (free[k] - needs) & guards != guards:
                 k += 1
                 start = times[k]
-            if searched:
+            if searched and walls is None:
                 full[needs] = start
             last = len(times)
             finish = start + lasts
@@ -205,6 +217,11 @@ def serial(frame: Frame | Mirror, sequence: list[int]) -> Times:
                     start = times[k]
                     finish = start + lasts
                 k += 1
+            if k - first > LONG:
+                looked_at += k - first
+                if looked_at > MANY * len(sequence):
+                    walls = walls or Walls(durations)
+                    walls.learn(i, needs, began, start)
             _take(times, free, start, finish, needs)
             ready[i] = start
         finish = start + lasts
@@ -217,6 +234,36 @@ def serial(frame: Frame | Mirror, sequence: list[int]) -> Times:
             if not waits[head]:
                 heappush(eligible, place[head])
     return ready
+
+
+class Walls:
+    """Stretches of time in which nothing that takes so much, so long, can start.
+
+    One of each demand and class of durations, the last long one. What does not fit
+    never will, since nobody gives units back; and nothing longer does.
+    """
+
+    def __init__(self, durations: Times) -> None:
+        edges = np.unique(durations)
+        if len(edges) > CLASSES:
+            edges = np.quantile(edges, np.linspace(0.0, 1.0, CLASSES))
+        # What is learned of a duration holds from the next edge on; what is asked of it, below.
+        self._above: list[int] = np.searchsorted(edges, durations, "left").tolist()
+        self._below: list[int] = (np.searchsorted(edges, durations, "right") - 1).tolist()
+        self._walls: dict[tuple[int, int], tuple[float, float]] = {}
+
+    def beyond(self, activity: int, needs: int, start: float) -> float:
+        """The first moment from `start` on of which it is not known that it does not fit."""
+        begin, end = self._walls.get((needs, self._below[activity]), (np.inf, np.inf))
+        return end if begin <= start < end else start
+
+    def learn(self, activity: int, needs: int, begin: float, end: float) -> None:
+        """Note that it cannot start from `begin` until `end`."""
+        key = needs, self._above[activity]
+        known = self._walls.get(key)
+        if known is not None and begin <= known[1] and known[0] <= end:
+            begin, end = min(begin, known[0]), max(end, known[1])
+        self._walls[key] = begin, end
 
 
 def _take(times: Times, free: list[int], start: float, finish: float, needs: int) -> None:

@@ -14,7 +14,7 @@ from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.plan.revision import Change, ChangeKind, changes_between, revised
 from athena_prefect.schedule.answer import Answer, Objective
 from athena_prefect.schedule.overruns import overruns_of
-from athena_prefect.schedule.partial_order import ResourceArcs, partial_order
+from athena_prefect.schedule.partial_order import ResourceArcs
 from athena_prefect.schedule.problem import RUNNER
 from athena_prefect.schedule.robustness import Robustness, Scenario, named_scenarios
 from athena_prefect.schedule.search import Clock
@@ -50,7 +50,7 @@ class Proposal:
     @cached_property
     def arcs(self) -> ResourceArcs:
         """The order in which units of resources are handed on."""
-        return arcs_of(self.answer)
+        return self.answer.arcs
 
     @cached_property
     def cut(self) -> frozenset[tuple[str, str]]:
@@ -66,7 +66,8 @@ class Proposal:
         if schedule is None:
             return dict(self.standing.modes)
         chosen = zip(schedule.problem.task_ids, schedule.problem.modes, strict=True)
-        return {t: m for t, m in chosen if m != DEFAULT_MODE and t not in self.answer.dropped}
+        dropped = frozenset(self.answer.dropped)
+        return {t: m for t, m in chosen if m != DEFAULT_MODE and t not in dropped}
 
     @cached_property
     def plan(self) -> Plan:
@@ -229,11 +230,6 @@ class Phase6Orchestrator(Protocol):
         ...
 
 
-def arcs_of(answer: Answer) -> ResourceArcs:
-    """The partial order of an answer's schedule; none without one."""
-    return ResourceArcs.none() if answer.schedule is None else partial_order(answer.schedule)
-
-
 def spans_of(standing: Standing, answer: Answer) -> dict[Item, Span]:
     """When each task, or item of a mapped one, runs by an answer."""
     schedule = answer.schedule
@@ -276,7 +272,7 @@ def claim_of(
     """What an answer claims, for `verification.verify`."""
     spans = spans_of(standing, answer)
     rest = answer.rest
-    arcs = arcs_of(answer)
+    arcs = answer.arcs
     items = items_of(standing, answer)
     pairs = [
         (items[a], items[b])

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from athena_prefect.errors import InfeasibleError, PlanError
+from athena_prefect.schedule import generation
 from athena_prefect.schedule.critical_path import critical_path
 from athena_prefect.schedule.feasibility import check
+from athena_prefect.schedule.generation import Walls
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.solver import improved, serial_generation
 from tests.schedule.problems import network_of, problems, wide
@@ -41,6 +43,33 @@ def test_any_priority_gives_an_active_schedule(problem: Problem, data: st.DataOb
             earlier = schedule.starts.copy()
             earlier[i] -= 1
             assert check(problem, earlier)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_learned_of_long_searches_changes_no_schedule(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    case = wide(400, seed)
+    demands = rng.integers(0, 4, (400, 2)).astype(float)
+    lengths = case.seconds if seed % 2 else rng.uniform(0.1, 20.0, 400)
+    problem = Problem.build(case.network, lengths, demands, [4.0, 5.0])
+    # By luck, so that most wait long and find what is full between.
+    priorities = [rng.permutation(400).astype(float) for _ in range(5)]
+    without = [serial_generation(problem, priority=p).starts for p in priorities]
+    learned = []
+    learn = Walls.learn
+
+    def noted(walls: Walls, activity: int, needs: int, begin: float, end: float) -> None:
+        learned.append(activity)
+        learn(walls, activity, needs, begin, end)
+
+    monkeypatch.setattr(Walls, "learn", noted)
+    monkeypatch.setattr(generation, "LONG", 0)
+    monkeypatch.setattr(generation, "MANY", 0)
+    for priority, starts in zip(priorities, without, strict=True):
+        assert (serial_generation(problem, priority=priority).starts == starts).all()
+    assert len(learned) > 1000
 
 
 @given(problems(), st.integers(0, 12), st.data())
