@@ -28,7 +28,7 @@ def apart(
     that failed beside it did not fail; runs that failed for good are counted.
     """
     for pattern in patterns:
-        if pattern.kind is not PatternKind.INTERACTION or pattern.beside == ANYTHING:
+        if pattern.kind is not PatternKind.INTERACTION:
             continue
         if pattern.plan not in ("", plan.name):
             continue
@@ -44,7 +44,7 @@ def apart(
             f"apart:{pattern.subject}:{pattern.beside}",
             "dependencies",
             pair.words(order),
-            f"{pattern.description}; {pattern.subject} may run beside {pattern.beside} by the plan",
+            f"{pattern.description}; by the plan they may run at once",
             gains,
             effort="moderate",
             tasks=tuple(dict.fromkeys((*pair.failing, *pair.beside))),
@@ -69,26 +69,39 @@ class _Pair:
     failing: tuple[str, ...]
     beside: tuple[str, ...]
     names: tuple[str, str]
+    alone: bool = False
+    """Whether they fail beside anything, one another too, and so have to run alone."""
 
     @classmethod
     def of(cls, pattern: ExecutionPattern, plan: Plan) -> _Pair | None:
         """The pair of a pattern; None where the plan never lets them run at once."""
         known = set(plan.task_ids)
         failing = tuple(t for t in pattern.affected_tasks if t in known)
-        beside = tuple(t.id for t in plan.tasks if t.group == pattern.beside)
+        alone = pattern.beside == ANYTHING
+        beside = tuple(t.id for t in plan.tasks if alone or t.group == pattern.beside)
         order = _ancestors(plan, {*failing, *beside})
+        if alone:
+            # What one waits for, or what waits for it, never runs beside it.
+            beside = tuple(
+                b for b in beside
+                if any(a != b and a not in order[b] and b not in order[a] for a in failing)
+            )  # fmt: skip
         open_ = any(
             a != b and a not in order[b] and b not in order[a] for a in failing for b in beside
         )
         if not open_:
             return None
         return cls(
-            plan=plan, failing=failing, beside=beside, names=(pattern.subject, pattern.beside)
+            plan=plan,
+            failing=failing,
+            beside=beside,
+            names=(pattern.subject, "" if alone else pattern.beside),
+            alone=alone,
         )
 
     def order(self, blames: Sequence[Blame]) -> tuple[str, str] | None:
         """(before, after) as it mostly was, where it is one task beside one; None otherwise."""
-        if len(self.failing) > 1 or len(self.beside) > 1:
+        if len(self.failing) != 1 or len(self.beside) != 1:
             return None
         one, other = self.failing[0], self.beside[0]
         first = 0
@@ -105,18 +118,20 @@ class _Pair:
 
         Where they fail beside their own kind it has one unit. Else the tasks of the side
         that has more take one each and may run beside one another; those of the other
-        side take all.
+        side take all; what fails beside anything takes all itself.
         """
         others = tuple(t for t in self.beside if t not in self.failing)
         if not others:
             return 1, dict.fromkeys(self.failing, 1)
         few, many = sorted((self.failing, others), key=len)
+        if self.alone:
+            few, many = self.failing, others
         return len(many), {**dict.fromkeys(many, 1), **dict.fromkeys(few, len(many))}
 
     @property
     def resource(self) -> str:
         """A name that the plan does not have yet."""
-        name = "apart_" + "_".join(dict.fromkeys(self.names))
+        name = "apart_" + "_".join(n for n in dict.fromkeys(self.names) if n)
         clean = "".join(c if c.isalnum() or c == "_" else "_" for c in name)
         while clean in self.plan.resources:
             clean += "_"
@@ -173,6 +188,8 @@ class _Pair:
         if order is not None:
             return f"Let {order[1]} depend on {order[0]}, so that they never run at once"
         one, other = self.names
+        if self.alone:
+            return f"Let {one} run alone, with a resource {self.resource} that it takes all of"
         what = f"{one} tasks" if one == other else f"{one} and {other}"
         return f"Keep {what} apart with a resource {self.resource}, so that they never run at once"
 

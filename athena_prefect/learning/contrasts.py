@@ -58,6 +58,7 @@ class Contrasts:
         self.n = cells.counts()
         self.explained = np.zeros(cells.tasks, dtype=np.bool_)
         """Tasks of whose `y` something was taken off."""
+        self._category = np.array([g.kind is SubjectKind.CATEGORY for g in groups], dtype=np.bool_)
         # Fewer standard errors than this pass no level, whatever the degrees of freedom and
         # the number of tests: no p-value is reckoned for them, nor for too small an effect.
         self.screen = NormalDist().inv_cdf(1 - policy.family_level / 2)
@@ -173,8 +174,7 @@ class Contrasts:
         tasks speak for themselves.
         """
         size = self.groups.size
-        category = np.array([g.kind is SubjectKind.CATEGORY for g in self.groups])
-        enough: Flags = (size == 1) | ((told > 1) & (category | (2 * told > size)))
+        enough: Flags = (size == 1) | ((told > 1) & (self._category | (2 * told > size)))
         return enough
 
     def _tasks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,22 @@ def rate_interval(k: int, n: int, level: float) -> tuple[float, float]:
         found.append(low)
     # With nothing seen on one side, the end of the scale belongs to the interval.
     return (0.0 if k == 0 else found[0], 1.0 if k == n else found[1])
+
+
+def _rate(
+    kind: PatternKind,
+    of: SubjectKind,
+    subject: str,
+    counts: tuple[int, int],
+    policy: LearningPolicy,
+    **more: Any,
+) -> Finding:
+    """What was counted `counts[0]` times of `counts[1]`, as a finding; its size is that share."""
+    k, n = counts
+    return Finding(
+        kind=kind, subject=subject, subject_kind=of, samples=n, effect=k / n, size=k / n,
+        error=0.0, freedom=0.0, interval=rate_interval(k, n, policy.interval_level), **more,
+    )  # fmt: skip
 
 
 def vain_retries(history: History, groups: Groups, policy: LearningPolicy) -> Family:
@@ -66,20 +83,16 @@ def vain_retries(history: History, groups: Groups, policy: LearningPolicy) -> Fa
             continue
         taken[group.tasks] = True
         family.findings.append(
-            Finding(
-                kind=PatternKind.RETRIES,
-                subject=group.name,
-                subject_kind=group.kind,
+            _rate(
+                PatternKind.RETRIES,
+                group.kind,
+                group.name,
+                (k, n),
+                policy,
                 tasks=group.tasks[n_t[group.tasks] > 0],
-                effect=k / n,
-                error=0.0,
-                freedom=0.0,
                 p=p,
-                samples=n,
                 runs=runs,
                 least=policy.useful_retry,
-                size=k / n,
-                interval=rate_interval(k, n, policy.interval_level),
                 confidence=float(beta_below(policy.useful_retry, PRIOR + k, PRIOR + n - k)),
                 data={"helped": k, "seconds": float(time[group.tasks].sum())},
             )
@@ -111,22 +124,17 @@ def unreliable(history: History, policy: LearningPolicy) -> Family:
             family.others.append(p)
             continue
         family.findings.append(
-            Finding(
-                kind=PatternKind.ASSUMPTION,
-                subject=name,
-                subject_kind=SubjectKind.ASSUMPTION,
+            _rate(
+                PatternKind.ASSUMPTION,
+                SubjectKind.ASSUMPTION,
+                name,
+                (k, n),
+                policy,
                 tasks=np.zeros(0, dtype=np.int64),
-                effect=k / n,
-                error=0.0,
-                freedom=0.0,
                 p=p,
-                samples=n,
                 runs=n,
                 least=policy.least_violation,
-                size=k / n,
-                interval=rate_interval(k, n, policy.interval_level),
-                confidence=1.0
-                - float(beta_below(policy.least_violation, PRIOR + k, PRIOR + n - k)),
+                confidence=1 - float(beta_below(policy.least_violation, PRIOR + k, PRIOR + n - k)),
                 data={"violated": k, "plan": plan},
             )
         )

@@ -35,9 +35,10 @@ def execution_patterns(
     confidence.
     """
     policy = policy or LearningPolicy()
-    policy = policy.model_copy(update={"kinds": min(policy.kinds, kinds_asked(history, policy))})
     groups = _groups(history)
     near = Neighbourhood(history, policy)
+    asked = kinds_asked(history, policy, met=bool(near.beside.any()))
+    policy = policy.model_copy(update={"kinds": min(policy.kinds, asked)})
     plain = groups.of(SubjectKind.CATEGORY, SubjectKind.TASK)
     together = groups.of(SubjectKind.PLAN, SubjectKind.CATEGORY, SubjectKind.TASK)
     families = [

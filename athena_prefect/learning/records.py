@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -160,7 +160,9 @@ def into_runs(
     """Records by their runs, in the order in which the runs come.
 
     A `TaskRecord` knows its run. Of plain records the k-th one of the same task,
-    item and attempt is taken for one of the k-th run.
+    and item is taken for one of the k-th run, where all have as many; else a run begins, in
+    the order of their starts, where one comes again that is there already and was not
+    another attempt at what had just failed.
     """
     name = "" if plan is None else plan.name
     known = {} if plan is None else {t.id: t for t in plan.tasks}
@@ -183,15 +185,57 @@ def into_runs(
 def _numbered(
     records: Iterable[TaskExecutionRecord], name: str, known: Mapping[str, PlanTask]
 ) -> Iterator[TaskRecord]:
-    seen: Counter[tuple[str, int | None, int]] = Counter()
-    for record in records:
+    given = list(records)
+    plain = [r for r in given if not (isinstance(r, TaskRecord) and r.run)]
+    numbers = iter(_places(plain))
+    for record in given:
         if isinstance(record, TaskRecord) and record.run:
             yield record
             continue
-        key = (record.task_id, record.map_index, record.attempt)
-        seen[key] += 1
+        number, attempt = next(numbers)
+        values: dict[str, Any] = {"run": str(number), "attempt": attempt}
         if isinstance(record, TaskRecord):
-            values = {f.name: getattr(record, f.name) for f in fields(TaskRecord)}
-            yield TaskRecord(**(values | {"run": str(seen[key])}))
+            yield TaskRecord(**{f.name: getattr(record, f.name) for f in fields(record)} | values)
         else:
-            yield of_run(record, run=str(seen[key]), plan=name, task=known.get(record.task_id))
+            told = of_run(record, run=str(number), plan=name, task=known.get(record.task_id))
+            yield replace(told, attempt=attempt)
+
+
+def _places(plain: Sequence[TaskExecutionRecord]) -> list[tuple[int, int]]:
+    """By record that does not say it: its run, from 1, and its attempt in it."""
+    starts = [r.actual_start for r in plain if r.actual_start is not None]
+    counts = Counter((r.task_id, r.map_index) for r in plain if r.attempt == 1)
+    if len(set(counts.values())) < 2 or len(starts) < len(plain):
+        seen: Counter[tuple[str, int | None]] = Counter()
+        found = []
+        for record in plain:
+            who = (record.task_id, record.map_index)
+            # A later attempt is of the run of the one before it.
+            seen[who] += record.attempt == 1 or not seen[who]
+            found.append((seen[who], record.attempt))
+        return found
+    there: dict[tuple[str, int | None, int], int] = {}
+    run = 1
+    placed: dict[int, tuple[int, int]] = {}
+    for n in sorted(range(len(plain)), key=starts.__getitem__):
+        record, attempt = plain[n], plain[n].attempt
+        key = (record.task_id, record.map_index, attempt)
+        last = there.get(key)
+        if last is not None and _again(plain[last], record):
+            attempt = placed[last][1] + 1
+        elif last is not None:
+            run, there = run + 1, {}
+        there[key] = n
+        placed[n] = (run, attempt)
+    return [placed[n] for n in range(len(plain))]
+
+
+def _again(before: TaskExecutionRecord, after: TaskExecutionRecord) -> bool:
+    """Whether a record is of another attempt in the same run: the one before failed, and it
+    began no later after that one's end than that one took.
+    """
+    if before.outcome is not TaskOutcome.FAILURE or before.actual_duration is None:
+        return False
+    if before.actual_start is None or after.actual_start is None:
+        return False
+    return after.actual_start - before.actual_start <= 2 * before.actual_duration

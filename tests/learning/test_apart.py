@@ -99,6 +99,40 @@ def test_several_tasks_are_kept_apart_by_a_resource() -> None:
     assert new.count("apart_integration_import") == 4
 
 
+def test_what_fails_beside_anything_runs_alone() -> None:
+    rng = np.random.default_rng(5)
+    plan = plan_of(
+        tasks=[{"id": t, "duration": "1h"} for t in ("a", "b", "c")]
+        + [{"id": "test", "duration": "30m"}, {"id": "after", "duration": "6m",
+            "depends_on": ["test"]}],
+        runner={"max_workers": 4},
+    )  # fmt: skip
+    records = []
+    for run in range(60):
+        meets = run % 4
+        for n, task in enumerate("abc"):
+            # One of the three runs beside the test, or none; the others come long after.
+            records.append(made(plan, run, task, 0.0 if n == meets else 5.0 + n, 1.0))
+        begin = 0.2 + 0.1 * rng.random()
+        if meets < 3 and rng.random() < 0.9:
+            records.append(made(plan, run, "test", begin, 0.7, outcome=TaskOutcome.FAILURE))
+        else:
+            records.append(made(plan, run, "test", begin, 0.5))
+            records.append(made(plan, run, "after", begin + 0.5, 0.1))
+    pattern, *_ = ExecutionLearner(plan=plan).extract_execution_patterns(records)
+    assert (pattern.kind, pattern.beside) == ("interaction", "anything else")
+    (found,) = kept_apart(plan, records)
+    assert found.suggestion == (
+        "Let test run alone, with a resource apart_test that it takes all of"
+    )
+    assert found.patch["resources"] == {"apart_test": {"capacity": 3}}
+    takes = {t: change["resources"]["apart_test"] for t, change in found.patch["tasks"].items()}
+    # What waits for it anyway needs nothing of it.
+    assert takes == {"a": 1, "b": 1, "c": 1, "test": 3}
+    assert found.benefit is not None and found.samples == pattern.runs
+    assert found.data["failed_runs"] >= 30
+
+
 def test_what_the_plan_keeps_apart_already_is_left_alone() -> None:
     plan = plan_of(
         tasks=[

@@ -112,3 +112,40 @@ def test_the_frame_has_a_column_for_each_name() -> None:
     frame = History.of_records([attempt("a", resources={"cpu": 1}, used={"rows": 5})]).frame()
     assert frame["task"].tolist() == ["a"] and frame["used.rows"].tolist() == [5]
     assert frame["planned.cpu"].dtype == np.float64
+
+
+def test_plain_records_of_runs_that_lack_a_task_keep_together() -> None:
+    def plain(task: str, day: int, at: float, outcome: TaskOutcome) -> TaskExecutionRecord:
+        return TaskExecutionRecord(
+            task_id=task, planned_start=None, planned_duration=timedelta(seconds=60),
+            actual_start=START + timedelta(days=day, seconds=at),
+            actual_duration=timedelta(seconds=60), outcome=outcome, resources_planned={},
+            resources_used={}, deviation=None, confidence=None,
+        )  # fmt: skip
+
+    good, bad = TaskOutcome.SUCCESS, TaskOutcome.FAILURE
+    records = [
+        plain("a", 0, 0, good), plain("b", 0, 60, bad), plain("b", 0, 130, good),
+        plain("c", 0, 200, good),
+        plain("a", 1, 0, bad),  # nothing else could run
+        plain("a", 2, 0, good), plain("b", 2, 60, good), plain("c", 2, 120, good),
+    ]  # fmt: skip
+    runs = into_runs(records[::-1])
+    told = {(t.task_id, t.attempt, r.run) for r in runs for t in r.tasks}
+    assert told == {
+        ("a", 1, "1"), ("b", 1, "1"), ("b", 2, "1"), ("c", 1, "1"),
+        ("a", 1, "2"),
+        ("a", 1, "3"), ("b", 1, "3"), ("c", 1, "3"),
+    }  # fmt: skip
+
+
+def test_a_plain_later_attempt_is_of_the_run_of_the_one_before_it() -> None:
+    def plain(number: int) -> TaskExecutionRecord:
+        return TaskExecutionRecord(
+            task_id="a", planned_start=None, actual_start=None, planned_duration=None,
+            actual_duration=None, outcome=None, resources_planned={}, resources_used={},
+            deviation=None, confidence=None, attempt=number,
+        )  # fmt: skip
+
+    runs = into_runs([plain(1), plain(1), plain(2), plain(3), plain(1)])
+    assert [[t.attempt for t in r.tasks] for r in runs] == [[1], [1, 2, 3], [1]]
