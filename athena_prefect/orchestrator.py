@@ -112,11 +112,17 @@ class PlanOrchestrator:
         self, standing: Standing, answer: Answer, levers: Levers = NO_LEVERS
     ) -> Verification:
         """What speaks against an answer, found by code that the solver does not share."""
-        standing = self.informed(standing)
         shape = Proposal(
-            standing=standing, levers=levers, answer=answer, verification=Verification()
+            standing=self.informed(standing),
+            levers=levers,
+            answer=answer,
+            verification=Verification(),
         )
-        return verify(claim_of(standing, answer, levers, shape.plan, shape.modes))
+        return self._verified(shape).verification
+
+    def _verified(self, shape: Proposal) -> Proposal:
+        claim = claim_of(shape.standing, shape.answer, shape.levers, shape.plan, shape.modes)
+        return shape.found(verification=verify(claim))
 
     def simulate(
         self, standing: Standing, answer: Answer, *, seed: int = 0, criticality: bool = False
@@ -188,17 +194,13 @@ class PlanOrchestrator:
         if real is not None:
             answer = replace(answer, rest=replace(answer.rest, deadline=real.deadline))
             standing = real
-        if answer.schedule is None:
-            return Proposal(
-                standing=standing, levers=levers, answer=answer, verification=Verification()
-            )
-        return Proposal(
-            standing=standing,
-            levers=levers,
-            answer=answer,
-            verification=self.verify(standing, answer, levers),
-            robustness=self.simulate(standing, answer, seed=seed),
+        shape = Proposal(
+            standing=standing, levers=levers, answer=answer, verification=Verification()
         )
+        if answer.schedule is None:
+            return shape
+        robust = self.simulate(standing, answer, seed=seed)
+        return self._verified(shape).found(robustness=robust)
 
     def _tightened(self, aimed: Standing, standing: Standing, best: Proposal) -> Standing | None:
         """The same run with an earlier deadline; None where that is of no use."""

@@ -1,11 +1,15 @@
 """Replanning: how long an option set takes, and whether chosen revisions keep what they promise.
 
     python benchmarks/replanning.py options [--sizes 100 1000 10000] [--json]
+    python benchmarks/replanning.py complete [--sizes 100 1000] [--plenty 20]
     python benchmarks/replanning.py accuracy [--cases 500] [--seeds 0 1 2]
                                              [--world estimates|unlike|history] [--json]
 
 `options`: a complete option set (all strategies' levers) of a run of so many remaining
 tasks, one of which was late.
+
+`complete`: how many options that no other dominates there are with plenty of time, and
+how many of them the budget of one second finds; one run of each shape.
 
 `accuracy`: generated plans of several shapes run in virtual time until something is
 disturbed: a late task, lost capacity, a failed task, several at once. The recommended
@@ -476,10 +480,10 @@ def _counts(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, int]:
 # -- option sets --------------------------------------------------------------------------
 
 
-def option_sets(size: int, budget_s: float) -> dict[str, Any]:
-    """The time that a complete option set takes with so many remaining tasks."""
-    rng = np.random.default_rng(size)
-    plan = make_plan("random", size + 1, rng, budget_s)
+def late_run(shape: str, size: int, budget_s: float, seed: int) -> Case:
+    """A run of which so many tasks are left: the first one took three tenths of the whole."""
+    rng = np.random.default_rng(seed)
+    plan = make_plan(shape, size + 1, rng, budget_s)
     clock = VirtualClock(T0)
     context = ExecutionContext(
         plan_run=UUID(int=1), clock=clock, started_at=T0, journal=MemoryJournal()
@@ -492,7 +496,29 @@ def option_sets(size: int, budget_s: float) -> dict[str, Any]:
     monitor.record_task_completion(
         first.id, clock.now(), None, dict(first.resources), TaskOutcome.SUCCESS
     )
-    case = Case(monitor, clock, [])
+    return Case(monitor, clock, [])
+
+
+def complete(size: int, budget_s: float, plenty_s: float) -> list[dict[str, Any]]:
+    """Options that there are with plenty of time, and with the budget; by shape of the plan."""
+    found = []
+    for shape in SHAPES:
+        row: dict[str, Any] = {"remaining": size, "shape": shape}
+        for name, budget in (("plenty", plenty_s), ("budget", budget_s)):
+            case = late_run(shape, size, budget, seed=size)
+            deviation = case.monitor.get_plan_deviation()
+            options = engine_of(case).get_replanning_options(
+                deviation, [], strategy=AdaptiveReplanning.FULL
+            )
+            row |= {name: len(options), f"{name}_kinds": ", ".join(str(o.kind) for o in options)}
+        found.append(row)
+    return found
+
+
+def option_sets(size: int, budget_s: float) -> dict[str, Any]:
+    """The time that a complete option set takes with so many remaining tasks."""
+    case = late_run("random", size, budget_s, seed=size)
+    monitor = case.monitor
     began = time.perf_counter()
     deviation = monitor.get_plan_deviation()
     taken_up = time.perf_counter() - began
@@ -517,17 +543,22 @@ def option_sets(size: int, budget_s: float) -> dict[str, Any]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=["options", "accuracy"])
+    parser.add_argument("what", choices=["options", "complete", "accuracy"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1_000, 10_000])
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--world", choices=["estimates", "unlike", "history"], default="estimates")
     parser.add_argument("--budget", type=float, default=None, help="seconds of an option set")
+    parser.add_argument(
+        "--plenty", type=float, default=20.0, help="seconds of a set that has all the time it needs"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     result: Any
     if given.what == "options":
         result = [option_sets(n, given.budget or 1.0) for n in given.sizes]
+    elif given.what == "complete":
+        result = [r for n in given.sizes for r in complete(n, given.budget or 1.0, given.plenty)]
     else:
         result = accuracy(given.cases, given.seeds, given.budget or 0.2, given.world)
     machine = this_machine()

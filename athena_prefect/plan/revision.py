@@ -92,7 +92,7 @@ def revised(
     touched = {after for _, after in cuts}
     tasks = tuple(
         _without(task, gone, cuts)
-        if task.id in touched or any(d.task in gone for d in task.depends_on)
+        if task.id in touched or (gone and any(d.task in gone for d in task.depends_on))
         else task
         for task in plan.tasks
         if task.id not in gone

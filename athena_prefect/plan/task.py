@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     AliasChoices,
@@ -291,8 +291,24 @@ class PlanTask(DocumentPart):
     def mode(self, name: str = DEFAULT_MODE) -> ResolvedMode:
         """The task in mode `name`, with what the mode leaves out filled in.
 
-        Raises UnknownNameError.
+        Made once: whoever plans a rest asks for each many times. Raises UnknownNameError.
         """
+        if name not in self._resolved:
+            self._resolved[name] = self._in_mode(name)
+        return self._resolved[name]
+
+    @cached_property
+    def _resolved(self) -> dict[str, ResolvedMode]:
+        return {}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy that does not answer with what was worked out for this task."""
+        copy = super().model_copy(update=update, deep=deep)
+        for worked_out in ("upstream", "_resolved"):
+            copy.__dict__.pop(worked_out, None)
+        return copy
+
+    def _in_mode(self, name: str) -> ResolvedMode:
         given = next((m for m in self.modes if m.name == name), None)
         if given is None and name != DEFAULT_MODE:
             raise UnknownNameError("mode", name, self.mode_names)

@@ -8,8 +8,6 @@ will be held against it.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from athena_prefect.monitor.chain import Chain
@@ -46,7 +44,7 @@ def with_history(
         late=proposal.robustness.late,
         finishes=finishes,
     )
-    return replace(proposal, robustness=measured)
+    return proposal.found(robustness=measured)
 
 
 def _work(proposal: Proposal, learned: Learned) -> Work | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 from math import ceil
 
 from athena_prefect.plan.model import Plan, PlanTask
@@ -136,6 +137,30 @@ def candidates(standing: Standing, levers: Levers) -> Iterator[tuple[Kind, Lever
         yield Kind.COMBINE, replace(everything, capacity={})
         if levers.capacity:
             yield Kind.COMBINE, everything
+
+
+def pairs(standing: Standing, levers: Levers) -> Iterator[Levers]:
+    """Two sorts of levers together, where there are more than two: what `candidates` leaves out."""
+    wide, other = _sorted_modes(standing, levers)
+    sorts = [
+        Levers(soft=levers.soft),
+        Levers(droppable=levers.droppable),
+        Levers(modes=other),
+        Levers(modes=wide),
+        Levers(capacity=levers.capacity),
+    ]
+    some = [s for s in sorts if s]
+    if len(some) < 3:
+        return
+    for one, two in combinations(some, 2):
+        tasks = {**one.modes, **two.modes}
+        yield Levers(
+            modes={t: (*one.modes.get(t, ()), *two.modes.get(t, ())) for t in tasks},
+            droppable=one.droppable | two.droppable,
+            soft=one.soft | two.soft,
+            capacity={**one.capacity, **two.capacity},
+            timeouts=levers.timeouts,
+        )
 
 
 def _sorted_modes(

@@ -103,7 +103,7 @@ class Watch:
         )
         if len(found.finishes) or found.p50 is None:
             return found
-        forecast = self.monitor.forecast(now=view.now)
+        forecast = self.monitor.finish_alone(now=view.now)
         return replace(found, finishes=np.asarray(forecast.finishes, dtype=np.float64))
 
     def need(

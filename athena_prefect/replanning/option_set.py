@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 
 from athena_prefect.plan.model import DEFAULT_MODE
 from athena_prefect.plan.revision import ChangeKind
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.from_history import with_history
-from athena_prefect.replanning.levers import candidates
+from athena_prefect.replanning.levers import candidates, pairs
 from athena_prefect.replanning.options import (
     Effort,
     Kind,
@@ -32,6 +33,8 @@ HOUR = 3600.0
 MOST_NAMED = 3
 """Tasks likely to run past their time-outs, and after their own deadlines, that an option's
 risks name."""
+ENOUGH = 4
+"""Options, the abort among them, from which no further sets of levers are tried."""
 LEAST_BUDGET = 0.02
 """Seconds that every set of levers gets, whatever is left, and no less than three schedules
 take: enough to try each sort once."""
@@ -107,23 +110,46 @@ class Options:
             # What solving leaves is needed to verify and to simulate.
             share = 0.7 * max(until - clock(), 0.0) / (len(todo) - k)
             least = max(LEAST_BUDGET, 3 * self._first_took())
-            if some and share < least:
-                hurried.append(kind)
-            proposal = self.orchestrator.propose(
-                self.standing,
-                some,
-                objective=Objective.COST,
-                budget_s=max(share, least),
-                seed=self.seed,
-            )
-            same = any(_same(proposal, other) for other in found)
-            if proposal.feasible and not same:
-                found.append(proposal)
+            if share < least:
+                if not some and self._as_carried:
+                    found.append(self._as_carried)
+                    continue
+                hurried += [kind] if some else []
+            self._add(found, some, max(share, least))
         self.hurried = tuple(dict.fromkeys(hurried))
-        options = [self._option(self._measured(proposal)) for proposal in found]
+        options = self._kept(found)
+        for some in pairs(self.standing, levers):
+            if len(options) >= ENOUGH - 1 or clock() >= until:
+                break
+            if self._add(found, some, 0.7 * (until - clock())):
+                options = self._kept(found)
+        return [replace(o, option_id=k) for k, o in enumerate([*options, self._abort()])]
+
+    def _add(self, found: list[Proposal], levers: Levers, budget_s: float) -> bool:
+        """Solve another set of levers; whether it is another way to go on than those known."""
+        proposal = self.orchestrator.propose(
+            self.standing,
+            levers,
+            objective=Objective.COST,
+            budget_s=budget_s,
+            seed=self.seed,
+        )
+        new = proposal.feasible and not any(_same(proposal, other) for other in found)
+        if new:
+            found.append(self._measured(proposal))
+        return new
+
+    def _kept(self, found: Sequence[Proposal]) -> list[ReplanningOption]:
+        """The options that none is better than."""
+        options = [self._option(proposal) for proposal in found]
         options = [o for o in options if not idle(o, options)]
-        kept = [o for o in options if not any(dominates(p, o) for p in options if p is not o)]
-        return [replace(o, option_id=k) for k, o in enumerate([*kept, self._abort()])]
+        return [o for o in options if not any(dominates(p, o) for p in options if p is not o)]
+
+    @cached_property
+    def _as_carried(self) -> Proposal | None:
+        """Carrying on, where nothing stands between it and an option that pulls no lever."""
+        calm = self.standing is self.view.standing and not (self.view.reaches or self.view.failed)
+        return self.carry if calm and self.carry is not None and self.carry.feasible else None
 
     def exactly(self, levers: Levers, budget_s: float) -> ReplanningOption | None:
         """The option that pulls just these levers, all of them; None where it cannot be."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Protocol
@@ -35,6 +35,20 @@ class Proposal:
     robustness: Robustness | None = None
     """None where there is no schedule."""
 
+    def found(
+        self, *, verification: Verification | None = None, robustness: Robustness | None = None
+    ) -> Proposal:
+        """The same proposal with what was found about it; what was made of it is kept."""
+        result = replace(
+            self,
+            verification=verification or self.verification,
+            robustness=robustness or self.robustness,
+        )
+        for name in ("cut", "modes", "plan", "overruns", "changes", "spans", "starts"):
+            if name in self.__dict__:
+                result.__dict__[name] = self.__dict__[name]
+        return result
+
     @property
     def feasible(self) -> bool:
         """Whether there is a schedule, and nothing speaks against it."""
@@ -47,7 +61,7 @@ class Proposal:
             return self.answer.conflict
         return "" if self.verification.passed else str(self.verification)
 
-    @cached_property
+    @property
     def arcs(self) -> ResourceArcs:
         """The order in which units of resources are handed on."""
         return self.answer.arcs
