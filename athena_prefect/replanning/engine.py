@@ -331,6 +331,7 @@ class AdaptiveReplanningEngine:
             proposal,
             self.monitor.learned,
             accept_quantile=self.policy.accept_quantile,
+            trust=self.policy.estimates_trusted,
             seed=self.seed,
         )
         return result_of(

@@ -17,16 +17,27 @@ from athena_prefect.monitor.rest import Work
 from athena_prefect.plan.estimate import Estimate, LearnedEstimate
 from athena_prefect.plan.graph import Floats
 from athena_prefect.plan.model import DEFAULT_MODE
+from athena_prefect.replanning.own_pace import with_own_pace
 from athena_prefect.schedule.problem import mean
 from athena_prefect.schedule.proposal import Proposal, running_of
 from athena_prefect.schedule.robustness import Robustness, quantiles_of
 
 
 def with_history(
-    proposal: Proposal, learned: Learned | None, *, accept_quantile: float, seed: int
+    proposal: Proposal,
+    learned: Learned | None,
+    *,
+    accept_quantile: float,
+    seed: int,
+    trust: float = 1.0,
 ) -> Proposal:
-    """The proposal with the figures of the forecast from history; as it is where there is none."""
-    if learned is None or proposal.answer.schedule is None or proposal.robustness is None:
+    """The proposal with the figures of the forecast from history.
+
+    Where there is none, with those of the pace of this run, and `trust` in estimates.
+    """
+    if learned is None:
+        return with_own_pace(proposal, trust=trust, accept_quantile=accept_quantile, seed=seed)
+    if proposal.answer.schedule is None or proposal.robustness is None:
         return proposal
     work = _work(proposal, learned)
     if work is None or work.done.all():

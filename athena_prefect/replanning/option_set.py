@@ -78,6 +78,7 @@ class Options:
             proposal,
             self.view.monitor.learned,
             accept_quantile=self.view.policy.accept_quantile,
+            trust=self.view.policy.estimates_trusted,
             seed=self.seed,
         )
 

@@ -59,7 +59,8 @@ class ReplanResult:
             return {"revision": self.revision}
         return {
             "revision": self.revision,
-            "p50": robust.p50,
+            # Slip compares forecasts with what is accepted here: like with like.
+            "p50": robust.p50 if robust.forecast_p50 is None else robust.forecast_p50,
             "accepted": robust.accepted,
             "p_deadline": self.p_deadline,
             "stability": None if self.stability is None else self.stability.value,

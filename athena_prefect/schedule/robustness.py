@@ -62,6 +62,8 @@ class Robustness:
     """Open task → P(finish > its limit), where limits were given."""
     finishes: Floats = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)
     """Sorted finishes of the scenarios."""
+    forecast_p50: float | None = None
+    """P50 as forecasts reckon it, where the others rest on more; None: it is the same."""
 
     @property
     def p50(self) -> float:

@@ -1,0 +1,229 @@
+"""How a proposal fares where this run itself tells that the plan's estimates are wrong.
+
+Only of a run without history, and only of three-point estimates: one number is certain,
+and no run effect applies to it. Of each category the slowness θ = log(actual / planned) is
+unknown. That estimates are right (θ = 0) has a prior probability; else θ is normal around
+0, its spread one of some, with half of its variance common to all categories. Tasks that
+have ended are the evidence; one that is far from what the others say is a stray, which
+says nothing of the rest. What runs, and what is still to be done, takes as much longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from athena_prefect.monitor.chain import medians_of
+from athena_prefect.monitor.knowledge import SHARED
+from athena_prefect.plan.graph import Floats, Ints
+from athena_prefect.plan.model import DEFAULT_MODE
+from athena_prefect.schedule.problem import mean
+from athena_prefect.schedule.proposal import Proposal, running_of
+from athena_prefect.schedule.robustness import assess, quantiles_of, samples_for
+from athena_prefect.schedule.schedule import Schedule
+from athena_prefect.schedule.standing import Standing
+
+SPREADS = (0.15, 0.3, 0.6)
+"""Spreads of θ, where estimates are wrong: by a sixth, a third, or so much as a factor of two."""
+STRAYS = 0.1
+"""Share of tasks that are thought to have troubles of their own: replanning looks at runs in
+which something has happened."""
+STRAY = 1.0
+"""Spread of log durations of those: a factor of three."""
+PASSES = 3
+"""Times that strays are told from the rest by what the rest says; more change nothing."""
+MOST = 60
+"""Ended tasks that are looked at one by one, the newest: they are evidence enough."""
+DRAWS = 24
+"""Drawings of θ that stand for its distribution, ordered by what they do to the whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paces:
+    """Log ratios of tasks that have ended, and how much they spread by the estimates."""
+
+    categories: tuple[str, ...]
+    """Those of the whole plan."""
+    category: Ints
+    ratio: Floats
+    spread: Floats
+
+
+def with_own_pace(
+    proposal: Proposal, *, trust: float, accept_quantile: float, seed: int
+) -> Proposal:
+    """The proposal with its finishes at the pace of this run; as it is where nothing tells of it.
+
+    `trust`: probability that estimates are right, before a task has ended.
+    """
+    schedule, before = proposal.answer.schedule, proposal.robustness
+    if trust >= 1.0 or schedule is None or before is None or before.certain:
+        return proposal
+    paces = _paces(proposal.standing)
+    if not len(paces.ratio):
+        return proposal
+    rng = np.random.default_rng(seed)
+    names = [proposal.standing.plan.get_task(t).group for t in schedule.problem.task_ids]
+    place = {name: k for k, name in enumerate(paces.categories)}
+    category = np.array([place[n] for n in names], dtype=np.int64)[schedule.problem.task_of]
+    problem, rest = schedule.problem, proposal.answer.rest
+    running = running_of(proposal.standing, proposal.answer)
+    open_ = rest.free & ~proposal.answer.left_out
+    open_[list(running)] = True
+    moved = open_ & problem.uncertain
+    work = np.bincount(
+        category[moved], weights=problem.durations[moved], minlength=len(paces.categories)
+    )
+    if not work.sum():
+        return proposal
+    share = samples_for(len(problem)) // DRAWS
+    finishes = [
+        assess(
+            rest,
+            _slower(schedule, np.where(moved, np.exp(theta[category]), 1.0), rest.free),
+            proposal.arcs,
+            accept_quantile=accept_quantile,
+            seed=seed + k,
+            running=running,
+            left_out=proposal.answer.left_out,
+            samples=max(share, 1),
+        ).finishes
+        for k, theta in enumerate(_ordered(drawn(paces, trust, 40 * DRAWS, rng), work))
+    ]
+    ends = np.sort(np.concatenate(finishes))
+    deadline = rest.deadline
+    measured = replace(
+        before,
+        quantiles=quantiles_of(ends),
+        accepted=float(np.quantile(ends, accept_quantile)),
+        p_deadline=None if deadline is None else float((ends <= deadline + 1e-6).mean()),
+        samples=len(ends),
+        finishes=ends,
+        forecast_p50=before.p50,
+    )
+    return proposal.found(robustness=measured)
+
+
+def _slower(schedule: Schedule, factor: Floats, free: np.ndarray) -> Schedule:
+    """What is open takes so many times as long; what runs keeps its expected end in the order."""
+    problem = schedule.problem
+    return replace(
+        schedule,
+        problem=replace(
+            problem,
+            estimates=problem.estimates * factor[:, None],
+            durations=np.where(free, problem.durations * factor, problem.durations),
+        ),
+    )
+
+
+def _ordered(theta: Floats, work: Floats) -> Iterator[Floats]:
+    """`DRAWS` of the drawings, evenly spaced by what they do to the work that is left."""
+    effect = np.exp(theta) @ work
+    order = np.argsort(effect, kind="stable")
+    places = ((np.arange(DRAWS) + 0.5) / DRAWS * len(order)).astype(np.int64)
+    yield from theta[order[places]]
+
+
+def _paces(standing: Standing) -> Paces:
+    """What has ended of what had a three-point estimate."""
+    plan = standing.plan
+    categories = tuple(dict.fromkeys(t.group for t in plan.tasks))
+    place = {name: k for k, name in enumerate(categories)}
+    found: list[tuple[float, int, float, float]] = []
+    for item in standing.over:
+        start, end = standing.spans[item]
+        task = plan.get_task(item[0]) if item[0] in plan.task_ids else None
+        if task is None or end <= start or (task.map_over is not None and item[1] is None):
+            continue
+        estimate = standing.resolved(task, standing.modes.get(task.id, DEFAULT_MODE)).estimate
+        if estimate is None or estimate.pessimistic <= estimate.optimistic:
+            continue
+        three = np.array(
+            [
+                [
+                    d.total_seconds()
+                    for d in (estimate.optimistic, estimate.likely, estimate.pessimistic)
+                ]
+            ]
+        )
+        middle, average = float(medians_of(three)[0]), float(mean(three)[0])
+        # Variance of beta-PERT: (μ − a)(b − μ) / 7 (Vose 2008).
+        spread = np.sqrt((average - three[0, 0]) * (three[0, 2] - average) / 7) / average
+        found.append((end, place[task.group], float(np.log((end - start) / middle)), float(spread)))
+    newest = sorted(found)[-MOST:]
+    columns = np.array(newest).reshape(-1, 4)
+    return Paces(
+        categories=categories,
+        category=columns[:, 1].astype(np.int64),
+        ratio=columns[:, 2],
+        spread=np.maximum(columns[:, 3], 0.02),
+    )
+
+
+def drawn(paces: Paces, trust: float, samples: int, rng: np.random.Generator) -> Floats:
+    """θ of each category by what has ended, shape (samples, categories)."""
+    sure = np.full(len(paces.ratio), 1.0)
+    for _ in range(PASSES):
+        sure = np.array([_no_stray(paces, sure, trust, i) for i in range(len(sure))])
+    found = [
+        rng.multivariate_normal(centre, cov, size=count, method="eigh")
+        for (_, centre, cov), count in _shared_out(_beliefs(paces, sure, trust), samples, rng)
+    ]
+    return np.concatenate(found)
+
+
+Belief = tuple[float, Floats, Floats]
+"""Probability of a spread of θ; mean and covariance of θ under it."""
+
+
+def _shared_out(
+    beliefs: list[Belief], samples: int, rng: np.random.Generator
+) -> list[tuple[Belief, int]]:
+    counts = rng.multinomial(samples, [p for p, _, _ in beliefs]).tolist()
+    return list(zip(beliefs, counts, strict=True))
+
+
+def _beliefs(paces: Paces, sure: Floats, trust: float) -> list[Belief]:
+    """What is to be thought of θ under each spread, 0 among them."""
+    size = len(paces.categories)
+    precision = np.bincount(paces.category, weights=sure / paces.spread**2, minlength=size)
+    weighed = np.bincount(
+        paces.category, weights=sure * paces.ratio / paces.spread**2, minlength=size
+    )
+    told = np.flatnonzero(precision > 1e-9)
+    middle = weighed[told] / precision[told]
+    found, logs = [], []
+    priors = (trust, *((1.0 - trust) / len(SPREADS) for _ in SPREADS))
+    for prior, spread in zip(priors, (0.0, *SPREADS), strict=True):
+        own, common = (1 - SHARED) * spread**2, SHARED * spread**2
+        cov = own * np.eye(size) + common
+        seen = cov[np.ix_(told, told)] + np.diag(1 / precision[told])
+        gain = np.linalg.solve(seen, cov[told]).T if len(told) else np.zeros((size, 0))
+        log = np.log(max(prior, 1e-12))
+        if len(told):
+            log -= 0.5 * (middle @ np.linalg.solve(seen, middle) + np.linalg.slogdet(seen)[1])
+        logs.append(log)
+        found.append((gain @ middle, cov - gain @ cov[told]))
+    shares = np.exp(np.array(logs) - max(logs))
+    shares /= shares.sum()
+    return [(float(p), centre, cov) for p, (centre, cov) in zip(shares, found, strict=True)]
+
+
+def _no_stray(paces: Paces, sure: Floats, trust: float, one: int) -> float:
+    """Probability that a task took what others say, and had no trouble of its own."""
+    others = sure.copy()
+    others[one] = 0.0
+    ratio, spread, c = paces.ratio[one], paces.spread[one], paces.category[one]
+    usual = stray = 0.0
+    for p, centre, cov in _beliefs(paces, others, trust):
+        usual += p * _density(ratio - centre[c], np.sqrt(cov[c, c] + spread**2))
+        stray += p * _density(ratio - centre[c], np.sqrt(cov[c, c] + STRAY**2))
+    usual, stray = (1 - STRAYS) * usual, STRAYS * stray
+    return float(usual / max(usual + stray, 1e-300))
+
+
+def _density(off: float, spread: float) -> float:
+    return float(np.exp(-0.5 * (off / spread) ** 2) / spread)
