@@ -25,9 +25,9 @@ from athena_prefect.schedule.robustness import assess, quantiles_of, samples_for
 from athena_prefect.schedule.schedule import Schedule
 from athena_prefect.schedule.standing import Standing
 
-SPREADS = (0.15, 0.3, 0.6)
-"""Spreads of θ, where estimates are wrong: by a sixth, a third, or so much as a factor of two."""
-STRAYS = 0.1
+SPREADS = (0.15, 0.3, 0.45)
+"""Spreads of θ, where estimates are wrong: by a sixth, a third, a half."""
+STRAYS = 0.25
 """Share of tasks that are thought to have troubles of their own: replanning looks at runs in
 which something has happened."""
 STRAY = 1.0
@@ -119,7 +119,7 @@ def _slower(schedule: Schedule, factor: Floats, free: np.ndarray) -> Schedule:
     )
 
 
-def _ordered(theta: Floats, work: Floats) -> Iterator[Floats]:
+def _ordered(theta: Floats, work: np.ndarray) -> Iterator[Floats]:
     """`DRAWS` of the drawings, evenly spaced by what they do to the work that is left."""
     effect = np.exp(theta) @ work
     order = np.argsort(effect, kind="stable")

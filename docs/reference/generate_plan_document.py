@@ -121,7 +121,7 @@ SECTIONS: list[tuple[type[BaseModel], str, str, dict[str, str]]] = [
         "high_slip": "0.2", "critical_slip": "0.6", "medium_probability": "0.95",
         "high_probability": "0.8", "critical_probability": "0.5", "min_probability": "0.8",
         "probability_drop": "0.2", "risk_probability": "0.6", "accept_quantile": "0.8",
-        "forecast_runs": "5",
+        "forecast_runs": "5", "estimates_trusted": "1",
         "full_violations": "2", "full_risk_share": "0.4", "segment_tasks": "8",
         "resource_buffer": "0.1", "budget_s": "2",
         "hysteresis": "0.1", "timeout_growth": "1.5",

@@ -1,0 +1,103 @@
+"""Promises of a run without history: what its own tasks say of the estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from athena_prefect.plan.model import Plan
+from athena_prefect.replanning.evaluation import AdaptiveReplanning
+from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.replanning.own_pace import Paces, drawn
+from tests.replanning.test_engine import _do, _engine, _monitored
+
+
+def told(*ratios: float, category: Sequence[int] = (), categories: int = 2) -> Paces:
+    """Tasks that took so many times as long as planned, give or take 10 %."""
+    return Paces(
+        categories=tuple(f"c{k}" for k in range(categories)),
+        category=np.array(category or [0] * len(ratios), dtype=np.int64),
+        ratio=np.log(np.array(ratios)),
+        spread=np.full(len(ratios), 0.1),
+    )
+
+
+def theta(paces: Paces, trust: float = 0.8) -> np.ndarray:
+    return drawn(paces, trust, 2000, np.random.default_rng(0))
+
+
+def test_tasks_that_take_what_was_planned_leave_the_estimates_as_they_are() -> None:
+    found = theta(told(1.0, 1.05, 0.95, 1.0, 1.1, category=[0, 1, 0, 1, 0]))
+    assert (found == 0).all(axis=1).mean() > 0.8, "more than before they had ended"
+    assert np.abs(np.quantile(found, (0.1, 0.9))).max() < 0.05
+
+
+def test_a_category_that_is_slow_is_slow_and_others_are_half_as_much() -> None:
+    found = theta(told(1.5, 1.6, 1.5, 1.4))
+    slow, unseen = np.median(found, axis=0)
+    assert slow == pytest.approx(np.log(1.5), abs=0.06)
+    assert 0.1 < unseen < 0.3
+    fast = np.median(theta(told(0.66, 0.64, 0.68)), axis=0)
+    assert fast[0] == pytest.approx(np.log(0.66), abs=0.08)
+
+
+def test_one_task_with_troubles_of_its_own_says_nothing_of_the_rest() -> None:
+    others = [1.0, 1.05, 0.95, 1.0, 1.1, 0.98]
+    found = theta(told(*others, 3.0))
+    assert np.abs(np.median(found, axis=0)).max() < 0.03
+
+
+def test_who_trusts_estimates_is_told_nothing() -> None:
+    assert (theta(told(2.0, 2.0), trust=1.0) == 0).all()
+
+
+def _document(*, spread: bool, trust: float | None) -> Plan:
+    three = {"optimistic": 80, "likely": 100, "pessimistic": 120}
+    duration = three if spread else 100
+    policy = {} if trust is None else {"policy": {"estimates_trusted": trust}}
+    return Plan.model_validate(
+        {
+            "name": "p",
+            "deadline": 1200,
+            "tasks": [
+                {"id": f"t{k}", "duration": duration, "category": "c",
+                 "depends_on": [f"t{k - 1}"] if k else []}
+                for k in range(8)
+            ],
+            "replanning": {"cooldown": 0, **policy},
+        }
+    )  # fmt: skip
+
+
+def _extended(*, spread: bool = True, trust: float | None = None) -> ReplanningOption:
+    """What is promised after three tasks of eight took 1.5 times as long as planned."""
+    monitor, clock = _monitored(_document(spread=spread, trust=trust))
+    for k in range(3):
+        _do(monitor, clock, f"t{k}", 150.0)
+    options = _engine(monitor).get_replanning_options(
+        monitor.get_plan_deviation(), [], strategy=AdaptiveReplanning.FULL
+    )
+    return next(o for o in options if o.kind is Kind.EXTEND)
+
+
+def test_a_promise_goes_by_the_pace_of_the_run_and_slip_by_the_forecast() -> None:
+    own, plan = _extended(), _extended(trust=1.0)
+    assert own.accepted_finish is not None and plan.accepted_finish is not None
+    assert own.finish is not None and plan.finish is not None
+    later = (own.finish - plan.finish).total_seconds()
+    assert 150 < later < 300, "five tasks of 100 s, each some 50 s longer"
+    assert own.accepted_finish > own.finish
+    assert own.in_time < plan.in_time
+    assert own.proposal is not None and own.proposal.robustness is not None
+    robust = own.proposal.robustness
+    assert robust.probability(robust.accepted) == pytest.approx(0.9, abs=0.01)
+    assert plan.proposal is not None and plan.proposal.robustness is not None
+    assert robust.forecast_p50 == plan.proposal.robustness.p50
+
+
+def test_one_number_is_certain_whatever_others_took() -> None:
+    own, plan = _extended(spread=False), _extended(spread=False, trust=1.0)
+    assert own.accepted_finish == plan.accepted_finish == own.finish
+    assert own.samples == 1
