@@ -7,10 +7,17 @@ from datetime import datetime
 from html import escape
 from math import floor, log10
 
-from athena_prefect.learning.results import Bottleneck, EstimationMetrics, Recommendation
+from athena_prefect.learning.results import (
+    Bottleneck,
+    Calibration,
+    EstimationMetrics,
+    Recommendation,
+)
 from athena_prefect.report.dashboard import picture
 from athena_prefect.report.svg import document, elapsed, line, num, rect, shortened, text
 
+IN_UI = 860.0
+"""Width of a waterfall in Prefect's UI, which shows some 680 of it: letters stay legible."""
 MOST = 12
 """Bars of a waterfall; smaller ones are told of together."""
 CSS = {
@@ -84,8 +91,10 @@ def trend(errors: Errors, *, width: float = 540, inline: bool = False) -> str:
     if values:
         body.append(f'<polyline points="{points}" class="whisker"/>')
         body += [rect(x(k) - 2, y(v) - 2, 4, 4, "ok", 2) for k, v in enumerate(values)]
+        days = {moment.date() for moment, _ in (errors[0], errors[-1])}
+        form = "%H:%M UTC" if len(days) == 1 < len(errors) else "%Y-%m-%d"
         for k, anchor in ((0, "start"), (len(errors) - 1, "end")):
-            when = f"{errors[k][0]:%Y-%m-%d}"
+            when = f"{errors[k][0]:{form}}"
             body.append(text(x(k), floor_ + 16, when, size=10, anchor=anchor, css="soft"))
     return document(width, height, body, "Error of estimates, run by run", inline=inline)
 
@@ -127,6 +136,19 @@ def calibration(
     return document(width, height, body, "Forecasts against what came", inline=inline)
 
 
+def calibrated(found: Calibration) -> str:
+    """What a calibration plot shows, on how much, and how it is read."""
+    runs = f"{found.runs} run{'s' if found.runs != 1 else ''}"
+    inside = ""
+    if found.coverage is not None:
+        share = f"{found.coverage:.0%}".replace("%", " %")
+        inside = f" {share} of the finishes were inside the 80 % interval."
+    return (
+        f"{found.forecasts} forecasts of {runs}.{inside} On the dashed line a forecast's "
+        "quantiles are right; below it runs ended later than forecast, above it earlier."
+    )
+
+
 def learned_markdown(
     plan: str,
     runs: int,
@@ -142,7 +164,8 @@ def learned_markdown(
     """What a plan's runs teach, as an artifact. `lessons`: statement, confidence, runs."""
     parts = [f"# {_cell(plan)}: what {runs} run{'s' if runs != 1 else ''} teach"]
     if bottlenecks:
-        parts += ["## What delayed the finish", picture("Bottlenecks", waterfall(bottlenecks))]
+        chart = waterfall(bottlenecks, width=IN_UI)
+        parts += ["## What delayed the finish", picture("Bottlenecks", chart)]
     slow = [f"- {_cell(s)}" for s in slowdowns]
     if slow:
         parts += ["## Slower than before", "\n".join(slow)]
@@ -166,7 +189,8 @@ def learned_markdown(
         parts += [f"## Accuracy{said}", picture("Error of estimates", trend(errors))]
     found = metrics.calibration
     if found is not None and found.reliability:
-        parts += ["## Calibration", picture("Calibration", calibration(found.reliability))]
+        chart = picture("Calibration", calibration(found.reliability))
+        parts += ["## Calibration", calibrated(found), chart]
     return "\n\n".join(parts) + "\n"
 
 
@@ -202,18 +226,20 @@ def learned_section(
     spent = "".join(f"<li>{escape(item)}</li>" for item in sampled)
     if spent:
         parts.append(f'<h2 id="time">Where the time of its tasks goes</h2><ul>{spent}</ul>')
-    charts = []
+    charts, notes = [], ""
     if len(errors) > 1:
         charts.append(trend(errors, inline=True))
     found = None if metrics is None else metrics.calibration
     if found is not None and found.reliability:
         charts.append(calibration(found.reliability, inline=True))
+        notes = f"<p>{escape(calibrated(found))}</p>"
     told = "".join(f"<li>{escape(item)}</li>" for item in lessons)
     if charts or told:
         listed = f"<ul>{told}</ul>" if told else ""
         parts.append(
             '<h2 id="learned">What its plan’s runs taught</h2>'
             + "".join(f'<div class="chart">{c}</div>' for c in charts)
+            + notes
             + listed
         )
     return "\n".join(parts)

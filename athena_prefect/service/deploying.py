@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from athena_prefect.errors import InputError, UnknownNameError
+from athena_prefect.errors import InputError, ServerError, UnknownNameError
 from athena_prefect.plan.model import Plan
 from athena_prefect.service.results import _Answer
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
     from athena_prefect.runtime.deployment.changes import Change
     from athena_prefect.runtime.deployment.pool import Pool
     from athena_prefect.runtime.deployment.remote import Remote
@@ -84,14 +87,12 @@ def _deploy(
     but: Sequence[str] = (),
 ) -> Deployed:
     """Deploy everything but the kinds of things that `but` names."""
-    from prefect.client.orchestration import get_client
-
     from athena_prefect.runtime.deployment.neighbours import check_one_project, shared_in_pool
     from athena_prefect.runtime.deployment.remote import Remote
 
     plans = _load(files)
     _api_configured()
-    with get_client(sync_client=True) as client:
+    with _server() as client:
         remote = Remote(client)
         pool = None if options.pool is None else remote.pool(options.pool)
         root = _root(plans)
@@ -137,8 +138,6 @@ def serve(
 
     `told` hears what was changed on the server, before the first run. Raises as `deploy` does.
     """
-    from prefect.client.orchestration import get_client
-
     from athena_prefect.runtime.deployment.desired import process_environment
     from athena_prefect.runtime.deployment.remote import Remote, plans_of
     from athena_prefect.runtime.deployment.serving import serve_deployments
@@ -146,7 +145,7 @@ def serve(
     options = replace(options, pool=None)
     found = deploy(files, options, settings=settings)
     told(found)
-    with get_client(sync_client=True) as client:
+    with _server() as client:
         there = Remote(client).deployments(settings.namespace)
     served = [d for d in there if d.pool is None]
     chosen = [d.name for d in served if not (of := plans_of([d])) or of & set(found.plans)]
@@ -207,15 +206,13 @@ def undeploy(
     A run that is under way goes on to its end. Plans, runs and flow files stay: they
     are no part of the server. Raises UnknownNameError for a plan that is not deployed.
     """
-    from prefect.client.orchestration import get_client
-
     from athena_prefect.runtime.deployment.names import block_name
     from athena_prefect.runtime.deployment.remote import Remote, plans_of
     from athena_prefect.runtime.deployment.state import ServerState
 
     _api_configured()
     namespace = settings.namespace
-    with get_client(sync_client=True) as client:
+    with _server() as client:
         remote = Remote(client)
         there = remote.deployments(namespace)
         known = plans_of(there)
@@ -476,6 +473,22 @@ def _plan_name(given: str) -> str:
     if given.endswith((".yaml", ".yml", ".json")) or os.sep in given:
         return Plan.load(given).name
     return given
+
+
+@contextmanager
+def _server() -> Iterator[SyncPrefectClient]:
+    """A client of the Prefect server. Raises ServerError where none answers."""
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        try:
+            yield client
+        except httpx.TransportError as error:
+            raise ServerError(
+                f"no Prefect server answers at {client.api_url}: {error}; is it up, and is "
+                "PREFECT_API_URL right?"
+            ) from None
 
 
 def _api_configured() -> None:

@@ -177,6 +177,7 @@ def _learned(followed: FollowedRun, found: RunStatus, taught: Taught | None) -> 
     from athena_prefect.learning.bottlenecks import bottlenecks
     from athena_prefect.learning.records import run_record
     from athena_prefect.report.learning import learned_section
+    from athena_prefect.service.slowdowns import sampled_in
 
     monitor = followed._monitored()
     delays: tuple[Bottleneck, ...] = ()
@@ -186,9 +187,13 @@ def _learned(followed: FollowedRun, found: RunStatus, taught: Taught | None) -> 
             started=found.state.started, ended=found.state.ended,
         )  # fmt: skip
         delays = bottlenecks([run])
+    # Where this run was not sampled, what the newest one that was says.
+    sampled = tuple(str(s) for s in sampled_in(found.plan, found.state))
     if taught is None:
-        return learned_section(delays)
-    return learned_section(delays, taught.accuracy, taught.errors, taught.lessons, taught.sampled)
+        return learned_section(delays, sampled=sampled)
+    return learned_section(
+        delays, taught.accuracy, taught.errors, taught.lessons, sampled or taught.sampled
+    )
 
 
 def _with_path(found: RunStatus) -> RunView:

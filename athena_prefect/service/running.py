@@ -351,7 +351,7 @@ def _finish(
         error=result.error,
         final=final,
     )
-    return replace(outcome, report=_report(order, followed) if final else None)
+    return replace(outcome, report=_report(order, followed, settings) if final else None)
 
 
 def _already_known(followed: FollowedRun) -> int:
@@ -373,9 +373,12 @@ def _task_runs(sources: list[str]) -> list[str]:
     return found
 
 
-def _report(order: Order, followed: FollowedRun) -> Path | None:
+def _report(order: Order, followed: FollowedRun, settings: AthenaSettings) -> Path | None:
+    from athena_prefect.service.taught import taught
+
     try:
-        return write_report(followed, order.report).file
+        known = taught(followed.plan, settings=settings)
+        return write_report(followed, order.report, known).file
     except (StorageError, InputError) as error:
         # How the run ended does not depend on its report.
         logger.error("no report was written: %s", error)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
+    from athena_prefect.journal.state import ExecutionState
     from athena_prefect.learning.frame import History
     from athena_prefect.service.learning import Told
     from athena_prefect.storage.history import StoredHistory
@@ -52,6 +53,21 @@ class Sampled:
 
 def _percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
+
+
+def sampled_in(plan: Plan, state: ExecutionState) -> tuple[Sampled, ...]:
+    """Where the time of the tasks that a run sampled went in it."""
+    files = {} if plan.source is None else SourceHistory(project_root(plan.source)).files
+    found = []
+    for task in plan.task_ids:
+        attempt = state.task(task).in_force
+        profile = None if attempt is None else attempt.data.get("profile")
+        if attempt is not None and profile:
+            spots = with_lines_now((Spot(**s) for s in profile), files)
+            at = attempt.ended or attempt.started
+            if at is not None:
+                found.append(Sampled(task_id=task, at=at, spots=spots))
+    return tuple(found)
 
 
 def sampled_tasks(plan: Plan, kept: StoredHistory) -> tuple[Sampled, ...]:

@@ -168,7 +168,8 @@ class SourceHistory:
             if not self.known(commit):
                 return Between(unknown=f"commit {commit[:10]}, which ran, is not in the checkout")
         assert one is not None and other is not None
-        files = {*sources(call, self.tree(one)), *sources(call, self.tree(other))}
+        tips = (one, other, *self._merged(one, other))
+        files = {file for tip in tips for file in sources(call, self.tree(tip))}
         if not files:
             return Between(unknown=f"{call} is not in the project")
         if changed & files:
@@ -181,6 +182,18 @@ class SourceHistory:
         if not found and one != other and self._commits_to(sorted(files), other, one):
             return Between(unknown="its code went back to an earlier commit")
         return Between(commits=found)
+
+    def _merged(self, one: str, other: str) -> tuple[str, ...]:
+        """The commits that were merged on the way from `one` to `other`.
+
+        Their modules may be called otherwise than those of either.
+        """
+        if one == other:
+            return ()
+        told = self.git(
+            "rev-list", "--merges", "--parents", f"--max-count={COMMITS}", other, f"^{one}"
+        )
+        return tuple(p for line in told.splitlines() for p in line.split()[2:])
 
     def known(self, commit: str) -> bool:
         """Whether a commit is in the checkout's repository."""

@@ -60,6 +60,8 @@ def test_small_bars_are_told_of_together() -> None:
 def test_trend_and_calibration_are_sound() -> None:
     for svg in (trend(ERRORS), trend([]), calibration({"p10": 0.0, "p90": 1.0}), waterfall([])):
         ET.fromstring(svg)
+    hours = [(T0 + timedelta(hours=i), 0.1) for i in range(3)]
+    assert "2026-01-05" in trend(ERRORS) and "02:00 UTC" in trend(hours)
     assert "50 %" in trend(ERRORS), "the axis ends at a round number above the largest error"
 
 
@@ -77,6 +79,8 @@ def test_the_artifact_has_every_part_and_escapes_what_others_wrote() -> None:
     assert "| a &lt;script&gt; needs \\| a buffer | seen once | 1 |" in text
     assert text.count("data:image/svg+xml;base64,") == 3
     assert learned_markdown("p", 1, metrics()).count("##") == 1, "only the calibration"
+    said = "9 forecasts of 9 runs. 80 % of the finishes were inside the 80 % interval."
+    assert said in text and "below it runs ended later than forecast" in text
 
 
 def test_the_part_of_a_page() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import (
@@ -23,7 +24,7 @@ from prefect.workers.process import ProcessWorker
 from athena_prefect.errors import InputError, ServerError, UnknownNameError
 from athena_prefect.runtime.deployment.remote import Remote
 from athena_prefect.runtime.watching import Api
-from athena_prefect.service.deploying import Deployed, DeployOptions, deploy, undeploy
+from athena_prefect.service.deploying import Deployed, DeployOptions, _server, deploy, undeploy
 from athena_prefect.settings import AthenaSettings
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_api")]
@@ -351,3 +352,11 @@ def test_serving_leaves_the_watcher_of_other_plans_in_their_pool(project: Projec
     project.undeploy("pooled")
     project.deploy(served, pool=None)
     assert project.deployment("watch-plan", "watch-plan").work_pool_name is None
+
+
+def test_a_server_that_does_not_answer_is_said() -> None:
+    with (
+        pytest.raises(ServerError, match=r"no Prefect server answers at .*: Connection refused"),
+        _server(),
+    ):
+        raise httpx.ConnectError("Connection refused")

@@ -146,6 +146,29 @@ def test_a_module_that_was_renamed_since_is_followed(tmp_path: Path) -> None:
     assert renamed.touched == () and not renamed.elsewhere
 
 
+def test_a_branch_in_which_the_module_had_its_old_name_is_merged(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    job, old = tmp_path / "tasks" / "job.py", tmp_path / "tasks" / "old.py"
+    call = "from tasks import {} as helper\n\n\ndef run():\n    return helper.deep()\n"
+    body = "def deep():\n    return {}\n\n\ndef still():\n    return [1, 2, 3, 4, 5, 6, 7]\n"
+    job.write_text(call.format("old"))
+    old.write_text(body.format(1))
+    checkout.commit("first", T0)
+    checkout.git("checkout", "--quiet", "-b", "side")
+    old.write_text(body.format(2))
+    side = checkout.commit("slower", T0 + DAY)
+    checkout.git("checkout", "--quiet", "main")
+    checkout.git("mv", "tasks/old.py", "tasks/new.py")
+    job.write_text(call.format("new"))
+    renamed = checkout.commit("another name", T0 + 2 * DAY)
+    checkout.git("merge", "--quiet", "--no-ff", "-m", "merge", "side", at=T0 + 3 * DAY)
+    merge = checkout.git("rev-parse", "HEAD")
+    history = SourceHistory(tmp_path)
+    (found,) = history.between("tasks.job:run", run_at(renamed), run_at(merge)).commits
+    assert found.sha == side
+    assert [(t.file, t.function) for t in found.touched] == [("tasks/new.py", "deep")]
+
+
 def test_runs_with_changes_that_nobody_committed_blame_no_commit(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     first = checkout.commit("first", T0)
