@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.style import Style, StyleType
 from rich.table import Table
 from rich.text import Text
+
+Cells = Sequence[str | Text]
 
 FEW_WORDS = 16
 """Characters in which a cell that may be folded or cut can still be read."""
@@ -36,7 +40,7 @@ class FittedTable:
     """Rows under columns, as many of them as there is room for."""
 
     columns: Sequence[Column]
-    rows: Sequence[Sequence[str | Text]]
+    rows: Sequence[Cells]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The widest table that keeps its columns readable."""
@@ -58,14 +62,63 @@ class FittedTable:
             more = max(min(spare, longest[number] - widths[number]), 0)
             widths[number] += more
             spare -= more
-        yield self._table(widths)
+        if _taken(shown, least) > room:
+            yield self._table(widths, self.rows)  # Rich makes of it what it can
+            return
+        yield from self._lines(console, widths)
+
+    def _lines(self, console: Console, widths: Mapping[int, int]) -> RenderResult:
+        """Header and rows, each in one line where its cells fit: Rich takes 0.3 ms for a row."""
+        styles: dict[StyleType, Style] = {}
+        head = [Text(column.name, style="dim") for column in self.columns]
+        for row in (head, *self.rows):
+            cells = [Text(cell) if isinstance(cell, str) else cell for cell in row]
+            if not all(self._fits(n, cells[n].plain, width) for n, width in widths.items()):
+                yield self._table(widths, [row], header=False)
+                continue
+            for place, (number, width) in enumerate(widths.items()):
+                if place:
+                    yield Segment(" " * GAP)
+                yield from self._cell(console, cells[number], number, width, styles)
+            yield Segment.line()
+
+    def _fits(self, number: int, plain: str, width: int) -> bool:
+        column = self.columns[number]
+        return "\n" not in plain and (column.cut or cell_len(plain) <= width)
+
+    def _cell(
+        self,
+        console: Console,
+        text: Text,
+        number: int,
+        width: int,
+        styles: dict[StyleType, Style],
+    ) -> RenderResult:
+        spare = width - cell_len(text.plain)
+        if spare < 0:
+            text = text.copy()
+            text.truncate(width, overflow="ellipsis")
+            spare = width - cell_len(text.plain)
+        right = self.columns[number].right
+        if right and spare:
+            yield Segment(" " * spare)
+        if text.spans:
+            yield from text.render(console)
+        elif text.plain:
+            if text.style not in styles:
+                styles[text.style] = console.get_style(text.style)
+            yield Segment(text.plain, styles[text.style])
+        if not right and spare:
+            yield Segment(" " * spare)
 
     def _longest(self, number: int) -> int:
         cells = (cell_len(str(row[number])) for row in self.rows)
         return max(cell_len(self.columns[number].name), max(cells, default=0))
 
-    def _table(self, widths: Mapping[int, int]) -> Table:
-        table = Table(box=None, header_style="dim", pad_edge=False)
+    def _table(
+        self, widths: Mapping[int, int], rows: Sequence[Cells], *, header: bool = True
+    ) -> Table:
+        table = Table(box=None, header_style="dim", pad_edge=False, show_header=header)
         for number, width in widths.items():
             column = self.columns[number]
             table.add_column(
@@ -75,7 +128,7 @@ class FittedTable:
                 overflow="ellipsis" if column.cut else "fold",
                 width=width,
             )
-        for row in self.rows:
+        for row in rows:
             table.add_row(*(row[number] for number in widths))
         return table
 

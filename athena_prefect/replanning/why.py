@@ -278,7 +278,7 @@ def _order(seconds: float) -> Share:
 
 
 def _spread(monitor: ExecutionMonitor, seconds: float) -> Share:
-    what = "the spread of what is open"
+    what = "the spread of durations"
     if monitor.learned is not None:
         what = "what earlier runs took"
     side = "adds" if seconds > 0 else "takes off"

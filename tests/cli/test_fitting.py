@@ -50,3 +50,26 @@ def test_a_wide_terminal_shows_all_uncut() -> None:
     assert len(lines(200)) == 3
     assert "a_task_with_a_rather_long_name" in lines(200)[2]
     assert "…" not in lines(200)[2]
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 140])
+def test_a_row_in_one_line_is_what_rich_makes_of_it(width: int) -> None:
+    columns = (
+        Column(name="task", whole=False),
+        Column(name="took", right=True),
+        Column(name="after", whole=False, cut=True, rank=2),
+        Column(name="notes", whole=False),
+    )
+    rows = [
+        (Text("naïve_日本", style="bold"), f"{10**k} s", "extract, " * k, "a word, " * (k % 3))
+        for k in range(6)
+    ]
+    rows.append((Text("two"), "1 s", "", "lines\nin one"))
+    table = FittedTable(columns, rows)
+    console = Console(width=width, color_system=None)
+    with console.capture() as fast:
+        console.print(table)
+    with console.capture() as slow, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FittedTable, "_lines", lambda self, _, widths: [self._table(widths, rows)])
+        console.print(table)
+    assert fast.get() == slow.get()
