@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -26,10 +25,11 @@ from sqlalchemy import (
 )
 
 from athena_prefect.journal.events import TaskOutcome
-from athena_prefect.learning.frame import OUTCOMES, Floats, History, amounts, encode, zones_of
+from athena_prefect.learning.frame import History, encode, zones_of
 from athena_prefect.learning.records import CheckRecord, ForecastRecord, RunRecord, TaskRecord
 from athena_prefect.monitor.recorded import KEYS
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
+from athena_prefect.storage.columns import Columns, blocks
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import LIVE
 from athena_prefect.storage.tables import (
@@ -78,8 +78,11 @@ class StoredHistory:
         with self._database.reading() as connection:
             wanted = self._wanted(plan, runs)
             found = self._runs(connection, wanted)
-            rows = connection.execute(_records(wanted, self._database.sqlite)).all()
-        return _history(found, rows, sqlite=self._database.sqlite)
+            sqlite = self._database.sqlite
+            place = {UUID(r.run).hex: number for number, r in enumerate(found)}
+            rows = blocks(connection.execute(_records(wanted, sqlite)), sqlite=sqlite)
+            columns = Columns(rows, place, sqlite)
+        return _history(found, columns)
 
     def recent(self, plan: str | None = None, *, runs: int = RECENT) -> tuple[RunRecord, ...]:
         """The newest `runs` runs with their attempts, planned starts too, the oldest first."""
@@ -366,22 +369,18 @@ def _records(wanted: Select[Any], sqlite: bool) -> Select[Any]:
     )
 
 
-def _history(runs: Sequence[RunRecord], rows: Sequence[Any], *, sqlite: bool) -> History:
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * 12
-    place = {UUID(r.run).hex: number for number, r in enumerate(runs)}
-    run = np.array([place[r] for r in columns[0]], dtype=np.int32)
+def _history(runs: Sequence[RunRecord], columns: Columns) -> History:
     run_plan, plans = encode([r.plan_name for r in runs])
-    names, ids = encode(columns[1])
-    pair = (run_plan[run] if len(run) else run).astype(np.int64) * max(len(ids), 1) + names
-    known, task = np.unique(pair, return_inverse=True)
+    run, ids = columns.of["run"], tuple(columns.ids)
+    pair = (run_plan[run] if len(run) else run).astype(np.int64) * max(len(ids), 1)
+    known, task = np.unique(pair + columns.of["name"], return_inverse=True)
     task_plan = (known // max(len(ids), 1)).astype(np.int32)
     tasks = tuple(ids[i] for i in (known % max(len(ids), 1)).tolist())
     documents = {r.plan_name: r.plan for r in runs if r.plan is not None}
     groups = {(plan, t.id): t.group for plan, document in documents.items() for t in document.tasks}
     labels = [groups.get((plans[p], t), t) for p, t in zip(task_plan.tolist(), tasks, strict=True)]
     task_category, categories = encode(labels)
-    started, duration = _moments(columns[5], sqlite), _numbers(columns[6])
-    outcomes = {str(o): code for code, o in enumerate(OUTCOMES)}
+    rows = {name: column for name, column in columns.of.items() if name != "name"}
     return History(
         runs=tuple(runs),
         plans=plans,
@@ -390,38 +389,10 @@ def _history(runs: Sequence[RunRecord], rows: Sequence[Any], *, sqlite: bool) ->
         task_plan=task_plan,
         task_category=task_category,
         run_plan=run_plan,
-        run=run,
         task=task.astype(np.int32),
-        item=_numbers(columns[2]).astype(np.int32),
-        attempt=np.array(columns[3], dtype=np.int32),
-        outcome=np.array([outcomes.get(o, -1) for o in columns[4]], dtype=np.int8),
-        started=started,
-        ended=started + duration,
-        duration=duration,
-        planned=_numbers(columns[7]),
-        queued=_numbers(columns[8]),
-        kept=~np.array(columns[9], dtype=np.bool_),
-        resources_planned=_amounts(columns[10]),
-        resources_used=_amounts(columns[11]),
+        ended=rows["started"] + rows["duration"],
+        resources_planned=columns.resources_planned,
+        resources_used=columns.resources_used,
         zones=zones_of(runs),
+        **rows,
     )
-
-
-def _numbers(values: Sequence[float | None]) -> Floats:
-    return np.array(values, dtype=np.float64)
-
-
-def _moments(values: Sequence[Any], sqlite: bool) -> Floats:
-    if not sqlite:
-        return _numbers(values)
-    stamps = np.array(["NaT" if v is None else v for v in values], dtype="datetime64[us]")
-    seconds: Floats = stamps.astype(np.int64) / 1e6
-    seconds[np.isnat(stamps)] = np.nan
-    return seconds
-
-
-def _amounts(texts: Sequence[str | None]) -> dict[str, Floats]:
-    """Columns of amounts; a text that comes again is read once."""
-    code, distinct = encode(texts)
-    read = [{} if text is None else json.loads(text) or {} for text in distinct]
-    return {name: column[code] for name, column in amounts(read).items()}
