@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from athena_prefect.learning.records import RunRecord
     from athena_prefect.learning.results import ExecutionPattern
     from athena_prefect.settings import AthenaSettings
+    from athena_prefect.storage.decisions import RunRow
+    from athena_prefect.storage.lessons import StoredLessons
+    from athena_prefect.storage.plans import PlanStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +115,26 @@ def remembered(
             patterns=patterns if newest else (),
             held=_held(run, store.figures(row.plan_run, row.revision)),
         )  # fmt: skip
+        if row.revision > 1:
+            _judge_replaced(memory, store, row, run)
     return tuple(_known(lesson, now) for lesson in memory.lessons() if lesson.plan == plan.name)
+
+
+def _judge_replaced(memory: StoredLessons, store: PlanStore, row: RunRow, run: RunRecord) -> None:
+    """Say of the revisions that were replaced in a run whether what they promised was missed.
+
+    That one was kept cannot be told of them: the run was over by another one.
+    """
+    from athena_prefect.learning.memory import Outcome
+
+    for decision in store.decisions(plan_run=row.plan_run):
+        if decision.revision < row.revision:
+            kept = _held(run, store.figures(row.plan_run, decision.revision))
+            missed = run.status == "completed" and kept is False
+            words = f"replaced in the run; revision {row.revision} was in force at its end"
+            memory.store_outcome(
+                Outcome(plan_id=decision.id, summary=words, held=False if missed else None)
+            )
 
 
 def _held(run: RunRecord, figures: Mapping[str, Any] | None) -> bool | None:

@@ -220,6 +220,36 @@ def test_a_task_that_became_slower_is_told_with_why_nothing_more_is_known(
     assert any(k.lesson.kind == "code" for k in found.lessons)
 
 
+def test_decisions_are_held_or_missed_by_what_was_promised_with_them(
+    settings: AthenaSettings, file: Path
+) -> None:
+    from athena_prefect.journal.events import RunEvent, RunEventKind
+    from athena_prefect.storage.sql_journal import SqlJournal
+
+    database = Database.open(settings)
+    store, journal = PlanStore(database), SqlJournal(database)
+
+    def promised(run: UUID, day: int, minutes: float) -> int:
+        """What the first revision promised; its decision."""
+        at = T0 + timedelta(days=day)
+        quantiles = {"p50": 60 * minutes - 60, "p90": 60 * minutes}
+        journal.append(RunEvent(plan_run=run, kind=RunEventKind.BASELINED, at=at,
+                                data={"quantiles": quantiles}))  # fmt: skip
+        return store.run(run).decision_id
+
+    on_time = promised(store_run(settings, file, 0, 20), 0, 31)
+    late = promised(store_run(settings, file, 1, 30), 1, 31)
+    changed = store_run(settings, file, 2, 30)
+    replaced = promised(changed, 2, 31)
+    plan = Plan.load(file)
+    second = store.save_run_revision(changed, 2, plan, figures={"accepted": 41 * 60.0}).id
+    untouched = store_run(settings, file, 3, 20)
+    learn(file, settings=settings)
+    told = {d: store.decision(d).validation_status for d in (on_time, late, replaced, second)}
+    assert told == {on_time: "held", late: "missed", replaced: "missed", second: "held"}
+    assert store.decision(store.run(untouched).decision_id).validation_status == "valid"
+
+
 def test_figures_are_those_of_the_plan_that_is_asked_for(
     settings: AthenaSettings, file: Path
 ) -> None:
