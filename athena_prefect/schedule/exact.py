@@ -21,6 +21,7 @@ from athena_prefect.schedule.variables import Variables
 
 if TYPE_CHECKING:
     from ortools.sat.python import cp_model
+    from ortools.sat.python.cp_model_helper import SatParameters
 
 LNS_ONLY = 1_000
 """Activities from which only neighbourhoods are searched: a whole search overran its time
@@ -83,6 +84,8 @@ class Program:
         given.num_workers = workers
         given.random_seed = seed % 2**31
         given.use_lns_only = len(self.variables.tasks) > LNS_ONLY
+        if not self.variables.chosen and self.aim in (Aim.MAKESPAN, Aim.TARDINESS):
+            _for_starts_alone(given)
         status = solver.solve(self.model)
         if status == self.cp.INFEASIBLE:
             return Solution(outcome=Outcome.INFEASIBLE)
@@ -115,3 +118,16 @@ class Program:
             dropped=frozenset(t for t, done in variables.present.items() if not says(done)),
             cut=frozenset(arc for arc, kept in variables.kept.items() if not says(kept)),
         )
+
+
+def _for_starts_alone(given: SatParameters) -> None:
+    """Settings for a model that chooses starts and nothing else.
+
+    Its linear relaxation has no rows, and presolve finds nothing but takes a tenth of a
+    second and more: what CP-SAT gained within a second on 33 drawn instances of 60 activities
+    went from 0.44 to 0.57 %. Where modes are chosen, the relaxation is worth its time.
+    """
+    given.subsolvers.append("no_lp")
+    given.max_presolve_iterations = 1
+    given.cp_model_probing_level = 0
+    given.symmetry_level = 0

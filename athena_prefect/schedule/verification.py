@@ -143,8 +143,9 @@ class _Examination:
         self.waits_of = {t.id: tuple(self._waits_in(t)) for t in claim.plan.tasks}
         self.began = {item[0] for item in claim.begun}
         # A mapped task is over when all of its items are.
-        self.over = {name for name, index in claim.over if index is None} | {
-            name for name, spans in self.spans_of.items() if set(spans) <= set(claim.over)
+        ended = frozenset(claim.over)
+        self.over = {name for name, index in ended if index is None} | {
+            name for name, spans in self.spans_of.items() if ended.issuperset(spans)
         }
 
     def result(self) -> Verification:
