@@ -32,7 +32,7 @@ class Cause(StrEnum):
     RESOURCE = "resource"
     """A task waits for what holds its resources, and was not planned to."""
     CHAIN = "chain"
-    """The chain had float, which is used up: less than nothing."""
+    """Less than nothing: by itself the chain was planned to end before the finish."""
     ORDER = "order"
     """The run goes by another order than the schedule that was accepted."""
     UNCERTAINTY = "uncertainty"
@@ -196,11 +196,13 @@ class _Walk:
                     slack += moved
                 found.append(self._longer(node, (finish - start) - (known[1] - known[0])))
             ends = known[1]
-        if self.nodes:
-            slack += ends - self.planned.course.end_of_all
-        words = f"this chain had {_span(-slack)} of float, which is used up"
-        if slack > 0:
-            words = f"this chain was planned to end {_span(slack)} after what was accepted"
+        planned = self.planned.course.end_of_all
+        if not self.nodes:
+            gone = self.course.end_of_all - planned
+            return [_share(Cause.CHAIN, None, gone, "everything was left out")]
+        slack += ends - planned
+        side = "before" if slack < 0 else "after"
+        words = f"by itself this chain was to end {_span(abs(slack))} {side} what was accepted"
         return [*found, _share(Cause.CHAIN, None, slack, words)]
 
     def _over(self, node: int) -> bool:

@@ -174,7 +174,7 @@ def test_float_that_a_chain_uses_up_is_less_than_nothing() -> None:
         monitor.record_task_completion(task, clock.now(), None, {}, SUCCESS)
     assert _told(monitor) == [
         (Cause.DURATION, 250.0, "side took 4m10s longer than planned"),
-        (Cause.CHAIN, -50.0, "this chain had 50s of float, which is used up"),
+        (Cause.CHAIN, -50.0, "by itself this chain was to end 50s before what was accepted"),
     ]
 
 
