@@ -10,19 +10,26 @@ says nothing of the rest. What runs, and what is still to be done, takes as much
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from athena_prefect.monitor.chain import medians_of
 from athena_prefect.monitor.knowledge import SHARED
+from athena_prefect.monitor.learned import samples_for
 from athena_prefect.plan.graph import Floats, Ints
 from athena_prefect.plan.model import DEFAULT_MODE
+from athena_prefect.schedule.beta_pert import (
+    LEVELS,
+    PROBABILITIES,
+    quantile_rows,
+    single_rows,
+)
+from athena_prefect.schedule.passes import forward
 from athena_prefect.schedule.problem import mean
 from athena_prefect.schedule.proposal import Proposal, running_of
-from athena_prefect.schedule.robustness import assess, quantiles_of, samples_for
-from athena_prefect.schedule.schedule import Schedule
+from athena_prefect.schedule.robustness import quantiles_of
+from athena_prefect.schedule.situation import NEVER
 from athena_prefect.schedule.standing import Standing
 
 SPREADS = (0.15, 0.3, 0.45)
@@ -36,8 +43,6 @@ PASSES = 3
 """Times that strays are told from the rest by what the rest says; more change nothing."""
 MOST = 60
 """Ended tasks that are looked at one by one, the newest: they are evidence enough."""
-DRAWS = 24
-"""Drawings of θ that stand for its distribution, ordered by what they do to the whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,26 +78,19 @@ def with_own_pace(
     open_ = rest.free & ~proposal.answer.left_out
     open_[list(running)] = True
     moved = open_ & problem.uncertain
-    work = np.bincount(
-        category[moved], weights=problem.durations[moved], minlength=len(paces.categories)
-    )
-    if not work.sum():
+    if not moved.any():
         return proposal
-    share = samples_for(len(problem)) // DRAWS
-    finishes = [
-        assess(
-            rest,
-            _slower(schedule, np.where(moved, np.exp(theta[category]), 1.0), rest.free),
-            proposal.arcs,
-            accept_quantile=accept_quantile,
-            seed=seed + k,
-            running=running,
-            left_out=proposal.answer.left_out,
-            samples=max(share, 1),
-        ).finishes
-        for k, theta in enumerate(_ordered(drawn(paces, trust, 40 * DRAWS, rng), work))
-    ]
-    ends = np.sort(np.concatenate(finishes))
+    samples = samples_for(len(problem))
+    factors = np.exp(drawn(paces, trust, samples, rng)).T
+    lengths = np.repeat(problem.durations[:, None], samples, axis=1)
+    waiting = np.flatnonzero(moved & rest.free)
+    rows = single_rows(problem.estimates[waiting])
+    luck = rng.integers(0, LEVELS, size=(len(waiting), samples))
+    lengths[waiting] = np.take_along_axis(rows, luck, axis=1) * factors[category[waiting]]
+    for i in running:
+        elapsed = rest.now - float(rest.starts[i])
+        lengths[i] = _beyond(problem.estimates[i], elapsed, factors[category[i]], rng)
+    ends = np.sort(_ends(proposal, lengths))
     deadline = rest.deadline
     measured = replace(
         before,
@@ -106,25 +104,29 @@ def with_own_pace(
     return proposal.found(robustness=measured)
 
 
-def _slower(schedule: Schedule, factor: Floats, free: np.ndarray) -> Schedule:
-    """What is open takes so many times as long; what runs keeps its expected end in the order."""
-    problem = schedule.problem
-    return replace(
-        schedule,
-        problem=replace(
-            problem,
-            estimates=problem.estimates * factor[:, None],
-            durations=np.where(free, problem.durations * factor, problem.durations),
-        ),
-    )
+def _beyond(estimate: Floats, elapsed: float, factors: Floats, rng: np.random.Generator) -> Floats:
+    """Durations of what has run so long and is not over; past its support it ends now."""
+    if estimate[0] == estimate[2]:
+        return np.full(len(factors), max(float(estimate[0]), elapsed))
+    row = quantile_rows(estimate[None])[0]
+    below = np.interp(elapsed / factors, row, PROBABILITIES, left=0.0, right=1.0)
+    luck = below + (1 - below) * rng.random(len(factors))
+    longer: Floats = np.interp(luck, PROBABILITIES, row) * factors
+    return np.maximum(longer, elapsed)
 
 
-def _ordered(theta: Floats, work: np.ndarray) -> Iterator[Floats]:
-    """`DRAWS` of the drawings, evenly spaced by what they do to the work that is left."""
-    effect = np.exp(theta) @ work
-    order = np.argsort(effect, kind="stable")
-    places = ((np.arange(DRAWS) + 0.5) / DRAWS * len(order)).astype(np.int64)
-    yield from theta[order[places]]
+def _ends(proposal: Proposal, lengths: Floats) -> Floats:
+    """When all is over by the proposal's order, in each scenario."""
+    rest, gone = proposal.answer.rest, proposal.answer.left_out
+    schedule = proposal.answer.schedule
+    assert schedule is not None
+    network = schedule.problem.network.extended(*proposal.arcs)
+    # What has begun waits for nothing any more, and nothing for what is left out.
+    held = rest.free[network.heads] & ~gone[network.pred]
+    lag = np.where(held, network.pred_lag, NEVER)
+    _, finishes = forward(network, lengths, floor=rest.floor, lag=lag)
+    ends: Floats = finishes[~gone].max(axis=0, initial=rest.now)
+    return ends
 
 
 def _paces(standing: Standing) -> Paces:
