@@ -14,7 +14,6 @@ from athena_prefect.plan.policy import ReplanningPolicy
 from athena_prefect.replanning.constraints import NO_CONSTRAINTS, Constraints
 from athena_prefect.replanning.evaluation import (
     AdaptiveReplanning,
-    Reason,
     ReplanningEvaluation,
     risk_level,
 )
@@ -119,9 +118,10 @@ class AdaptiveReplanningEngine:
         self._watch.open_rules = frozenset(r.rule for r in reasons)
         strategy = AdaptiveReplanning.NONE if held else called
         used_up = self.replans >= self.plan.replanning.max_replans
-        chosen, recommended, gain = None, None, None
+        chosen, recommended, gain, conflict = None, None, None, ""
         if strategy is not AdaptiveReplanning.NONE:
             options, made = self._option_set(need, strategy)
+            conflict = made.conflict
             recommended = made.recommended(options, strategy)
             chosen = None if recommended is None else options[recommended]
             # What never finishes by itself gains by whatever gets it to its goals.
@@ -132,7 +132,7 @@ class AdaptiveReplanningEngine:
             replanning_needed=strategy is not AdaptiveReplanning.NONE,
             strategy=strategy,
             confidence=need.weighing.confidence(called, reasons) if not held else None,
-            rationale=_rationale(strategy, reasons, held, late, need.absorbed),
+            rationale=_rationale(need, strategy, held=held, late=late, conflict=conflict),
             affected_tasks=need.affected,
             estimated_time_impact=None if chosen is None else chosen.timeline_impact,
             estimated_cost_impact=None if chosen is None else chosen.cost_impact,
@@ -347,17 +347,17 @@ def _gain(options: Sequence[ReplanningOption]) -> timedelta | None:
 
 
 def _rationale(
-    strategy: AdaptiveReplanning,
-    reasons: Sequence[Reason],
-    held: str,
-    late: bool,
-    absorbed: bool,
+    need: Need, strategy: AdaptiveReplanning, *, held: str, late: bool, conflict: str
 ) -> str:
-    words = [str(r) for r in sorted(reasons, key=lambda r: r.strategy is not strategy)]
+    words = [str(r) for r in sorted(need.reasons, key=lambda r: r.strategy is not strategy)]
+    if need.lost:
+        words.append(f"{', '.join(need.lost)} failed and cannot be helped, but is not required")
+    if conflict:
+        words.append(f"the rest cannot be done as things stand: {conflict}")
     if held:
         words.append(held)
     if late:
         words.append("too late: no option gains more than changing over usually takes")
-    if absorbed:
+    if need.absorbed:
         words.append("what is late or violated is absorbed by float")
     return "; ".join(words) or "nothing calls for another plan"

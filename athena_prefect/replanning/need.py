@@ -43,6 +43,12 @@ class Need:
         return strategy_of(self.reasons)
 
     @property
+    def lost(self) -> tuple[str, ...]:
+        """Failed tasks that no goal needs and nothing helps: told, and nothing more."""
+        view = self.view
+        return tuple(t for t in view.failed if t not in view.plan.required and not view.ways_on(t))
+
+    @property
     def absorbed(self) -> bool:
         """Whether something is late or violated and the finish does not move for it."""
         if self.ahead.slip is None or self.ahead.slip > 1e-9:

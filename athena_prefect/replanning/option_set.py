@@ -63,6 +63,8 @@ class Options:
         self.seed = seed
         self.hurried: tuple[Kind, ...] = ()
         """Sorts of levers that there was too little time to look for the best of."""
+        self.conflict = ""
+        """Why nothing can be carried out, in words; empty where something can."""
         self.carry = self._carry()
 
     def _carry(self) -> Proposal | None:
@@ -124,6 +126,7 @@ class Options:
                 break
             if self._add(found, some, 0.7 * (until - clock())):
                 options = self._kept(found)
+        self.conflict = "" if found else self.conflict
         return [replace(o, option_id=k) for k, o in enumerate([*options, self._abort()])]
 
     def _add(self, found: list[Proposal], levers: Levers, budget_s: float) -> bool:
@@ -135,6 +138,8 @@ class Options:
             budget_s=budget_s,
             seed=self.seed,
         )
+        # The bare rest is tried first: its conflict is what levers would have to help.
+        self.conflict = self.conflict or proposal.why_not
         new = proposal.feasible and not any(_same(proposal, other) for other in found)
         if new:
             found.append(self._measured(proposal))

@@ -555,6 +555,36 @@ def test_the_cone_of_a_block_is_left_out_and_all_blocked_aborts() -> None:
     assert found.risk_level == "high"
 
 
+def test_where_nothing_can_be_carried_out_the_conflict_is_told() -> None:
+    document = _document(deadline=500)
+    document["tasks"][2]["resources"] = {"cpu": 2}
+    document["assumptions"] = [
+        {"id": "cores", "affects": ["b", "c"], "milestones": [{"after": "a"}],
+         "effect": {"capacity": {"cpu": 1}}}
+    ]  # fmt: skip
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 100.0)
+    short = [Violated("cores")]
+    engine = _engine(monitor, short)
+    found = engine.evaluate_replanning_need(monitor.get_plan_deviation(), short)
+    assert found.strategy is AdaptiveReplanning.SEGMENT
+    told = "the rest cannot be done as things stand: 'c' needs 2 of 'cpu', of which there is 1"
+    assert told in found.rationale
+    options = engine.get_replanning_options(monitor.get_plan_deviation(), short)
+    assert [o.kind for o in options] == [Kind.ABORT]
+
+
+def test_a_failure_that_no_goal_needs_is_reported() -> None:
+    document = _document()
+    document["tasks"].append({"id": "extra", "duration": 10, "depends_on": ["a"], "optional": True})
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 100.0)
+    _do(monitor, clock, "extra", 5.0, TaskOutcome.FAILURE)
+    found = _engine(monitor).evaluate_replanning_need(monitor.get_plan_deviation(), [])
+    assert found.strategy is AdaptiveReplanning.NONE and found.reasons == ()
+    assert found.rationale.startswith("extra failed and cannot be helped, but is not required")
+
+
 def test_a_late_run_that_is_over_needs_nothing() -> None:
     monitor, clock = _late()
     _do(monitor, clock, "b", 100.0)
