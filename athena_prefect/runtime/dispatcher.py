@@ -23,6 +23,7 @@ from prefect.futures import PrefectFuture
 
 from athena_prefect.errors import (
     ResultUnreadableError,
+    RunError,
     StorageUnavailableError,
 )
 from athena_prefect.journal.events import (
@@ -239,6 +240,8 @@ class Dispatcher:
             items = self._items(task) if reason is None else ()
         except ResultUnreadableError as error:
             return self._lost_result(task, error)
+        except RunError as error:  # what it maps over is no list: done by hand, without a result
+            return self._block(task.id, str(error))
         if reason is not None:
             return self._skip(task.id, reason)
         now = self.clock()

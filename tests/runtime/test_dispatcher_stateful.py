@@ -36,7 +36,7 @@ from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.replanning.results import ReplanResult
 from athena_prefect.runtime.adopting import Revision, adopt, priority_of
 from athena_prefect.runtime.ending import settled
-from athena_prefect.service.changing_over import _figures
+from athena_prefect.service.rest_storing import figures_of
 from tests.runtime.simulated import RUN, T0, World, fenced_off
 from tests.schedule.standings import plans
 
@@ -261,7 +261,7 @@ class Runs(RuleBasedStateMachine):
         found = self._option(data, strategy)
         if found is not None:
             option, result = found
-            self.world.give(result.new_plan, _figures(option, result))
+            self.world.give(result.new_plan, figures_of(option, result))
 
     @precondition(lambda self: self.world.handed_over)
     @rule()
