@@ -25,6 +25,7 @@ from athena_prefect.journal.events import (
     RunEventKind,
     TaskOutcome,
 )
+from athena_prefect.journal.state import Status
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.orchestrator import PlanOrchestrator
@@ -389,3 +390,30 @@ Runs.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestRuns = Runs.TestCase
+
+
+def test_what_maps_over_a_task_that_was_done_by_hand_without_a_result_is_blocked() -> None:
+    """It has nothing to map over; the rest of the run goes on."""
+    task = {"call": "made:up", "duration": 1}
+    plan = Plan.model_validate(
+        {
+            "name": "mapped-by-hand",
+            "tasks": [
+                {"id": "before", **task},
+                {"id": "made", "depends_on": ["before"], **task},
+                {"id": "each", "inputs": {"one": "made"}, "map_over": "one", **task},
+                {"id": "beside", "depends_on": ["made"], **task},
+            ],
+        }
+    )
+    world = World(plan)
+    world.journal.append(
+        Command(plan_run=RUN, command_id="by hand", kind=CommandKind.DONE, at=world.clock(),
+                data={"task_id": "made"})
+    )  # fmt: skip
+    while world.end is None:
+        world.turn()
+        for body in world.running():
+            world.finish(body, GOOD)
+    assert world.end.status == "failed" and "return a list" in world.end.reason
+    assert world.truth.status("each") is Status.BLOCKED and world.truth.status("beside").good
