@@ -122,12 +122,14 @@ class Calibration:
         """Finished runs that were forecast again."""
         return len(self.weights)
 
-    def applied(self, logs: Floats, velocity: float, share: float) -> Floats:
+    def applied(self, logs: Floats, velocity: float, share: float, fresh: float = 0.0) -> Floats:
         """Log remaining times at `LEVELS`, made right where `share` of the tasks are done.
 
-        `velocity`: log remaining time by the resource-aware velocity.
+        `velocity`: log remaining time by the resource-aware velocity. `fresh`: share of the
+        open work in categories that no run of the plan had: so far the plan was never seen.
         """
-        prior = MIXED if self.seen else MIXED_UNSEEN
+        fresh = fresh if self.seen else 1.0
+        prior = MIXED + fresh * (MIXED_UNSEEN - MIXED)
         middle = float(np.interp(0.5, LEVELS, logs))
         own = logs - middle
         near = [(r, w) for r in self.replays if (w := self._weight(r, share)) > 0]
@@ -317,12 +319,12 @@ def ranks(values: Floats) -> Ints:
     return result
 
 
-def stretched(drawn: Scenarios, work: Work, calibration: Calibration) -> Floats:
+def stretched(drawn: Scenarios, work: Work, calibration: Calibration, fresh: float = 0.0) -> Floats:
     """The scenarios' finishes, in their order, made right: the same ranks, other times."""
     finishes = drawn.ends
     logs = log_remaining(finishes, work.now)
     velocity = math.log(max(drawn.velocity - work.now, SHORTEST))
-    right = np.maximum.accumulate(calibration.applied(logs, velocity, work.share_done))
+    right = np.maximum.accumulate(calibration.applied(logs, velocity, work.share_done, fresh))
     samples = len(finishes)
     levels = (ranks(finishes) + 0.5) / samples
     result: Floats = work.now + np.exp(np.interp(levels, LEVELS, right))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -72,6 +73,14 @@ class Knowledge:
         self.spread = self._spreads()
         self.memo: dict[Any, Any] = {}
         """What was worked out for the run that was forecast last."""
+
+    def fresh(self, work: Mapping[str, float]) -> float:
+        """Share of `work` (seconds by category) in categories that no run of the plan had."""
+        had = np.flatnonzero(self.count[self.own].sum(axis=0) > 0)
+        known = {self.names[c] for c in had.tolist()}
+        new = sum(seconds for category, seconds in work.items() if category not in known)
+        total = sum(work.values())
+        return new / total if total > 0 else 0.0
 
     def _slowness(self) -> tuple[Floats, Floats]:
         """Median log ratio of each run and category (NaN: none), and the records behind it."""

@@ -186,7 +186,7 @@ class Learned:
         raw = scenarios(self.knowledge, work, samples, rng)
         if not len(raw.nodes):
             return raw
-        ends = stretched(raw, work, self.calibration)
+        ends = stretched(raw, work, self.calibration, self.knowledge.fresh(work.open_work))
         factor = (ends - work.now) / np.maximum(raw.ends - work.now, SHORTEST)
         # In place: of 10,000 activities these are arrays of 8 MB each.
         finishes, lengths = raw.finishes, raw.lengths

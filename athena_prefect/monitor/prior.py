@@ -20,6 +20,10 @@ from athena_prefect.plan.graph import Bools, Floats, Ints
 
 FLOOR = 0.03
 """Least spread of a category's slowness between two runs."""
+SHIFT = 0.5
+"""Spread of the log factor by which a run as a whole is off all before: twice, or half, is no
+surprise where a machine or the input has changed. Until several categories agree on it, such a
+run is thought as likely as one more past run, halved."""
 BANDWIDTHS: Floats = np.array([0.1, 0.2, 0.4, 0.7, 1.0])
 """Candidate spreads around a past run, as shares of the spread between runs."""
 SIZES = (0.5, 1.5, np.inf)
@@ -83,22 +87,37 @@ def prior_of(knowledge: Knowledge, tasks: Tasks) -> Prior:
         (np.square(off).sum(axis=0) + PRIOR_RUNS * wide**2)
         / (np.maximum(number - 1, 0) + PRIOR_RUNS)
     )
+    spread = np.where(number > 0, spread, np.maximum(wide, _unforeseen(knowledge, runs)))
     filled = np.where(seen, theta, middle)
     likeness = _Likeness(knowledge, runs, theta, filled, seen, spread)
     weights, band = likeness.weights(categories, counts)
+    # Two more: one that knows no run, and one of a run that as a whole is as none before.
     number_of = len(runs)
-    broad = 1.0 / (number_of + 1)
+    unlike = 1.0 / (number_of + 1)
     own = np.where(seen, band * spread, spread)
+    commons = np.full(number_of + 2, band * likeness.common)
+    commons[-2:] = likeness.common * 1.2, max(SHIFT, likeness.common)
     return Prior(
-        weight=np.concatenate(((1 - broad) * weights, [broad])),
-        centre=np.concatenate((filled, middle[None])),
-        own=np.maximum(np.concatenate((own, spread[None] * 1.2)), FLOOR),
-        common=np.maximum(
-            np.concatenate((np.full(number_of, band * likeness.common), [likeness.common * 1.2])),
-            FLOOR,
-        ),
+        weight=np.concatenate(((1 - unlike) * weights, [unlike / 2, unlike / 2])),
+        centre=np.concatenate((filled, middle[None], middle[None])),
+        own=np.maximum(np.concatenate((own, spread[None] * 1.2, spread[None])), FLOOR),
+        common=np.maximum(commons, FLOOR),
         runs=weights,
     )
+
+
+def _unforeseen(knowledge: Knowledge, runs: Ints) -> float:
+    """Spread of log(actual / planned) of a category that no run of the plan had before.
+
+    It is as far off as categories were that a single one of these runs had, as far as there
+    are any, and as those of plans never seen are.
+    """
+    theta = knowledge.theta[runs]
+    known = np.isfinite(theta)
+    first = theta[known & (known.sum(axis=0) == 1)]
+    of_plans = float(knowledge.oddity @ np.square(ODDITIES))
+    total = float(np.square(first).sum()) + PRIOR_RUNS * of_plans
+    return float(np.sqrt(total / (len(first) + PRIOR_RUNS)))
 
 
 def _off(theta: Floats, elsewhere: Floats) -> tuple[Floats, Floats]:

@@ -68,6 +68,16 @@ class Work:
         )
 
     @property
+    def open_work(self) -> dict[str, float]:
+        """Planned seconds of what is open, by category."""
+        seconds = np.bincount(
+            self.category,
+            weights=np.where(self.done, 0.0, self.planned),
+            minlength=len(self.categories),
+        )
+        return dict(zip(self.categories, seconds.tolist(), strict=True))
+
+    @property
     def share_done(self) -> float:
         """Share of the tasks that have ended."""
         real = ~self.instant

@@ -19,6 +19,7 @@ from athena_prefect.monitor.conformal import (
     calibration_of,
     spread_of,
 )
+from athena_prefect.monitor.knowledge import Knowledge
 from athena_prefect.plan.graph import Floats
 from tests.monitor.generated import history_of, layers, population
 
@@ -95,3 +96,21 @@ def test_a_plan_with_few_runs_is_judged_by_others_too() -> None:
     assert made.weights[own[0].key] == 1.0
     assert made.weights[others[0].key] == pytest.approx(1 / 3)
     assert not calibration_of(history_of(others), "made").seen
+
+
+def test_the_less_of_the_open_work_was_seen_before_the_more_velocity() -> None:
+    """Nothing learnt: a plan's own share at first, that of plans never seen where all is new."""
+    known = Calibration(seen=True)
+    middles = [middle_of(known.applied(normal(4.0, 0.2), 3.0, 0.1, f)) for f in (0.0, 0.5, 1.0)]
+    assert middles == pytest.approx([3.8, 3.6, 3.4], abs=0.01)
+    assert middle_of(Calibration().applied(normal(4.0, 0.2), 3.0, 0.1)) == pytest.approx(3.4)
+
+
+def test_new_categories_are_reckoned_by_their_work() -> None:
+    runs = population(24, 3)
+    knowledge = Knowledge(history_of(runs), runs[0].plan.name)
+    assert knowledge.fresh({"read": 10.0, "work": 20.0}) == 0.0
+    assert knowledge.fresh({"read": 10.0, "new": 30.0}) == 0.75
+    assert knowledge.fresh({}) == 0.0
+    other = Knowledge(history_of(population(25, 2, plan=layers("other"))), "made")
+    assert other.fresh({"read": 10.0}) == 1.0, "another plan's runs are none of this one"

@@ -135,3 +135,47 @@ def test_tasks_that_ended_tell_how_much_the_rest_differs() -> None:
         now = work(start, finish, float(np.nanmax(finish)), "new", "never seen")
         spreads.append(float(np.log(lengths(history, now, "new")).std(axis=0).mean()))
     assert spreads[0] < 0.15 and spreads[1] > 0.6
+
+
+def test_a_run_that_is_slower_than_all_before_is_so_in_categories_to_come() -> None:
+    """Once several categories agree on it; one alone is thought to be odd itself."""
+    rng = np.random.default_rng(5)
+    names = tuple(f"c{k}" for k in range(6))
+    history = History.of(
+        PastRun(
+            key=str(r),
+            plan="p",
+            tasks=[
+                PastTask(
+                    id=f"{name}-{k}",
+                    category=name,
+                    planned=10.0,
+                    actual=float(10 * np.exp(rng.normal(0, 0.15))),
+                    started=0.0,
+                )
+                for name in names
+                for k in range(5)
+            ],
+        )
+        for r in range(6)
+    )
+    slower = []
+    for known in (1, 4):
+        start = np.full(30, NEVER)
+        start[: 5 * known] = 0.0
+        finish = np.where(np.isnan(start), NEVER, 30 * np.exp(rng.normal(0, 0.15, 30)))
+        now = Work(
+            plan="p",
+            network=Network.build([str(k) for k in range(30)], [], []),
+            categories=names,
+            category=np.repeat(np.arange(6), 5),
+            planned=np.full(30, 10.0),
+            start=start,
+            finish=finish,
+            now=60.0,
+            slots=np.inf,
+            instant=np.zeros(30, dtype=np.bool_),
+        )
+        slower.append(float(np.median(lengths(history, now))) / 10)
+    assert slower[0] < slower[1]
+    assert slower[1] > 1.8, "three times as slow so far, and half of that at least from now on"
