@@ -56,6 +56,8 @@ class Sort:
         Such as ``m50:modes=9:consumables=4:budget_strength=0.1``. Raises ValueError.
         """
         kind, *options = name.split(":")
+        if kind[:1] not in ("j", "m"):
+            raise ValueError(f"{name!r} begins with neither j nor m")
         several = {"modes": 3, "kinds": 2, "consumables": 2} if kind[0] == "m" else {}
         given: dict[str, float] = {"jobs": int(kind[1:]), **several}
         for option in options:

@@ -2,14 +2,16 @@
 
     python benchmarks/psplib.py FOLDER [--sets j30 j60 …] [--budgets 0.5 1 2] [--seeds 3]
                                 [--most 5] [--peers] [--json]
-    python benchmarks/psplib.py --drawn j60 j120 m50 m100 [--most 10] …
+    python benchmarks/psplib.py --drawn j60 j120 m50 m100 [--most 10] [--first 0] …
 
 FOLDER has one folder a set with its instances (`.sm` and `.mm` of PSPLIB and MMLIB)
 and `best_known.csv` (columns: set, file, ub). The peers solve the same instances
 with the same budgets in the same process: plain OR-Tools CP-SAT without hint, and
 PyJobShop where it is installed. Every schedule of ours is checked. With `--drawn`
 instances are drawn instead (`generated.py`): j and the number of jobs, m where they
-have three modes and two budgets; the best known is then the best of all the runs.
+have three modes and two budgets, with options such as
+`m50:modes=9:consumables=4:budget_strength=0.1`; the best known is then the best of all
+the runs, and what no run solved has no solution, as far as is known, and counts nowhere.
 """
 
 from __future__ import annotations
@@ -256,6 +258,8 @@ def _row(
     found: list[tuple[Instance, float | None, float, float]],
     best: dict[str, int],
 ) -> dict[str, Any]:
+    found = [run for run in found if best[run[0].name]]
+    ours_found = solver == "ours" and bool(found)
     gaps = [100 * (v / best[i.name] - 1) for i, v, _, _ in found if v is not None]
     return {
         "set": name,
@@ -264,8 +268,8 @@ def _row(
         "runs": len(found),
         "unsolved": len(found) - len(gaps),
         "mean_gap_percent": mean(gaps) if gaps else None,
-        "most_wall_s": max(w for _, _, w, _ in found),
-        "first_feasible_ms": 1000 * mean(f for *_, f in found) if solver == "ours" else None,
+        "most_wall_s": max((w for _, _, w, _ in found), default=None),
+        "first_feasible_ms": 1000 * mean(f for *_, f in found) if ours_found else None,
     }
 
 
@@ -299,7 +303,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args()
     if given.drawn:
-        sets = {name: drawn(name, given.most, given.first) for name in given.drawn}
+        try:
+            sets = {name: drawn(name, given.most, given.first) for name in given.drawn}
+        except (ValueError, TypeError) as error:
+            parser.error(f"no such set to draw: {error}; such as j60 or m50:modes=9:strength=0.2")
     elif given.folder is None:
         parser.error("name the folder of published instances, or sets to be --drawn")
     else:
