@@ -208,8 +208,9 @@ def pyjobshop(instance: Instance, budget: float, seed: int) -> tuple[float | Non
         random_seed=seed,
     )
     wall = time.perf_counter() - began
-    value = float(result.objective)
-    return (value if np.isfinite(value) else None), wall, wall
+    # Where it has found nothing its objective is some great number.
+    found = result.status.name in ("OPTIMAL", "FEASIBLE")
+    return (float(result.objective) if found else None), wall, wall
 
 
 def drawn(name: str, most: int | None, first: int = 0) -> list[Instance]:
