@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +80,11 @@ def biases(
     # of their mean, but a reason not to speak of them as one (`_agree`).
     error, freedom = np.sqrt(within), np.maximum(runs - 1, 1)
     centre, p = np.full(len(groups), np.nan), np.ones(len(groups))
-    while len(family.findings) < MOST:
-        before, centre = centre, groups.sums(n * m) / np.maximum(total, 1)
+    told, exceptions = np.zeros(cells.tasks), 0
+    while len(family.findings) + exceptions < MOST:
+        last_centre, centre = centre, groups.sums(n * m) / np.maximum(total, 1)
         # What was taken off some tasks changes nothing about the groups of others.
-        moved = np.flatnonzero(centre != before)
+        moved = np.flatnonzero(centre != last_centre)
         above = np.maximum(np.abs(centre[moved]) - policy.negligible * least, 0.0)
         p[moved] = student_two_sided(above / error[moved], freedom[moved])
         count = int(tested.sum())
@@ -106,8 +108,12 @@ def biases(
             return family
         best = int(np.argmax(np.where(good, total * centre**2, -1.0)))
         group = groups[best]
-        family.findings.append(
-            Finding(
+        # A task that is unlike its group is told of by what it is, not by how unlike.
+        before = float((n * told)[group.tasks].sum() / max(total[best], 1))
+        whole = float(centre[best]) + before
+        told[group.tasks] += centre[best]
+        if abs(whole) >= least and (logarithmic or before == 0 or whole > 0):
+            found = Finding(
                 kind=kind,
                 subject=group.name,
                 subject_kind=group.kind,
@@ -122,12 +128,20 @@ def biases(
                 least=least,
                 logarithmic=logarithmic,
             )
-        )
+            family.findings.append(found if before == 0 else _all_of_it(found, whole, policy))
+        else:
+            exceptions += 1
         done[best] = True
         m[group.tasks] -= centre[best]
         if arithmetic is not None:
             arithmetic[group.tasks] /= math.exp(centre[best])
     return family
+
+
+def _all_of_it(finding: Finding, effect: float, policy: LearningPolicy) -> Finding:
+    """A finding about tasks of which something was told before: sized by both together."""
+    size, interval = replace(finding, effect=effect).sized(policy)
+    return replace(finding, size=size, interval=interval)
 
 
 def _clustered(

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 
 from athena_prefect.learning.arcs import SAME
 from athena_prefect.learning.blame import Blame
 from athena_prefect.learning.bottlenecks import words
+from athena_prefect.learning.gains import Budget, gains_of
+from athena_prefect.learning.past import Past
 from athena_prefect.learning.results import Recommendation
 from athena_prefect.plan.model import Plan
 
 
-def hidden(blames: Sequence[Blame], plan: Plan) -> Iterator[Recommendation]:
-    """Tasks that each time waited until another ended that they do not depend on."""
+def hidden(blames: Sequence[Blame], plan: Plan, budget: Budget) -> Iterator[Recommendation]:
+    """Tasks that each time waited until another ended that they do not depend on.
+
+    The benefit is that of replays with the dependency: mostly none, since they waited
+    anyway; what it gains is a plan that says so.
+    """
     met: dict[tuple[str, str], list[float]] = defaultdict(list)
     held: dict[str, int] = defaultdict(int)
     for one in blames:
@@ -41,6 +48,9 @@ def hidden(blames: Sequence[Blame], plan: Plan) -> Iterator[Recommendation]:
         task = plan.get_task(after)
         kept = [d.model_dump(mode="json", exclude_defaults=True) for d in task.depends_on]
         mean = float(np.mean(waits_))
+        gains = None
+        if budget.allows("hidden", blames):
+            gains = gains_of(blames, budget, change=lambda run, b=before, a=after: _with(run, b, a))  # type: ignore[misc]
         yield Recommendation(
             recommendation_id=f"depend:{before}->{after}",
             area="dependencies",
@@ -52,12 +62,17 @@ def hidden(blames: Sequence[Blame], plan: Plan) -> Iterator[Recommendation]:
             potential_benefit=f"{words(mean)} of waiting is planned instead of a surprise",
             implementation_effort="moderate",
             confidence=(len(waits_) + 0.5) / (len(waits_) + 1.0),
-            benefit=timedelta(0),
+            benefit=None if gains is None else timedelta(seconds=round(gains.mean, 6)),
             samples=len(waits_),
             affected_tasks=(before, after),
             patch={"tasks": {after: {"depends_on": [*kept, {"task": before}]}}},
             data={"waited": mean},
         )
+
+
+def _with(run: Past, before: str, after: str) -> Mapping[str, Any]:
+    there = before in run.nodes_of and after in run.nodes_of
+    return {"further": ((before, after),) if there else ()}
 
 
 EXACT_END = 0.1

@@ -53,7 +53,7 @@ def recommendations(
             found += parallel(own, plan, budget)
             found += resources(own, plan, fixed, budget)
             found += demands(own, plan, budget)
-            found += hidden(own, plan)
+            found += hidden(own, plan, budget)
             found += idle(own, plan, budget)
             found += apart(own, plan, patterns, budget)
             found += checks([r for r in runs if r.plan_name == name], plan)

@@ -79,6 +79,8 @@ def search(
     cells, groups = contrasts.cells, contrasts.groups
     found = Search(offsets=np.zeros(cells.tasks))
     rejected: set[tuple[str, int]] = set()
+    of_name: dict[tuple[PatternKind, str], set[int]] = {}
+    """Tasks of which a condition by that name was told."""
     for _ in range(PASSES):
         e = cells.demeaned()
         offered = conditions(e)
@@ -106,13 +108,18 @@ def search(
                 results[condition.witness], result, place
             ):
                 continue
+            before = of_name.setdefault((condition.kind, name[0]), set())
             value = float(p[which][place])
             if confirm is not None:
+                if before.issuperset(group.tasks.tolist()):
+                    # What was counted is confirmed as it was, told of a group already or not.
+                    continue
                 value = max(value, confirm(group, condition))
                 if value * of_each[which] > policy.family_level:
                     rejected.add(name)
                     continue
             taken[group.tasks] = any_taken = True
+            before.update(group.tasks.tolist())
             contrasts.explained[group.tasks] = True
             told.add((which, place))
             # Of a task that always met it, or never, nothing is known.

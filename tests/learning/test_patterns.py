@@ -260,3 +260,15 @@ def test_patterns_are_plain_data_with_a_stable_id() -> None:
     assert pattern.pattern_id == "duration:task:a"
     row = pattern.as_dict()
     assert row["kind"] == "duration" and row["affected_tasks"] == ["a"]
+
+
+def test_a_task_unlike_its_category_is_told_by_what_it_takes() -> None:
+    rng = np.random.default_rng(15)
+    names = [f"q{n}" for n in range(10)]
+    records = slow(1.6, names[:8], rng, category="qa")
+    records += slow(1.25, ["q8"], rng, category="qa") + slow(1.0, ["x", "y", "z"], rng)
+    whole, one = sorted(extracted(records), key=lambda p: -len(p.affected_tasks))
+    assert (whole.subject, one.subject) == ("qa", "q8")
+    # Less than its category by a fifth, and still a quarter longer than planned.
+    assert one.size == pytest.approx(0.25, abs=0.08) and "longer than planned" in one.description
+    assert one.interval is not None and one.interval[0] < 0.25 < one.interval[1]
