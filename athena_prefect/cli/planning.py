@@ -27,6 +27,7 @@ from athena_prefect.cli.base import (
     settings_here,
     terminal,
 )
+from athena_prefect.cli.fitting import Column, FittedTable
 from athena_prefect.cli.progress import working
 from athena_prefect.errors import InputError, StaleOptionError
 
@@ -42,7 +43,11 @@ if TYPE_CHECKING:
     )
 
 BAR = 48
-"""Characters of the time axis of a chart on a terminal."""
+"""Characters of the time axis of a chart on a terminal that is wide enough."""
+LEAST_BAR = 12
+"""Characters of it at least: with fewer nothing is seen."""
+LEAST_HOURS = 1e-3
+"""Unit-hours below which a difference is none: 3.6 seconds."""
 MOST_BARS = 40
 """Tasks of a chart on a terminal."""
 
@@ -223,9 +228,9 @@ def _replanned(found: Replanned) -> RenderableType:
         "",
         _options(found),
     ]
-    risks = [o for o in found.options if o.risks or o.benefits]
-    for option in risks:
+    for option in found.options:
         parts.append(Text(f"{option.option_id}  {option.description}"))
+        parts += [Text(f"   {line}", style="dim") for line in _takes(option)]
         parts += [Text(f"   + {b}", style="green") for b in option.benefits]
         parts += [Text(f"   − {r}", style="yellow") for r in option.risks]
     if found.after:
@@ -233,18 +238,38 @@ def _replanned(found: Replanned) -> RenderableType:
     return Group(*parts)
 
 
-def _options(found: Replanned) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    names = ("", "option", "finish", "against carrying on", "cost", "P(success)", "promised",
-             "kept", "effort")  # fmt: skip
-    for name in names:
-        table.add_column(name, justify="left" if name in ("", "option", "effort") else "right")
-    for option in found.options:
-        table.add_row(*_cells(found, option))
-    return table
+def _takes(option: ReplanningOption) -> list[str]:
+    """What an option takes and loses, against carrying on, where it does."""
+    said = [
+        f"{name} {hours:+.3g} unit-hours"
+        for name, hours in option.resource_impact.items()
+        if abs(hours) > LEAST_HOURS
+    ]
+    lost = (("value", option.value_lost), ("quality", option.quality_lost))
+    said += [f"{name} lost {amount:g}" for name, amount in lost if amount]
+    if option.work_lost:
+        said.append(f"work lost {_seconds(option.work_lost.total_seconds())}")
+    return ["; ".join(said)] if said else []
 
 
-def _cells(found: Replanned, option: ReplanningOption) -> tuple[RenderableType, ...]:
+OPTION_COLUMNS = (
+    Column(name=""),
+    Column(name="option", whole=False),
+    Column(name="finish", right=True),
+    Column(name="against carrying on", right=True, rank=3),
+    Column(name="cost", right=True, rank=4),
+    Column(name="P(success)", right=True),
+    Column(name="promised", right=True, rank=2),
+    Column(name="kept", right=True, rank=5),
+    Column(name="effort", rank=6),
+)
+
+
+def _options(found: Replanned) -> FittedTable:
+    return FittedTable(OPTION_COLUMNS, [_cells(found, option) for option in found.options])
+
+
+def _cells(found: Replanned, option: ReplanningOption) -> tuple[str | Text, ...]:
     def at(moment: object) -> str:
         from datetime import datetime
 
@@ -259,7 +284,7 @@ def _cells(found: Replanned, option: ReplanningOption) -> tuple[RenderableType, 
         Text(option.title, style="bold" if recommended else ""),
         at(option.finish),
         _signed(option.timeline_impact),
-        f"{option.cost_impact:+.2f}",
+        f"{round(option.cost_impact, 2) + 0.0:+.2f}",
         f"{option.success_probability:.2f} ({chance})" if option.samples else "0.00",
         at(option.accepted_finish),
         "–" if option.stability is None else f"{option.stability.value:.2f}",
@@ -269,6 +294,8 @@ def _cells(found: Replanned, option: ReplanningOption) -> tuple[RenderableType, 
 
 def _charts(found: Replanned) -> list[RenderableType]:
     """Before and after, one line a task, on one time axis."""
+    longest = max(len(t) for t in (*found.before, *found.after))
+    width = min(max((terminal().width - longest - 4) // 2, LEAST_BAR), BAR)
     end = max(f for spans in (found.before, found.after) for _, f in spans.values())
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("task")
@@ -279,17 +306,18 @@ def _charts(found: Replanned) -> list[RenderableType]:
         key=lambda t: (found.after.get(t) or found.before[t], t),
     )
     for name in names[:MOST_BARS]:
-        table.add_row(name, _bar(found.before.get(name), end), _bar(found.after.get(name), end))
+        before, after = (_bar(s.get(name), end, width) for s in (found.before, found.after))
+        table.add_row(name, before, after)
     left = len(names) - MOST_BARS
     note = [Text(f"and {left} more; --json has all", style="dim")] if left > 0 else []
     return [table, *note]
 
 
-def _bar(span: tuple[float, float] | None, end: float) -> str:
+def _bar(span: tuple[float, float] | None, end: float, width: int) -> str:
     if span is None or end <= 0:
         return ""
-    first = min(int(span[0] / end * BAR), BAR - 1)
-    last = max(min(int(span[1] / end * BAR), BAR), first + 1)
+    first = min(int(span[0] / end * width), width - 1)
+    last = max(min(int(span[1] / end * width), width), first + 1)
     return " " * first + "█" * (last - first)
 
 

@@ -33,11 +33,23 @@ def test_options_as_a_table_and_as_json(athena: Athena, run: str) -> None:
     assert told.code == 0, told.err
     assert "Abort and escalate" in told.out and "against carrying on" in told.out
     assert "█" in told.out, "before and after"
+    assert "unit-hours" in told.out and "value lost 0.2" in told.out
+    assert "-0.00" not in told.out
     data = json.loads(athena("replan", run, "--dry-run", "--json").out)
     assert data["plan"] == "made-up" and data["options"][-1]["kind"] == "abort"
     refused = athena("replan", run)
     assert refused.code == 2 and "--dry-run" in refused.err
     assert athena("replan", "nobody", "--dry-run").code == 2
+
+
+def test_options_on_a_narrow_terminal(
+    athena: Athena, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = athena("replan", run, "--dry-run", "--strategy", "full").out.splitlines()
+    head = next(line for line in lines if "P(success)" in line)
+    assert "option" in head and "finish" in head and "effort" not in head
+    assert max(len(line.rstrip()) for line in lines if "█" in line) <= 60
 
 
 def test_revisions(athena: Athena, run: str) -> None:
