@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import numpy as np
 import pytest
 
-from athena_prefect.learning.change_points import ALPHA, LEAST, slower_since
+from athena_prefect.learning.change_points import (
+    ALPHA,
+    LEAST,
+    _bound,
+    _p_value,
+    _scores,
+    _statistic,
+    _variance,
+    slower_since,
+)
 
 
 def durations(rng: np.random.Generator, count: int, spread: float = 0.15) -> np.ndarray:
@@ -98,3 +109,29 @@ def test_runs_are_compared_on_the_same_machine_only() -> None:
     change = slower_since(both.tolist(), rng=rng, alike=turns)
     assert change is not None and abs(change.index - 24) <= 1
     assert change.ratio == pytest.approx(1.5, rel=0.1)
+
+
+def test_the_bound_is_above_what_permutations_say_and_below_a_hundred_times_that() -> None:
+    rng = np.random.default_rng(21)
+    for kinds in (np.zeros(30, dtype=np.int64), np.arange(30) % 2):
+        series = np.log(durations(rng, 30, 0.3))
+        series[15:] += 0.35
+        series[3] = series[4] = series[20]  # ties
+        scores = _scores(series, kinds)
+        variance = _variance(scores, kinds)
+        found = float(_statistic(scores[None, :], variance).max())
+        bound = _bound(kinds, variance, found)
+        said = _p_value(scores, kinds, variance, found, rng, ALPHA)
+        assert bound > ALPHA, "it does not decide here"
+        assert said <= bound <= 100 * said
+
+
+def test_of_many_tasks_a_clear_change_needs_no_permutation() -> None:
+    class Never(np.random.Generator):
+        def permuted(self, *_: object, **__: object) -> NoReturn:
+            raise AssertionError("permuted")
+
+    series = durations(np.random.default_rng(5), 200, 0.1)
+    series[100:] *= 1.6
+    change = slower_since(series.tolist(), rng=Never(np.random.PCG64(0)), alpha=1e-6)
+    assert change is not None and abs(change.index - 100) <= 1 and change.p_value < 1e-6
