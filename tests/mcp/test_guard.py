@@ -156,7 +156,7 @@ def test_the_server_refuses_and_goes_on(url: str) -> None:
         with ThreadPoolExecutor(16) as pool:
             flood = set(pool.map(lambda _: client.post(url, json=PING).status_code, range(400)))
         assert flood == {401, 429}
-        end = time.monotonic() + 30
+        end = time.monotonic() + 240  # more than a loaded machine needs
         while client.get(url, headers=good).status_code == 429:
             assert time.monotonic() < end, "a flood that is over is forgotten"
             time.sleep(0.5)

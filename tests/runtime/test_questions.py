@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -93,7 +94,7 @@ def open_question(client: SyncPrefectClient, plan_run: UUID, word: str) -> Any:
 
 
 def awaited(found: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240  # more than a loaded machine needs
     while time.monotonic() < end:
         if value := found():
             return value
@@ -157,15 +158,15 @@ def test_an_answer_expires_and_people_are_reminded(tmp_path: Path) -> None:
     plan = plan_of(
         {"id": "long", "call": "wait_for_file", "with": {"path": str(tmp_path / "go")}},
         name="with-a-reminder",
-        assumptions=[{"id": "asked", "validation_frequency": "3s"}],
+        assumptions=[{"id": "asked", "validation_frequency": "5s"}],
     )  # fmt: skip
 
     def person(plan_run: UUID) -> None:
         with get_client(sync_client=True) as client:
             form = open_question(client, plan_run, "asked")
             client.resume_flow_run(form.id, run_input={"value": "yes"})
-            until(plan, plan_run, lambda s: [c.verdict for c in s.checks.get("asked", ())][-2:]
-                  == ["holds", "unknown"])  # fmt: skip
+            until(plan, plan_run, lambda s: ("holds", "unknown") in pairwise(
+                str(c.verdict) for c in s.checks.get("asked", ())))  # fmt: skip
             again = open_question(client, plan_run, "asked")
             assert again.id != form.id
             (tmp_path / "go").touch()

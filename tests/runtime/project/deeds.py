@@ -119,7 +119,7 @@ def leak(password: str) -> None:
     raise ValueError(f"cannot log in with {password}")
 
 
-def wait_for_file(path: str, seconds: float = 60) -> str:
+def wait_for_file(path: str, seconds: float = 300) -> str:
     end = time.monotonic() + seconds
     while not Path(path).exists():
         if time.monotonic() > end:
