@@ -94,7 +94,10 @@ def test_a_required_task_that_failed_is_done_in_another_mode() -> None:
     assert newest.revision == 2
     assert newest.reason.startswith("full: bad failed")
     assert decided(done.plan_run) == [("adopted", "full", True)]
-    assert store.figures(done.plan_run, 2) == {**_promised(revised), "modes": {"bad": "other"}}
+    figures = store.figures(done.plan_run, 2)
+    assert figures is not None
+    assert {**figures, **_promised(revised), "modes": {"bad": "other"}} == figures
+    assert [d["subject"] for d in figures["details"]] == ["bad"]
 
 
 def decided(plan_run: UUID) -> list[tuple[str, str, bool]]:
