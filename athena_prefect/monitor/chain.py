@@ -11,7 +11,7 @@ import numpy as np
 from athena_prefect.errors import InfeasibleError
 from athena_prefect.journal.state import Item
 from athena_prefect.monitor.course import Course, Stage
-from athena_prefect.plan.estimate import Estimate
+from athena_prefect.plan.estimate import Estimate, LearnedEstimate
 from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.schedule.baseline import Baseline
@@ -107,7 +107,15 @@ class Chain:
             modes={t: m for t, m in given.modes.items() if t not in given.left_out},
             items=given.items,
             skipped=given.left_out,
-            estimates=learned,
+            # What was learned is of the task as it stands: a mode may say its own duration.
+            estimates={
+                t: e
+                for t, e in learned.items()
+                if isinstance(
+                    plan.get_task(t).mode(given.modes.get(t, DEFAULT_MODE)).duration,
+                    LearnedEstimate,
+                )
+            },
         )
         factors = {t: f for t, f in given.factors.items() if t in problem.task_index}
         problem = problem.with_capacities(given.capacities).with_factors(factors)

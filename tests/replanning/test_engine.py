@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from athena_prefect.errors import PlanError, UnknownNameError
-from athena_prefect.journal.events import TaskOutcome
+from athena_prefect.journal.events import RunEvent, RunEventKind, TaskOutcome
 from athena_prefect.journal.journal import MemoryJournal
 from athena_prefect.learning.memory import Consolidation, Evidence, LessonKind, Memory, recall
 from athena_prefect.monitor.context import ExecutionContext, VirtualClock
@@ -317,6 +317,43 @@ def test_with_history_a_promise_comes_from_the_law_of_the_forecast() -> None:
     assert wide.samples == len(forecast.finishes), "not the planner's own scenarios"
     result = engine.adopt(wide, AdaptiveReplanning.FULL)
     assert result.accepted_finish == wide.accepted_finish
+
+
+def test_a_mode_with_a_duration_of_its_own_is_not_forecast_by_what_was_learned() -> None:
+    document = {
+        "name": "learned",
+        "tasks": [
+            {"id": "a", "duration": 10},
+            {"id": "b", "duration": "learned", "depends_on": ["a"],
+             "modes": [{"name": "wide", "duration": 40}]},
+        ],
+    }  # fmt: skip
+    plan = Plan.model_validate(document)
+    runs = [
+        PastRun(
+            key=str(n),
+            plan=plan.name,
+            tasks=[
+                PastTask(id="a", category="a", planned=10, actual=10, started=0, after=()),
+                PastTask(id="b", category="b", planned=None, actual=100, started=10, after=("a",)),
+            ],
+        )
+        for n in range(4)
+    ]
+    clock, journal = VirtualClock(T0), MemoryJournal()
+    context = ExecutionContext(plan_run=UUID(int=1), clock=clock, started_at=T0, journal=journal)
+    monitor = ExecutionMonitor(plan, context, samples=100, history=History.of(runs))
+    _do(monitor, clock, "a", 10.0)
+    assert monitor.brought_up()[1].course.end_of_all == pytest.approx(110, abs=1)
+    promised = {"revision": 2, "p50": 50.0, "accepted": 50.0, "modes": {"b": "wide"}}
+    journal.append(
+        RunEvent(
+            plan_run=UUID(int=1), kind=RunEventKind.REVISED, at=clock.now(), source="2",
+            data=promised,
+        )
+    )  # fmt: skip
+    revised = ExecutionMonitor(plan, context, samples=100, history=History.of(runs))
+    assert revised.brought_up()[1].course.end_of_all == pytest.approx(50)
 
 
 def test_options_are_priced() -> None:
