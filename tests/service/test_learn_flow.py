@@ -37,5 +37,9 @@ def test_the_flow_learns_from_every_plan_that_ran(
     with get_client(sync_client=True) as client:
         artifacts = client.read_artifacts(artifact_filter=wanted)
     assert len(artifacts) == 2
-    assert "# nightly: what 3 runs teach" in str(artifacts[-1].data)
+    text = str(artifacts[-1].data)
+    assert "# nightly: what 3 runs teach" in text
+    for title in ("What delayed the finish", "What to change", "Lessons", "Accuracy"):
+        assert f"## {title}" in text
+    assert "load needs a buffer of 50 %" in text and text.count("data:image/svg+xml") == 2
     assert file.read_text() == TEXT, "only a person has the plan changed"
