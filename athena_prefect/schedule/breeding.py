@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from math import inf
 
 import numpy as np
 
@@ -28,6 +29,9 @@ class Breeding:
         self.incumbent = incumbent
         self.rest, self.budget = incumbent.rest, incumbent.budget
         self.rng = rng
+        self.load = inf
+        """Share of the least bound for which the most loaded resource works, ways well balanced;
+        inf where they were not weighed."""
 
     def breed(self, most: float) -> None:
         """Breed better schedules under the best choice, for `most` seconds of the budget."""
@@ -93,6 +97,7 @@ class Breeding:
             found.append((estimate, places))
             if self.budget.spent > until:
                 break
+        self.load = breed.balance.load
         for _, places in sorted(found, key=lambda pair: pair[0]):
             affordable = breed.affordable(places)
             if affordable is not None:

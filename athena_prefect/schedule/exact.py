@@ -55,8 +55,9 @@ class Program:
         *,
         horizon: float,
         limits: Limits = NO_LIMITS,
+        hinted: bool = True,
     ) -> None:
-        """`incumbent` is the hint, a schedule under `choice`; nothing ends after `horizon`."""
+        """`incumbent` is a schedule under `choice`, the hint; nothing ends after `horizon`."""
         from ortools.sat.python import cp_model
 
         self.cp = cp_model
@@ -70,6 +71,8 @@ class Program:
         constraints.capacities()
         constraints.budgets()
         Goal(self.variables).minimise(aim, limits)
+        if not hinted:
+            self.model.clear_hints()  # type: ignore[no-untyped-call]
 
     @property
     def exact(self) -> bool:

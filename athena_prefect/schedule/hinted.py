@@ -46,13 +46,23 @@ def change(rest: Rest, starts: Floats, choice: Choice) -> float:
 class Hinted:
     """Two phases of CP-SAT, hinted by the best schedule so far and bounded by its value."""
 
-    def __init__(self, incumbent: Incumbent, *, seed: int, tolerance: float, workers: int) -> None:
+    def __init__(
+        self,
+        incumbent: Incumbent,
+        *,
+        seed: int,
+        tolerance: float,
+        workers: int,
+        afresh: bool = False,
+    ) -> None:
+        """`afresh`: the makespan is searched without the hint and its bound."""
         self.incumbent = incumbent
         self.rest, self.budget = incumbent.rest, incumbent.budget
         self.objective = incumbent.objective
         self.seed = seed
         self.tolerance = tolerance
         self.workers = workers
+        self.afresh = afresh
 
     def solve(self) -> None:
         """Better what is known by CP-SAT: the objective, then the least change."""
@@ -125,7 +135,10 @@ class Hinted:
         rest = self.rest
         incumbent, choice, horizon = self._hint(aim, limits)
         began = self.budget.spent
-        program = Program(rest, aim, incumbent, choice, horizon=horizon, limits=limits)
+        afresh = self.afresh and aim is Aim.MAKESPAN
+        program = Program(
+            rest, aim, incumbent, choice, horizon=horizon, limits=limits, hinted=not afresh
+        )
         left -= self.budget.spent - began + RESERVE * self.budget.seconds
         if left <= 0:
             return None
@@ -148,7 +161,7 @@ class Hinted:
 
     def _hint(self, aim: Aim, limits: Limits) -> tuple[Floats, Choice, float]:
         rest, best = self.rest, self.incumbent.best
-        if best is None:
+        if best is None or (self.afresh and aim is Aim.MAKESPAN):
             longest = sum(
                 max((w.duration for w in rest.ways.get(t, ())), default=0.0)
                 for t in range(len(rest.problem.task_ids))
@@ -156,7 +169,12 @@ class Hinted:
             release = float(rest.floor.max(initial=rest.now))
             lags = float(rest.problem.network.pred_lag.sum())
             whole = float(rest.problem.durations.sum())
-            return rest.floor, Choice(), release + longest + whole + lags
+            horizon = release + longest + whole + lags
+            return (
+                (rest.floor, Choice(), horizon)
+                if best is None
+                else (best.starts, best.choice, horizon)
+            )
         if aim is Aim.MAKESPAN:
             return best.starts, best.choice, rest.makespan(best.starts, best.choice)
         most = max(self.incumbent.longest, rest.previous_makespan or 0.0, rest.deadline or 0.0)

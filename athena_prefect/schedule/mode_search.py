@@ -57,6 +57,9 @@ class Balance:
         self.weights = np.ones(1 + self.work.shape[1] + len(budgets))
         self.score = np.zeros(len(table.durations))
         """Priced badness of each way in seconds: what `assignments` chose the least of last."""
+        self.least, self.load = np.inf, np.inf
+        """The least bound of `assignments` so far in seconds, and the share of it that the most
+        loaded resource works."""
 
     def assignments(self) -> Iterator[tuple[float, Ints]]:
         """(a lower bound in seconds, places) of each round."""
@@ -74,6 +77,8 @@ class Balance:
             longest = self._weigh_chains(way, 1.0 / (k + 1))
             loads = self.others + self.work[way].sum(axis=0)
             bound = max(longest, float(loads.max(initial=0.0)), 1e-9)
+            if bound < self.least:
+                self.least, self.load = bound, float(loads.max(initial=0.0)) / bound
             used = self.consumes[way].sum(axis=0) / self.budgets
             # A budget that is overdrawn by more than all of it, such as one of nothing, counts so.
             heights = np.hstack((longest / bound, loads / bound, np.minimum(used, 2.0)))

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from athena_prefect.errors import InfeasibleError
 from athena_prefect.plan.graph import Ints
 from athena_prefect.schedule.answer import Objective
+from athena_prefect.schedule.breeding import Breeding
 from athena_prefect.schedule.feasibility import check
-from athena_prefect.schedule.generate import generate
+from athena_prefect.schedule.generate import UNLOADED, generate
 from athena_prefect.schedule.generation import Frame, Mirror, serial
+from athena_prefect.schedule.incumbent import Incumbent
 from athena_prefect.schedule.mode_search import Balance, ModeBreed
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.rest import Choice, Rest, Way
+from athena_prefect.schedule.search import Budget
 from athena_prefect.schedule.taking_back import changes_of, take_back, without
 from athena_prefect.schedule.worth import Worth
 from tests.schedule.problems import network_of, wide
@@ -152,3 +155,41 @@ def test_what_is_of_no_use_is_taken_back() -> None:
 
     take_back(changes_of(rest, choice), works, lambda: True)
     assert kept == {1} and tried == [3, 1, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("capacity", "chains"), [(400.0, True), (9.0, False)])
+def test_load_says_whether_chains_or_resources_decide(capacity: float, chains: bool) -> None:
+    rest = _large(200)
+    problem = rest.problem
+    rest = replace(
+        rest,
+        problem=Problem.build(problem.network, problem.durations, problem.demands, [capacity] * 2),
+    )
+    breeding = Breeding(
+        Incumbent(rest, Objective.MAKESPAN, Budget(ticking(0.0), 1.0)), np.random.default_rng(0)
+    )
+    assert breeding.load == np.inf
+    breed = breeding.mode_breed(Choice())
+    assert breed is not None
+    list(breeding.balanced(breed))
+    assert (breeding.load <= UNLOADED) is chains and breeding.load <= 1.0
+
+
+@pytest.mark.parametrize("budget", [1.0, 2.0])
+def test_a_rest_whose_chains_decide_is_left_to_cp_sat(budget: float) -> None:
+    rest = _large(80)
+    problem = rest.problem
+    ample = Problem.build(problem.network, problem.durations, problem.demands, [400.0] * 2)
+    answer = generate(
+        replace(rest, problem=ample), budget_s=budget, seed=0, clock=ticking(0.005), workers=1
+    )
+    assert answer.schedule is not None
+    assert check(answer.schedule.problem, answer.schedule.starts) == ()
+    table = rest.way_table
+    shortest = replace(rest, problem=ample)
+    least = Choice.of(table.chosen(table.least(table.durations)))
+    frame = Frame(shortest, least)
+    longest = float(
+        frame.finishes(np.array(serial(frame, frame.ranked(frame.latest_finish())))).max()
+    )
+    assert answer.makespan == pytest.approx(longest)
