@@ -359,6 +359,10 @@ def _accuracy(found: tuple[KeptRevision, ...]) -> list[RenderableType]:
     return ["", Text(told, style="dim")]
 
 
+_WORTH_A_ROW = 0.01
+"""Share of the slip below which links are told together: a long chain has dozens of them."""
+
+
 def _why(found: Why) -> RenderableType:
     if found.slip is None:
         return Text(f"no forecast: {found.reason}", style="yellow")
@@ -371,8 +375,16 @@ def _why(found: Why) -> RenderableType:
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("share", justify="right")
     table.add_column("because")
-    for share in found.shares:
+    large = [s for s in found.shares if abs(s.amount) >= abs(found.slip) * _WORTH_A_ROW]
+    for share in large:
         table.add_row(_signed(share.amount), escape(share.words))
+    small = [s for s in found.shares if s not in large]
+    if small:
+        links = "1 more link" if len(small) == 1 else f"{len(small)} more links"
+        table.add_row(
+            _signed(sum((s.amount for s in small), timedelta())),
+            f"{links} of less than {_WORTH_A_ROW:.0%} of it each",
+        )
     parts: list[RenderableType] = [Text(head, style="bold")]
     if found.shares:
         parts.append(table)

@@ -430,6 +430,14 @@ def _like(ref: UUID | str) -> ColumnElement[bool]:
 
 
 def _unknown(connection: Connection, ref: str) -> UnknownRunError:
+    of_plan = select_runs().where(PlanRow.name == ref).order_by(desc(PlanRunRow.started_at))
+    newest = connection.execute(of_plan.limit(1)).one_or_none()
+    if newest is not None:
+        run = str(newest.plan_run)
+        return UnknownRunError(
+            f"no plan run {ref!r}: that is a plan; its newest run is {run[:8]}",
+            run=ref, nearest=run,
+        )  # fmt: skip
     query = select(PlanRunRow.id).order_by(desc(PlanRunRow.started_at)).limit(_NEAREST_AMONG)
     known = [str(i) for i in connection.execute(query).scalars()]
     # Somebody who types a few digits of an id meant its beginning.

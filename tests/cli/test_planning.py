@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from athena_prefect.cli import render
+from athena_prefect.cli import planning, render
 from athena_prefect.cli.base import terminal
 from athena_prefect.plan.model import Plan
+from athena_prefect.replanning.why import Cause, Share, Why
 from athena_prefect.settings import AthenaSettings
 from tests.cli.conftest import Athena
 from tests.service.standin import StandIn
@@ -66,6 +68,23 @@ def test_why(athena: Athena, run: str) -> None:
     data = json.loads(athena("why", run, "--json").out)
     total = sum(s["seconds"] for s in data["shares"])
     assert total == pytest.approx(data["slip"], abs=0.05)
+    by_plan = athena("why", "made-up")
+    assert by_plan.code == 2 and f"its newest run is {run[:8]}" in by_plan.err
+
+
+def test_why_tells_small_links_together() -> None:
+    shares = [10.0, 0.05, 0.04, -0.02]
+    found = Why(
+        as_of=datetime(2026, 1, 5, tzinfo=UTC),
+        slip=timedelta(seconds=sum(shares)),
+        shares=tuple(
+            Share(cause=Cause.WAIT, task_id="a", amount=timedelta(seconds=s), words=f"because {s}")
+            for s in shares
+        ),
+    )
+    told = render.laid_out(terminal(), planning._why(found))
+    assert "because 10.0" in told and "because 0.05" not in told
+    assert "+0.07s  3 more links of less than 1% of it each" in told.replace("0.07 s", "0.07s")
 
 
 def test_simulate(athena: Athena, run: str) -> None:
