@@ -21,8 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import sys
 import time
 from collections import defaultdict
@@ -53,6 +51,7 @@ from athena_prefect.monitor.pure import forecast
 from athena_prefect.plan.graph import Floats, Network
 from athena_prefect.plan.model import Plan
 from athena_prefect.schedule.passes import forward
+from benchmarks.machine import this_machine
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)
 RUN = UUID(int=1)
@@ -418,10 +417,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = Folder.of(options.data)
     results: dict[str, Any] = {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "machine": this_machine(),
     }
     for slots in options.slots:
         replay = Replay(folder, slots == "limited")

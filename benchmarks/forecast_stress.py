@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections import defaultdict
@@ -37,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from athena_prefect.monitor.history import History, PastRun
 from athena_prefect.plan.graph import Floats
 from benchmarks.forecast import OURS, Folder, Outcome, Replay, Trace, outcomes
+from benchmarks.machine import this_machine
 
 VELOCITY = "velocity, slots"
 TESTED = 3
@@ -385,10 +384,7 @@ def main() -> None:
     options = parser.parse_args()
     made = applications(options.families, options.seed)
     results: dict[str, Any] = {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "machine": this_machine(),
     }
     for slots in options.slots:
         replay = Generated(made, slots == "limited")

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -43,6 +41,7 @@ from athena_prefect.monitor.history import History, PastRun, PastTask
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.plan.graph import Network
 from athena_prefect.plan.model import Plan
+from benchmarks.machine import this_machine
 
 T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
 SIZES = (100, 1_000, 10_000, 100_000)
@@ -273,10 +272,7 @@ def main() -> None:
             print(row(found[-1]), flush=True)
     if options.json:
         about = {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "machine": this_machine(),
         }
         print(json.dumps({**about, "rows": found}, indent=2))
 

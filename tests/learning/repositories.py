@@ -74,6 +74,22 @@ class Case:
     """File and function."""
 
 
+def git_in(root: Path, *words: str, at: datetime = T0) -> str:
+    """What git says; commits are some one's, at `at`, whatever this machine has configured."""
+    moment = f"{int(at.timestamp())} +0000"
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(root),
+        "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_AUTHOR_DATE": moment, "GIT_COMMITTER_DATE": moment,
+    }  # fmt: skip
+    who = ("-c", "user.name=Some One", "-c", "user.email=some@one.example")
+    done = subprocess.run(
+        ["git", "-C", str(root), *who, *words],
+        env=environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
 @dataclass(slots=True)
 class Project:
     """A repository whose modules are written out anew at each commit."""
@@ -99,18 +115,7 @@ class Project:
                 self.loops[file, function] = LOOPS
 
     def git(self, *words: str, at: datetime = T0) -> str:
-        moment = f"{int(at.timestamp())} +0000"
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": str(self.root),
-            "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_AUTHOR_DATE": moment, "GIT_COMMITTER_DATE": moment,
-        }  # fmt: skip
-        who = ("-c", "user.name=Some One", "-c", "user.email=some@one.example")
-        done = subprocess.run(
-            ["git", "-C", str(self.root), *who, *words],
-            env=environment, check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        return done.stdout.strip()
+        return git_in(self.root, *words, at=at)
 
     @property
     def head(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,7 @@ from athena_prefect.runtime.session import recording_of
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import plan_of
 from tests.runtime.test_control import beside, until
-from tests.runtime.test_replan_asking import form_of, state_of_form
+from tests.runtime.test_replan_asking import choose_first, form_of, state_of_form
 from tests.runtime.test_replanner import of_kind, with_a_way_on, with_two_that_fail
 
 
@@ -49,11 +48,7 @@ def test_where_no_flow_asks_in_time_the_run_asks_itself(monkeypatch: pytest.Monk
         form = form_of(plan_run)
         (handed, asked) = of_kind(plan, plan_run, RunEventKind.PROPOSED)
         assert handed.data["handed_over"] is True and "handed_over" not in asked.data
-        with get_client(sync_client=True) as client:
-            keys = form.state.state_details.run_input_keyset
-            schema = json.loads(client.read_flow_run_input(form.id, keys["schema"]))
-            first = schema["properties"]["choice"]["enum"][0]
-            client.resume_flow_run(form.id, run_input={"choice": first, "name": "Ada"})
+        choose_first(form)
 
     done = beside(plan, act)
     assert done.final.is_completed(), done.final

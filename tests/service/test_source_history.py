@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 from athena_prefect.learning.code import Timing
 from athena_prefect.runtime.code_version import uncommitted
 from athena_prefect.service.source_history import NoHistoryError, SourceHistory
-from tests.learning.repositories import PLACES, found_in, planted, quiet
+from tests.learning.repositories import PLACES, found_in, git_in, planted, quiet
 
 T0 = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -33,17 +31,7 @@ class Checkout:
         self.notes = 0
 
     def git(self, *words: str, at: datetime = T0) -> str:
-        moment = f"{int(at.timestamp())} +0000"
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": str(self.root),
-            "GIT_AUTHOR_DATE": moment, "GIT_COMMITTER_DATE": moment,
-        }  # fmt: skip
-        who = ("-c", "user.name=Some One", "-c", "user.email=some@one.example")
-        done = subprocess.run(
-            ["git", "-C", str(self.root), *who, *words],
-            env=environment, check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        return done.stdout.strip()
+        return git_in(self.root, *words, at=at)
 
     def commit(self, subject: str, at: datetime) -> str:
         steps = "\n\n".join(
