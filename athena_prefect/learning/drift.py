@@ -194,8 +194,10 @@ class _Steps:
 
     def changed(self, tasks: Codes) -> None:
         """What is known of groups with one of these tasks holds no longer."""
+        inside = np.zeros(self.cells.tasks, dtype=np.bool_)
+        inside[tasks] = True
         for place in list(self._known):
-            if np.isin(self.groups[place].tasks, tasks).any():
+            if inside[self.groups[place].tasks].any():
                 del self._known[place]
 
 

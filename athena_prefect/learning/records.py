@@ -159,7 +159,7 @@ def into_runs(
 ) -> tuple[RunRecord, ...]:
     """Records by their runs, in the order in which the runs come.
 
-    A `TaskRecord` knows its run. Of plain records the k-th one of the same task,
+    A `TaskRecord` knows its run. Of plain records the k-th one of the same task
     and item is taken for one of the k-th run, where all have as many; else a run begins, in
     the order of their starts, where one comes again that is there already and was not
     another attempt at what had just failed.
@@ -193,12 +193,11 @@ def _numbered(
             yield record
             continue
         number, attempt = next(numbers)
-        values: dict[str, Any] = {"run": str(number), "attempt": attempt}
         if isinstance(record, TaskRecord):
-            yield TaskRecord(**{f.name: getattr(record, f.name) for f in fields(record)} | values)
+            yield replace(record, run=str(number), attempt=attempt)
         else:
             told = of_run(record, run=str(number), plan=name, task=known.get(record.task_id))
-            yield replace(told, attempt=attempt)
+            yield told if told.attempt == attempt else replace(told, attempt=attempt)
 
 
 def _places(plain: Sequence[TaskExecutionRecord]) -> list[tuple[int, int]]:

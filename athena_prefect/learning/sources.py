@@ -76,15 +76,15 @@ def functions_at(file: str, text: str, lines: Iterable[int]) -> tuple[Touched, .
     except (SyntaxError, ValueError):
         return ()
     spans = [
-        (node.lineno, node.end_lineno or node.lineno, node.name)
+        (node.lineno, _span(node), node.name)
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     found: dict[tuple[int, str], Touched] = {}
     for line in lines:
-        around = [s for s in spans if s[0] <= line <= s[1]]
+        around = [s for s in spans if line in s[1]]
         if around:
-            begin, _, name = max(around)
+            begin, _, name = max(around, key=lambda s: s[0])
             found.setdefault((begin, name), Touched(file=file, function=name, line=begin))
     return tuple(found.values())
 
@@ -141,7 +141,10 @@ def changes_elsewhere(text: str, lines: Iterable[int]) -> bool:
 
 
 def _span(node: ast.stmt) -> range:
-    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    """Its lines, those of its decorators too: a cache that is made smaller is a change of it."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    begin = min((d.lineno for d in decorators), default=node.lineno)
+    return range(begin, (node.end_lineno or node.lineno) + 1)
 
 
 def line_now(line: int, function: str, text: str | None) -> int:

@@ -106,7 +106,7 @@ def _planned(proposal: Proposal, learned: Learned) -> Floats:
     found = np.full(len(problem.task_ids), np.nan)
     for t, name in enumerate(problem.task_ids):
         task, mode = standing.plan.get_task(name), problem.modes[t]
-        estimate: Estimate | None = standing.resolved(task, mode).estimate
+        estimate: Estimate | None = task.mode(mode).estimate
         if mode == DEFAULT_MODE and (
             estimate is None or isinstance(task.duration, LearnedEstimate)
         ):

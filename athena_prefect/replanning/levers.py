@@ -171,11 +171,9 @@ def _sorted_modes(
     other: dict[str, tuple[str, ...]] = {}
     for task_id, names in levers.modes.items():
         task = standing.plan.get_task(task_id)
-        now = standing.resolved(task, standing.mode_of(task_id)).resources
+        now = task.mode(standing.mode_of(task_id)).resources
         more = [
-            n
-            for n in names
-            if any(a > now.get(r, 0.0) for r, a in standing.resolved(task, n).resources.items())
+            n for n in names if any(a > now.get(r, 0.0) for r, a in task.mode(n).resources.items())
         ]
         rest = [n for n in names if n not in more]
         if more:

@@ -352,7 +352,7 @@ def _unit_hours(proposal: Proposal) -> dict[str, float]:
             continue
         hours = (finish - max(start, standing.now)) / HOUR
         mode = proposal.modes.get(item[0], DEFAULT_MODE)
-        used = standing.resolved(plan.get_task(item[0]), mode).resources
+        used = plan.get_task(item[0]).mode(mode).resources
         for name, amount in used.items():
             found[name] = found.get(name, 0.0) + amount * hours
     return found

@@ -41,6 +41,9 @@ STRAY = 1.0
 """Spread of log durations of those: a factor of three."""
 PASSES = 3
 """Times that strays are told from the rest by what the rest says; more change nothing."""
+LEAST_SPREAD = 0.02
+"""Least spread of log durations that an estimate is believed: a narrower one would outweigh, by
+its square, all the other tasks."""
 MOST = 60
 """Ended tasks that are looked at one by one, the newest: they are evidence enough."""
 
@@ -134,13 +137,15 @@ def _paces(standing: Standing) -> Paces:
     plan = standing.plan
     categories = tuple(dict.fromkeys(t.group for t in plan.tasks))
     place = {name: k for k, name in enumerate(categories)}
+    known = frozenset(plan.task_ids)
     found: list[tuple[float, int, float, float]] = []
     for item in standing.over:
         start, end = standing.spans[item]
-        task = plan.get_task(item[0]) if item[0] in plan.task_ids else None
+        task = plan.get_task(item[0]) if item[0] in known else None
         if task is None or end <= start or (task.map_over is not None and item[1] is None):
             continue
-        estimate = standing.resolved(task, standing.modes.get(task.id, DEFAULT_MODE)).estimate
+        # With what was learned, as what is open is reckoned: else lessons would count twice.
+        estimate = standing.estimate_of(task, standing.modes.get(task.id, DEFAULT_MODE))
         if estimate is None or estimate.pessimistic <= estimate.optimistic:
             continue
         three = np.array(
@@ -161,15 +166,18 @@ def _paces(standing: Standing) -> Paces:
         categories=categories,
         category=columns[:, 1].astype(np.int64),
         ratio=columns[:, 2],
-        spread=np.maximum(columns[:, 3], 0.02),
+        spread=np.maximum(columns[:, 3], LEAST_SPREAD),
     )
 
 
 def drawn(paces: Paces, trust: float, samples: int, rng: np.random.Generator) -> Floats:
     """θ of each category by what has ended, shape (samples, categories)."""
     sure = np.full(len(paces.ratio), 1.0)
+    # Of categories of which nothing has ended strays tell nothing, and there may be thousands.
+    here, place = np.unique(paces.category, return_inverse=True)
+    told = replace(paces, categories=tuple(paces.categories[c] for c in here), category=place)
     for _ in range(PASSES):
-        sure = np.array([_no_stray(paces, sure, trust, i) for i in range(len(sure))])
+        sure = np.array([_no_stray(told, sure, trust, i) for i in range(len(sure))])
     found = [
         rng.multivariate_normal(centre, cov, size=count, method="eigh")
         for (_, centre, cov), count in _shared_out(_beliefs(paces, sure, trust), samples, rng)

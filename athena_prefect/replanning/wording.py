@@ -45,8 +45,8 @@ def _of_mode(proposal: Proposal, change: Change) -> Kind | None:
     if change.kind not in (ChangeKind.MODE, ChangeKind.AGAIN) or change.after == before:
         return None
     task = standing.plan.get_task(task_id)
-    had = standing.resolved(task, before).resources
-    takes = standing.resolved(task, str(change.after)).resources
+    had = task.mode(before).resources
+    takes = task.mode(str(change.after)).resources
     more = any(amount > had.get(name, 0.0) for name, amount in takes.items())
     return Kind.ADD_RESOURCES if more else Kind.SUBSTITUTE
 

@@ -60,11 +60,11 @@ def tasks_to_profile(plan: Plan, settings: AthenaSettings, now: datetime) -> fro
                 # What was sampled for being long is sampled again once it became slower.
                 since = slow.get(lesson.subject, lesson.first)
                 slow[lesson.subject] = max(since, lesson.first)
-        sampled = {task: history.sampled(plan.name, task) for task in slow}
+        sampled = history.sampled_tasks(plan.name) if slow else {}
     except StorageError as error:
         logger.warning("no task is profiled: what was learned cannot be read: %s", error)
         return frozenset()
-    return frozenset(t for t, found in slow.items() if (at := sampled[t]) is None or at < found)
+    return frozenset(t for t, found in slow.items() if t not in sampled or sampled[t][0] < found)
 
 
 def available() -> bool:

@@ -184,7 +184,7 @@ class Proposal:
         """Σ 1 − quality of the modes of what is still to be done."""
         plan = self.standing.plan
         return sum(
-            1.0 - self.standing.resolved(plan.get_task(t), m).quality
+            1.0 - plan.get_task(t).mode(m).quality
             for t, m in self.modes.items()
             if not self.standing.begun(t)
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.graph import Floats, Network
-from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask, ResolvedMode
+from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask
 from athena_prefect.schedule.problem import RUNNER, Problem
 from athena_prefect.schedule.rest import Choice, Rest, Way
 
@@ -66,17 +66,6 @@ class Standing:
         return task_id in self._begun
 
     @cached_property
-    def _resolved(self) -> dict[tuple[str, str], ResolvedMode]:
-        return {}
-
-    def resolved(self, task: PlanTask, mode: str) -> ResolvedMode:
-        """A task in a mode; made once, since option sets ask for each many times."""
-        key = (task.id, mode)
-        if key not in self._resolved:
-            self._resolved[key] = task.mode(mode)
-        return self._resolved[key]
-
-    @cached_property
     def problem(self) -> Problem:
         """All tasks that are not left out, in the modes in force, under what is in force."""
         tasks = [t for t in self.plan.tasks if t.id not in self.left_out]
@@ -114,7 +103,7 @@ class Standing:
     def estimate_of(self, task: PlanTask, mode: str) -> Estimate | None:
         """The duration of one item in a mode, with what was learned and what is in force."""
         known = self.estimates.get(task.id) if mode == DEFAULT_MODE else None
-        estimate = known or self.resolved(task, mode).estimate
+        estimate = known or task.mode(mode).estimate
         factor = self.factors.get(task.id, 1.0)
         if estimate is None or factor == 1.0:
             return estimate
@@ -293,7 +282,7 @@ class _Reading:
 
     def _way(self, task: PlanTask, name: str) -> Way | None:
         """The task in a mode; None where nobody knows how long it takes in it."""
-        mode = self.standing.resolved(task, name)
+        mode = task.mode(name)
         estimate = self.standing.estimate_of(task, name)
         if estimate is None:
             return None

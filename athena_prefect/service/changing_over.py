@@ -145,7 +145,7 @@ class Rest(RestOfRun):
         answer = None if self.question is None else self.question.answer
         if answer is not None and answer.wish is not None:
             monitor, engine, _ = self.in_hand()
-            now, violations = self.clock(), self.in_hand()[1].validator.get_violated_assumptions()
+            now, violations = self.clock(), engine.validator.get_violated_assumptions()
             deviation = monitor.get_plan_deviation(now=now)
             found = engine.option_like(answer.wish, deviation, violations, now=now)
             self.refused = f"{answer.wish.words}, for the run has gone past it"

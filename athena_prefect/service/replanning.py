@@ -259,8 +259,9 @@ def revisions(plan: str, *, settings: AthenaSettings, limit: int = 50) -> tuple[
     kept = []
     for decision in found:
         event = events.get(decision.id)
-        promised, chance, held = _promise(store, decision)
-        figures, changed = _figures(store, decision), _changed(store, decision)
+        figures = _figures(store, decision)
+        promised, chance, held = _promise(store, decision, figures)
+        changed = _changed(store, decision, figures)
         lost = figures.get("work_lost")
         kept.append(
             KeptRevision(
@@ -286,12 +287,11 @@ def revisions(plan: str, *, settings: AthenaSettings, limit: int = 50) -> tuple[
 
 
 def _promise(
-    store: PlanStore, decision: Decision
+    store: PlanStore, decision: Decision, figures: Mapping[str, Any]
 ) -> tuple[timedelta | None, float | None, bool | None]:
     """What a run's revision promised, how sure its deadline was, and whether it was kept."""
     if decision.plan_run is None:
         return None, None, None
-    figures = store.figures(decision.plan_run, decision.revision) or {}
     seconds, chance = figures.get("accepted"), figures.get("p_deadline")
     if seconds is None:
         return None, chance, None
@@ -320,7 +320,9 @@ def _figures(store: PlanStore, decision: Decision) -> Mapping[str, Any]:
     return store.figures(decision.plan_run, decision.revision) or {}
 
 
-def _changed(store: PlanStore, decision: Decision) -> tuple[Mapping[str, Any], ...]:
+def _changed(
+    store: PlanStore, decision: Decision, after: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], ...]:
     """What a run's revision changed from the one before, as data with words.
 
     By what was kept with it; where it was made by hand, or long ago, by its document.
@@ -329,7 +331,6 @@ def _changed(store: PlanStore, decision: Decision) -> tuple[Mapping[str, Any], .
 
     if decision.plan_run is None or decision.revision < 2:
         return ()
-    after = _figures(store, decision)
     if "details" in after:
         return tuple(after["details"])
     old = store.revision(decision.plan_run, decision.revision - 1)

@@ -154,10 +154,7 @@ class RestOfRun:
     def nothing(self, state: str, why: str, strategy: str) -> Called:
         """The answer of an evaluation that nothing follows from; whoever waits for it is told."""
         self.decline(why, strategy)
-        return Called(
-            plan_run=self.plan_run, plan=self.plan.name, revision=self.state.revision,
-            strategy=strategy, reason=why, replans=False, state=state,
-        )  # fmt: skip
+        return self.called_for(strategy, why, state=state)
 
     def decline(self, why: str, strategy: str) -> None:
         """Tell the run's own process, where it waits for an answer, that it need not."""

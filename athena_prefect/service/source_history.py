@@ -302,10 +302,6 @@ class SourceHistory:
         )  # fmt: skip
         return next((new for old, new in _statuses(told) if old == file), file)
 
-    def touched(self, sha: str) -> tuple[Touched, ...]:
-        """The functions whose lines a commit changed; those that it took out are not."""
-        return tuple(t for c in self.changes(sha) for t in c.touched)
-
     def git(self, *words: str) -> str:
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GIT_")},

@@ -126,12 +126,15 @@ def _sqlite_engine(url: URL, durable: Durability, common: Mapping[str, Any]) -> 
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         connection.execute("PRAGMA foreign_keys=ON")
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get(WRITE, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    event.listen(engine, "begin", _begin)
 
     return engine
+
+
+def _begin(connection: Connection) -> None:
+    """Who will write takes the lock at once: later another may be there first."""
+    write = connection.get_execution_options().get(WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def _reading_engine(url: URL, file: Path, common: Mapping[str, Any]) -> Engine:
@@ -144,10 +147,7 @@ def _reading_engine(url: URL, file: Path, common: Mapping[str, Any]) -> Engine:
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        write = connection.get_execution_options().get(WRITE, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    event.listen(engine, "begin", _begin)
 
     return engine
 

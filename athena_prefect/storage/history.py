@@ -139,30 +139,6 @@ class StoredHistory:
             )
             return {task: (at, list(p)) for task, at, p in connection.execute(query) if p}
 
-    def profiles(self, plan: str, task: str, *, runs: int = PROFILES) -> list[dict[str, Any]]:
-        """Where a task's time went in the newest run that sampled it; empty where none did."""
-        found = self._profile(plan, task, runs)
-        return [] if found is None else list(found[1])
-
-    def sampled(self, plan: str, task: str, *, runs: int = PROFILES) -> datetime | None:
-        """When a task was sampled last, in the newest runs; None where none did."""
-        found = self._profile(plan, task, runs)
-        return None if found is None else found[0]
-
-    def _profile(self, plan: str, task: str, runs: int) -> tuple[datetime, Any] | None:
-        prefix = f"task|{task}|"
-        with self._database.reading() as connection:
-            query = (
-                select(EventRow.at, EventRow.document["data"]["profile"])
-                .where(
-                    EventRow.plan_run.in_(self._wanted(plan, runs)),
-                    EventRow.key.startswith(prefix, autoescape=True),
-                    EventRow.key.endswith("|ended"),
-                )
-                .order_by(desc(EventRow.at))
-            )
-            return next(((at, p) for at, p in connection.execute(query) if p), None)
-
     def _wanted(self, plan: str | None, runs: int | None) -> Select[Any]:
         query = (
             select(PlanRunRow.id)

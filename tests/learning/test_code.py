@@ -130,6 +130,13 @@ def test_lines_belong_to_the_innermost_function() -> None:
     assert functions_at("a.py", "def (", [1]) == ()
 
 
+def test_a_decorator_is_its_functions() -> None:
+    text = "import functools\n\n@functools.lru_cache(maxsize=1)\ndef f(x):\n    return x\n"
+    (found,) = functions_at("a.py", text, [3])
+    assert (found.function, found.line) == ("f", 4)
+    assert not changes_elsewhere(text, [3])
+
+
 def test_time_in_libraries_counts_for_the_function_that_called_them(tmp_path: Path) -> None:
     mine, library = str(tmp_path / "tasks" / "load.py"), "/usr/lib/python/json.py"
     installed = str(tmp_path / ".venv" / "lib" / "thing.py")

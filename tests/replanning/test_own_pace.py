@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from athena_prefect.plan.model import Plan
+from athena_prefect.plan.model import Estimate, Plan
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.options import Kind, ReplanningOption
-from athena_prefect.replanning.own_pace import Paces, drawn
+from athena_prefect.replanning.own_pace import Paces, _paces, drawn
 from tests.replanning.test_engine import _do, _engine, _monitored
 
 
@@ -95,6 +97,19 @@ def test_a_promise_goes_by_the_pace_of_the_run_and_slip_by_the_forecast() -> Non
     assert robust.probability(robust.accepted) == pytest.approx(0.9, abs=0.01)
     assert plan.proposal is not None and plan.proposal.robustness is not None
     assert robust.forecast_p50 == plan.proposal.robustness.p50
+
+
+def test_what_lessons_say_already_is_no_pace_of_the_run() -> None:
+    proposal = _extended().proposal
+    assert proposal is not None
+    standing = proposal.standing
+    assert np.exp(_paces(standing).ratio) == pytest.approx(1.5)
+    learned = Estimate(
+        optimistic=timedelta(seconds=120), likely=timedelta(seconds=150),
+        pessimistic=timedelta(seconds=180),
+    )  # fmt: skip
+    informed = replace(standing, estimates={t.id: learned for t in standing.plan.tasks})
+    assert np.exp(_paces(informed).ratio) == pytest.approx(1.0)
 
 
 def test_one_number_is_certain_whatever_others_took() -> None:

@@ -92,10 +92,14 @@ def test_which_tasks_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert wanted("auto") == {"a"}
     # Once: a run that sampled it since is enough, one that did before it was found is not.
     for at, expected in ((T0 - DAY, {"a"}), (T0 + DAY, frozenset())):
-        monkeypatch.setattr(StoredHistory, "sampled", lambda *_, at=at: at)
+        monkeypatch.setattr(
+            StoredHistory, "sampled_tasks", lambda *_, at=at: dict.fromkeys("ab", (at, []))
+        )
         assert wanted("auto") == expected
     # Sampled for being long, then slower as well: once more.
-    monkeypatch.setattr(StoredHistory, "sampled", lambda *_: T0 + DAY)
+    monkeypatch.setattr(
+        StoredHistory, "sampled_tasks", lambda *_: dict.fromkeys("ab", (T0 + DAY, []))
+    )
     long = replace(said, kind=LessonKind.DURATION, at=T0 - 3 * DAY)
     slower = replace(said, subject="b", at=T0 + 2 * DAY)
     memory = StoredLessons(Database.open(AthenaSettings(home=tmp_path)))
@@ -126,7 +130,7 @@ def test_a_run_keeps_where_the_time_of_its_marked_tasks_went(
     unmarked = state.task("unmarked").in_force
     assert unmarked is not None and "profile" not in unmarked.data
     history = StoredHistory(Database.open(AthenaSettings()))
-    assert history.profiles("profiled", "here")[0]["function"] == "spin"
+    assert history.sampled_tasks("profiled")["here"][1][0]["function"] == "spin"
     # The tests' own checkout, where they run in one.
     commit = history.began_with("profiled")[str(done.plan_run)]["commit"]
     assert commit is None or len(commit) >= 40
