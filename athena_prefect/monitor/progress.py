@@ -105,7 +105,7 @@ class Progress:
             return
         before = frozenset(self.tally.stopped)
         changed = self.tally.update(self.state, (task_id, event.map_index))
-        if event.kind is TaskEventKind.EXPANDED:
+        if event.kind is TaskEventKind.EXPANDED and task_id in self.chain.nodes_of:
             known = self.state.task(task_id).items
             self.outgrown |= known != self.chain.known_items(task_id)
         if event.kind is not TaskEventKind.READY:

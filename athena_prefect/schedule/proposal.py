@@ -303,6 +303,8 @@ def claim_of(
         begun={i: s for i, s in standing.spans.items() if i[0] not in standing.left_out},
         over=standing.over,
         modes={**standing.modes, **modes},
+        begun_in={t: m for t, m in standing.modes.items() if standing.begun(t)},
+        items=standing.items,
         only_mode=standing.only_mode,
         barred=standing.barred,
         factors=standing.factors,

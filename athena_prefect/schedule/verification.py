@@ -105,6 +105,10 @@ class Claim:
     over: Collection[Item] = frozenset()
     """Those of them that have ended well."""
     modes: Mapping[str, str] = field(default_factory=dict)
+    begun_in: Mapping[str, str] = field(default_factory=dict)
+    """Task that has begun → its mode, where it is not the default one."""
+    items: Mapping[str, int] = field(default_factory=dict)
+    """Items of mapped tasks, where they are known; as many as the plan expects elsewhere."""
     only_mode: Mapping[str, str] = field(default_factory=dict)
     barred: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Task → modes that somebody does not want it done in."""
@@ -201,12 +205,24 @@ class _Examination:
     def _unplanned(self) -> Iterator[Objection]:
         claim = self.claim
         out = set(claim.left_out)
-        for name in self.tasks:
-            if name in out or self.spans_of.get(name):
+        for name, task in self.tasks.items():
+            spans = self.spans_of.get(name, {})
+            if name in out or (name, None) in spans:
                 continue
-            if self.tasks[name].map_over is not None:
-                continue  # of no items there is nothing to be placed
-            yield _against(Flaw.UNPLANNED, f"{name} has no place in the schedule", name)
+            if task.map_over is None:
+                yield _against(Flaw.UNPLANNED, f"{name} has no place in the schedule", name)
+                continue
+            wanted: set[Item] = {
+                (name, k) for k in range(claim.items.get(name, task.expected_items))
+            }
+            for item in sorted(wanted - spans.keys()):
+                yield _against(Flaw.UNPLANNED, f"{_name(item)} has no place in the schedule", name)
+            for item in sorted(spans.keys() - wanted - claim.begun.keys()):
+                yield _against(
+                    Flaw.UNPLANNED,
+                    f"{_name(item)} is scheduled, but {name} has {len(wanted)} items",
+                    name,
+                )
         for name in self.spans_of:
             if name not in self.tasks:
                 yield _against(Flaw.UNPLANNED, f"{name} is scheduled, but no task", name)
@@ -221,9 +237,16 @@ class _Examination:
                 )
         for name in sorted(self.began):
             now, then = self.tasks.get(name), claim.original.get_task(name)
-            if now is None or (now.call, now.with_) != (then.call, then.with_):
+            if now is None or _work_of(now) != _work_of(then):
                 yield _against(
                     Flaw.FINISHED, f"{name} has begun, and the revision changes it", name
+                )
+            mode = claim.begun_in.get(name, DEFAULT_MODE)
+            if mode != self._mode(name):
+                yield _against(
+                    Flaw.FINISHED,
+                    f"{name} has begun in mode {mode}, and the revision has it in {self._mode(name)}",
+                    name,
                 )
 
     def _goals(self) -> Iterator[Objection]:
@@ -454,6 +477,11 @@ class _Examination:
             item = binding[0]
             chain.append(item[0])
         return tuple(reversed(chain))
+
+
+def _work_of(task: PlanTask) -> tuple[object, ...]:
+    """What of a task stays as it is once it has begun."""
+    return task.call, task.deployment, task.with_, task.inputs, task.map_over, task.resources
 
 
 def _against(flaw: Flaw, message: str, *tasks: str) -> Objection:

@@ -86,3 +86,11 @@ def test_whatever_happens_shares_add_up_to_the_slip(seed: int) -> None:
         return
     total = sum((s.amount for s in found.shares), timedelta(0))
     assert total.total_seconds() == pytest.approx(found.slip.total_seconds(), abs=0.05)
+
+
+def test_items_of_a_task_that_was_given_up_are_taken_in() -> None:
+    monitor = rich_run(Random(98))
+    gone = set(monitor.plan.task_ids) - set(monitor.brought_up()[1].chain.nodes_of)
+    told = [t for t in gone if monitor.state.task(t).items is not None]
+    assert told, "a task that had been left out of the order was told to have items"
+    assert monitor.get_plan_deviation().total_tasks <= len(monitor.plan.tasks)
