@@ -241,11 +241,11 @@ class _Examination:
                 yield _against(
                     Flaw.FINISHED, f"{name} has begun, and the revision changes it", name
                 )
-            mode = claim.begun_in.get(name, DEFAULT_MODE)
-            if mode != self._mode(name):
+            mode, other = claim.begun_in.get(name, DEFAULT_MODE), self._mode(name)
+            if mode != other:
                 yield _against(
                     Flaw.FINISHED,
-                    f"{name} has begun in mode {mode}, and the revision has it in {self._mode(name)}",
+                    f"{name} has begun in mode {mode}, and the revision has it in {other}",
                     name,
                 )
 
