@@ -130,15 +130,41 @@ def asked_by_its_process(entries: Iterable[Entry]) -> bool:
     return asks
 
 
-def proposed_since(entries: Iterable[Entry], position: int) -> bool:
-    """Whether the run has left a proposal to the replanning flow after a place in its journal."""
-    return any(
-        isinstance(e.event, RunEvent)
-        and e.event.kind is RunEventKind.PROPOSED
-        and bool(e.event.data.get("handed_over"))
-        for e in entries
-        if e.position > position
-    )
+def declined(entries: Iterable[Entry]) -> frozenset[str]:
+    """The grounds (see `grounds_of`) on which people have said that nothing is to be changed.
+
+    Also where nobody answered and the plan says to carry on. Whoever takes the run up knows
+    by that what is not asked a second time. What the run itself proposes anew is open until
+    that is settled, and everything is when somebody goes on with a run that had ended.
+    """
+    found: set[str] = set()
+    asked: set[str] = set()
+    unanswered = False
+    for entry in entries:
+        event = entry.event
+        if not isinstance(event, RunEvent) or entry.conflict:
+            continue
+        data = event.data
+        if event.kind is RunEventKind.PROPOSED:
+            asks = data.get("decide") == "ask" and bool(data.get("options"))
+            asked = about(data) if asks else asked
+        elif event.kind is RunEventKind.ASKED:
+            asked |= about(data)
+            unanswered = True
+        elif event.kind is RunEventKind.ANSWERED:
+            unanswered = False
+        elif event.kind in SETTLING:
+            if event.kind is RunEventKind.ENDED:
+                found.clear()
+            elif data.get("outcome") == "declined" and not unanswered:
+                found |= asked | about(data)
+            asked, unanswered = set(), False
+    return frozenset(found - asked)
+
+
+def about(data: Mapping[str, Any]) -> set[str]:
+    """The grounds of a proposal, a question or an answer."""
+    return set(data.get("about") or ())
 
 
 def _answer(event: RunEvent) -> Answered:

@@ -61,9 +61,17 @@ class Reason:
     strategy: AdaptiveReplanning
     text: str
     tasks: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
+    """Ids of the tasks that failed, or of the assumptions that do not hold; empty where it is
+    a figure that calls. Tasks reached or at risk change with every look, these do not."""
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def grounds(self) -> tuple[str, ...]:
+        """What it rests on, by names that stay the same as long as nothing new happens."""
+        return tuple(f"{self.rule}: {name}" for name in self.about) or (str(self.rule),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,11 @@ class ReplanningEvaluation:
     p_deadline: float | None = None
     tasks_at_risk: tuple[str, ...] = ()
     as_of: datetime | None = None
+
+
+def grounds_of(evaluation: ReplanningEvaluation, revision: int) -> tuple[str, ...]:
+    """What its reasons rest on, under a revision: whether anything is new is seen by that."""
+    return tuple(sorted({f"{revision}: {g}" for r in evaluation.reasons for g in r.grounds}))
 
 
 def strategy_of(reasons: Sequence[Reason]) -> AdaptiveReplanning:
@@ -192,6 +205,7 @@ class Weighing:
                     strategy=AdaptiveReplanning.LOCAL,
                     text=f"{reach.id} is violated: it delays {reach.tasks[0]} beyond its float",
                     tasks=reach.tasks,
+                    about=(reach.id,),
                 )
             if reach.id in self.several:
                 yield Reason(
@@ -200,6 +214,7 @@ class Weighing:
                     text=f"{reach.id} is violated: it reaches {_listed(reach.tasks)}, "
                     "at least one beyond its float",
                     tasks=reach.tasks,
+                    about=(reach.id,),
                 )
             if self._blocks_all(reach):
                 yield Reason(
@@ -207,6 +222,7 @@ class Weighing:
                     strategy=AdaptiveReplanning.ABORT,
                     text=f"{reach.id} is violated, which blocks every required task that is left",
                     tasks=reach.tasks,
+                    about=(reach.id,),
                 )
         if len(requiring) >= self.policy.full_violations:
             yield Reason(
@@ -215,6 +231,7 @@ class Weighing:
                 text=f"{len(requiring)} violations require replanning: "
                 + ", ".join(r.id for r in requiring),
                 tasks=tuple(dict.fromkeys(t for r in requiring for t in r.tasks)),
+                about=tuple(r.id for r in requiring),
             )
 
     def _failures(self) -> Iterator[Reason]:
@@ -228,6 +245,7 @@ class Weighing:
                         strategy=AdaptiveReplanning.LOCAL,
                         text=f"{task} failed; it is not required, and can be done {_in(ways)}",
                         tasks=(task,),
+                        about=(task,),
                     )
             elif ways:
                 yield Reason(
@@ -235,6 +253,7 @@ class Weighing:
                     strategy=AdaptiveReplanning.FULL,
                     text=f"{task} failed, which is required, and can be done {_in(ways)}",
                     tasks=(task,),
+                    about=(task,),
                 )
             else:
                 yield Reason(
@@ -242,6 +261,7 @@ class Weighing:
                     strategy=AdaptiveReplanning.ABORT,
                     text=f"{task} failed, which is required, and there is no way on",
                     tasks=(task,),
+                    about=(task,),
                 )
 
     def _blocks_all(self, reach: Reach) -> bool:

@@ -73,7 +73,12 @@ class AskingHere:
             )  # fmt: skip
         if self.log.decide == "ask" and first:
             self._ask(found)
-        elif self.pending is None:
+        else:
+            self.nothing_new()
+
+    def nothing_new(self) -> None:
+        """What was found is known: whoever does not wait for an answer need not wait."""
+        if self.pending is None:
             self.held.let_go()
         else:
             self.held.let_go_of_new()
@@ -89,11 +94,7 @@ class AskingHere:
         self.close("Unanswered", f"nobody answered; {terms.unanswered} is what the plan says")
         if terms.unanswered == "recommended" and self._take_recommended(pending):
             return
-        self.log.once(
-            RunEventKind.NOT_REPLANNED, pending, reason="nobody answered in time",
-            outcome="declined",
-        )  # fmt: skip
-        self.held.let_go()
+        self._decline(pending, "nobody answered in time")
 
     def settled(self) -> None:
         """A revision is in force: nothing is asked any more."""
@@ -162,9 +163,10 @@ class AskingHere:
             strategy=str(found.evaluation.strategy),
             recommended=found.recommended,
             reason=f"asked again: {why}",
+            about=list(pending.about),
             **found.account,
         )
-        self._ask(replace(found, key=pending.key), why)
+        self._ask(replace(found, key=pending.key, about=pending.about), why)
 
     def _what_to_do(self, found: Proposed) -> str:
         best = found.best
@@ -224,6 +226,7 @@ class AskingHere:
 
     def _decline(self, pending: Proposed, reason: str) -> None:
         self.pending = None
+        self.log.declined.update(pending.about)
         self.log.once(RunEventKind.NOT_REPLANNED, pending, reason=reason, outcome="declined")
         self.held.let_go()
 

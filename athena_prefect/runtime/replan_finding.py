@@ -5,6 +5,7 @@ In the run's own process, on the monitor that dashboards and telling share.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 from athena_prefect.monitor.context import ExecutionContext
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.replanning.account import account
-from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
+from athena_prefect.replanning.evaluation import (
+    AdaptiveReplanning,
+    ReplanningEvaluation,
+    grounds_of,
+)
 from athena_prefect.replanning.options import ReplanningOption
 from athena_prefect.replanning.wishes import Wish
 from athena_prefect.runtime.adopting import Revision, priority_of
@@ -38,6 +43,8 @@ class Proposed:
     at: datetime
     key: str
     """Says for which reasons, so that the same proposal is made once."""
+    about: tuple[str, ...]
+    """What those rest on, see `grounds_of`."""
     account: Mapping[str, Any] = field(default_factory=dict)
     """What the journal keeps of it: the options, what the recommended one moves, its order."""
 
@@ -81,14 +88,15 @@ class Finder:
                 strategy=None if wanted is AdaptiveReplanning.NONE else wanted,
             )
             recommended = engine.recommended_option(wanted)
-        rules = ",".join(sorted(r.rule for r in evaluation.reasons))
+        about = grounds_of(evaluation, monitor.state.revision)
         return Proposed(
             evaluation=evaluation,
             options=tuple(options),
             recommended=recommended,
             position=monitor.state.position,
             at=now,
-            key=f"{monitor.state.revision}:{evaluation.strategy}:{rules}",
+            key=f"{monitor.state.revision}:{evaluation.strategy}:{_short(about)}",
+            about=about,
             account=account(
                 options,
                 None if recommended is None else options[recommended],
@@ -152,3 +160,8 @@ class Finder:
                 replanned_at=self.replanned_at,
             )
         return self._engine
+
+
+def _short(about: tuple[str, ...]) -> str:
+    """What stands for them in an event's key, however many tasks have failed."""
+    return hashlib.sha256("\n".join(about).encode()).hexdigest()[:12]

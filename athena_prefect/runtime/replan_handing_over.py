@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from math import inf
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,6 +19,7 @@ from athena_prefect.journal.events import RunEventKind
 from athena_prefect.replanning.asked import (
     Answered,
     Question,
+    about,
     answered_event,
     newest_question,
     open_question,
@@ -56,6 +56,8 @@ class Handed:
     """A proposal that the replanning flow is to see to."""
 
     key: str
+    about: tuple[str, ...]
+    """Its grounds."""
     position: int
     """Of the journal, when it was handed over: what rests on less is no answer."""
     until: float
@@ -90,7 +92,7 @@ class LeftToFlow:
         self.handed = self._sent = None
 
     def has_answered(self, found: Proposed) -> bool:
-        """Whether nothing comes of the proposal, as the flow, or people, have said.
+        """Whether nothing comes of the proposal for now, as the flow has said.
 
         What the flow leaves to this process waits for nobody.
         """
@@ -115,18 +117,10 @@ class LeftToFlow:
         self._sent = None
         question = open_question(self.log.entries()) if asks and not new else None
         if question is not None:  # asked by a flow that began by itself, or before a restart
-            self.handed = Handed(
-                key=found.key,
-                position=question.position - 1,
-                until=time.monotonic() + HANDED_OVER_SECONDS,
-            )
+            self._hand(found, question.position - 1)
             return True
         logger.info("%s; the replanning flow sees to it", found.evaluation.rationale)
-        self.handed = Handed(
-            key=found.key,
-            position=found.position,
-            until=time.monotonic() + HANDED_OVER_SECONDS,
-        )
+        self._hand(found, found.position)
         self.log.once(
             RunEventKind.PROPOSED, found, decide=self.log.decide, handed_over=True,
             recommended=found.recommended, reason=found.evaluation.rationale, **found.account,
@@ -162,8 +156,9 @@ class LeftToFlow:
         logger.info("the replanning flow found nothing better: %s", answer)
         self.handed = None
         hold = max(self.facts.plan.replanning.cooldown.total_seconds(), ANSWER_HOLDS)
-        # People are not asked twice for the same reasons.
-        self._answered[handed.key] = inf if question is not None else time.monotonic() + hold
+        self._answered[handed.key] = time.monotonic() + hold
+        if question is not None and question.answer is not None:
+            self._declined(handed, question)
         self.held.let_go()
         return True
 
@@ -174,12 +169,12 @@ class LeftToFlow:
         question = open_question(self.log.entries(pending.position))
         if question is None:
             return False
-        self.handed = Handed(
-            key=pending.key,
-            position=question.position - 1,
-            until=time.monotonic() + HANDED_OVER_SECONDS,
-        )
+        self._hand(pending, question.position - 1)
         return True
+
+    def _hand(self, found: Proposed, position: int) -> None:
+        until = time.monotonic() + HANDED_OVER_SECONDS
+        self.handed = Handed(key=found.key, about=found.about, position=position, until=until)
 
     def close_question(self) -> None:
         """A form that a replanning flow shows is needed no more when the run has ended."""
@@ -208,13 +203,14 @@ class LeftToFlow:
         if answer is None:
             answer = self._default(question)
         self._not_handed.add(handed.key)
-        self._answered[handed.key] = inf
+        self._declined(handed, question)  # where the dispatcher refuses it, it is no more than that
         if answer.wish is None:
             who = "nobody answered in time" if answer.unanswered else f"{answer.author}: carry on"
             self.handed = None
             self.log.record(
                 RunEventKind.NOT_REPLANNED, f"answer to {question.key}", outcome="declined",
-                reason=who, strategy=question.strategy,
+                reason=who, strategy=question.strategy, about=list(handed.about),
+                position=question.position,
             )  # fmt: skip
             self.held.let_go()
         else:
@@ -222,6 +218,10 @@ class LeftToFlow:
             key = f"answer to {question.key}"
             self._sent = self.log.command(wish.as_data(), answer.author, key)
         return True
+
+    def _declined(self, handed: Handed, question: Question) -> None:
+        """People are not asked twice on the same grounds: those handed over, and those asked."""
+        self.log.declined.update(handed.about, about(question.data))
 
     def _default(self, question: Question) -> Answered:
         """The answer that counts: the plan's, unless somebody was faster by a moment."""

@@ -31,6 +31,8 @@ class ReplanLog:
     clock: Callable[[], datetime]
     said: set[str] = field(default_factory=set)
     """Keys of the proposals that were told."""
+    declined: set[str] = field(default_factory=set)
+    """The grounds on which people, or the plan in their place, have declined a change."""
 
     @property
     def decide(self) -> str:
@@ -41,6 +43,10 @@ class ReplanLog:
         """The run's journal after a place in it. Raises StorageError."""
         facts = self.dispatcher.facts
         return facts.recorder.journal.read(facts.plan_run, after)
+
+    def is_declined(self, found: Proposed) -> bool:
+        """Whether people have declined it, and nothing new has happened since."""
+        return bool(found.about) and self.declined.issuperset(found.about)
 
     def chosen(self, found: Proposed, option: ReplanningOption, author: str) -> None:
         """An option was chosen."""
@@ -59,7 +65,9 @@ class ReplanLog:
             return
         self.said.add(found.key)
         strategy = str(found.evaluation.strategy)
-        self.record(kind, source, strategy=strategy, **data)
+        if data.get("handed_over"):  # its own process may have to ask about it, too
+            source += ":handed over"
+        self.record(kind, source, strategy=strategy, about=list(found.about), **data)
         keep = self.dispatcher.facts.keep_decision
         if keep is not None:
             outcome = str(data.pop("outcome", "failed" if kind in _FAILED else "proposed"))

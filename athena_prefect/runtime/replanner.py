@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from athena_prefect.errors import AthenaError
 from athena_prefect.journal.events import Command, RunEventKind
+from athena_prefect.replanning.asked import declined
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.replanning.wishes import wish_from
@@ -120,13 +121,16 @@ class Replanner:
         self.log.look_back()
 
     def _remember(self) -> None:
-        """What an earlier process knew: when the run was replanned, and how long that took."""
-        if not self.dispatcher.state.replans:
+        """What an earlier process knew: when the run was replanned, and what people declined."""
+        if not (self.dispatcher.state.replans or self.dispatcher.state.decisions):
             return
         try:
-            self.finder.remember(self.log.entries())
+            entries = self.log.entries()
         except AthenaError as error:
-            logger.warning("when the run was replanned cannot be read: %s", error)
+            logger.warning("how the run was replanned before cannot be read: %s", error)
+            return
+        self.finder.remember(entries)
+        self.log.declined.update(declined(entries))
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -246,6 +250,8 @@ class Replanner:
                 return self.held.let_go()
             if evaluation.strategy is AdaptiveReplanning.ABORT:
                 return self._no_way_on(found)
+            if self.log.is_declined(found):
+                return self.asking.nothing_new()
             if self.flow.has_answered(found):
                 return self.held.let_go()
             option = found.best

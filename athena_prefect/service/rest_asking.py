@@ -12,12 +12,11 @@ from athena_prefect.replanning.asked import (
     Answered,
     Question,
     asked_by_its_process,
-    newest_question,
+    declined,
     open_question,
     proposed,
-    proposed_since,
 )
-from athena_prefect.replanning.evaluation import AdaptiveReplanning
+from athena_prefect.replanning.evaluation import AdaptiveReplanning, grounds_of
 from athena_prefect.service.step_answers import (
     ALREADY,
     ASKS,
@@ -76,12 +75,8 @@ def _passed_on(rest: RestOfRun, question: Question, answer: Answered, who: str) 
 
 
 def was_declined(rest: RestOfRun) -> bool:
-    """Whether people have declined for the same reasons, and the run proposes nothing newer."""
-    last = newest_question(rest.entries)
-    if last is None or last.data.get("about") != _about_key(rest):
-        return False
-    # What has failed since is another question, though the reasons are of the same sort.
-    return not proposed_since(rest.entries, last.position)
+    """Whether people have declined on the same grounds, and the run proposes nothing newer."""
+    return declined(rest.entries).issuperset(_grounds(rest))
 
 
 def asks_itself(rest: RestOfRun) -> bool:
@@ -145,14 +140,12 @@ def _asked(rest: RestOfRun, now: datetime, *, again: bool) -> dict[str, Any]:
         "revision": rest.state.revision,
         "flow_run": str(rest.flow_run),
         "until": until.isoformat(),
-        "about": _about_key(rest),
+        "about": list(_grounds(rest)),
         "again": again,
         "why": rest.refused,
     }
 
 
-def _about_key(rest: RestOfRun) -> str:
-    """Says for which reasons people are asked, so that they are not asked twice."""
-    found = rest.in_hand()[2]
-    rules = ",".join(sorted(r.rule for r in found.reasons))
-    return f"{rest.state.revision}:{found.strategy}:{rules}"
+def _grounds(rest: RestOfRun) -> tuple[str, ...]:
+    """Says on which grounds people are asked, so that they are not asked twice."""
+    return grounds_of(rest.in_hand()[2], rest.state.revision)

@@ -227,8 +227,8 @@ def test_a_form_that_the_server_does_not_take_is_tried_again(
     asking = AskingHere(finder, held, log, lambda: now, lambda *_: None)
     evaluation = SimpleNamespace(strategy=AdaptiveReplanning.FULL, rationale="bad failed")
     found: Any = SimpleNamespace(
-        evaluation=evaluation, key="1:full:failed", position=3, at=now, recommended=None,
-        best=None, account={"options": []},
+        evaluation=evaluation, key="1:full:failed", about=("1: failed",), position=3, at=now,
+        recommended=None, best=None, account={"options": []},
     )  # fmt: skip
     asking.propose(found)
     asking.wait(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,15 +16,22 @@ from prefect.client.orchestration import get_client
 
 from athena_prefect.journal.events import Command, CommandAnswer, Event, RunEvent, RunEventKind
 from athena_prefect.journal.journal import MemoryJournal
-from athena_prefect.journal.state import Status
-from athena_prefect.replanning.asked import Answered, answered_event, newest_question
+from athena_prefect.journal.state import Status, fold_entries
+from athena_prefect.replanning.asked import (
+    Answered,
+    answered_event,
+    asked_by_its_process,
+    newest_question,
+)
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
+from athena_prefect.replanning.options import Kind
 from athena_prefect.replanning.wishes import wish_from
-from athena_prefect.runtime import replan_handing_over
+from athena_prefect.runtime import replan_asking, replan_handing_over
+from athena_prefect.runtime.continuing import unanswered as unanswered_proposal
 from athena_prefect.runtime.handing_over import HandingOver
-from athena_prefect.runtime.replan_handing_over import HANDED_OVER_SECONDS, LeftToFlow
-from athena_prefect.runtime.replan_holding import Held
-from athena_prefect.runtime.replan_log import ReplanLog
+from athena_prefect.runtime.replan_finding import Finder
+from athena_prefect.runtime.replan_handing_over import HANDED_OVER_SECONDS
+from athena_prefect.runtime.replanner import Replanner
 from athena_prefect.runtime.session import recording_of
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import plan_of
@@ -194,22 +202,58 @@ class Waiting:
         self.seconds = 0.0
         clock = SimpleNamespace(monotonic=lambda: self.seconds)
         monkeypatch.setattr(replan_handing_over, "time", clock)
+        monkeypatch.setattr(replan_asking, "ask", self._open)
+        monkeypatch.setattr(replan_asking, "question_markdown", lambda *_, **__: "the options")
+        monkeypatch.setattr(Finder, "propose", lambda *_: self.finds)
+        self.forms: list[Any] = []
+        self.finds: Any = None
+        self.deployed = True
         self.plan_run, self.journal = uuid4(), MemoryJournal()
-        terms = {"decide": decide, "answer_within": "8h", "unanswered": unanswered}
+        self.terms = {"decide": decide, "answer_within": "8h", "unanswered": unanswered}
+        self.begin()
+
+    def begin(self) -> None:
+        """A process takes the run up; another one, the second time: all it knows is the journal."""
         self.let_go = False
+        known = fold_entries(self.journal.read(self.plan_run))
         self.answers: dict[str, CommandAnswer] = {}
         facts = SimpleNamespace(
-            plan=with_a_way_on("left", **terms), plan_run=self.plan_run, revision=1,
-            keep_decision=None, hands_over=lambda: True,
+            plan=with_a_way_on("left", **self.terms), plan_run=self.plan_run, revision=1,
+            keep_decision=None, hands_over=lambda: self.deployed, client=None,
             recorder=SimpleNamespace(journal=self.journal, record=self.journal.append),
         )  # fmt: skip
         dispatcher: Any = SimpleNamespace(
             facts=facts, held={"bad"}, news=queue.SimpleQueue(), let_go=self._let_go,
-            state=SimpleNamespace(answers=self.answers),
+            state=SimpleNamespace(answers=self.answers, replans=0, decisions=known.decisions),
+            superseded=False, gate=None,
         )  # fmt: skip
+        monitor = SimpleNamespace(refresh=lambda: None, state=known)
+        facts.shared = SimpleNamespace(
+            using=lambda: nullcontext(monitor), tried=SimpleNamespace(wait=lambda _: True)
+        )
         self.dispatcher = dispatcher
-        log = ReplanLog(dispatcher, lambda: self.now)
-        self.flow = LeftToFlow(Held(dispatcher), log, lambda: self.now)
+        self.replanner = Replanner(dispatcher, lambda: self.now)
+        self.replanner._remember()
+        self.flow, self.log = self.replanner.flow, self.replanner.log
+
+    def has_let_go(self) -> bool:
+        """Whether the failed task waits for nothing any more."""
+        return self.let_go
+
+    def waits_for_an_answer(self) -> bool:
+        """Whether people, or a flow, are asked."""
+        return self.flow.handed is not None or self.replanner.asking.pending is not None
+
+    def _open(self, *_: object, **__: object) -> Any:
+        form = SimpleNamespace(answer=lambda: None, close=lambda *_: None)
+        self.forms.append(form)
+        return form
+
+    def looks(self, found: Any) -> None:
+        """One look of the replanner, which finds this."""
+        self.finds = found
+        self.replanner.look()
+        self.happens()
 
     @property
     def now(self) -> datetime:
@@ -223,12 +267,16 @@ class Waiting:
         while not self.dispatcher.news.empty():
             self.dispatcher.news.get()()
 
-    def found(self, key: str = "1:full:failed", *, only_promises: bool = False) -> Any:
-        evaluation = SimpleNamespace(strategy=AdaptiveReplanning.FULL, rationale="bad failed")
-        position = len(self.events)
+    def found(self, *about: str, only_promises: bool = False) -> Any:
+        """What calls for another plan, on these grounds."""
+        evaluation = SimpleNamespace(
+            strategy=AdaptiveReplanning.FULL, rationale="bad failed", escalate=False
+        )
+        grounds = about or ("1: failed: bad",)
         return SimpleNamespace(
-            evaluation=evaluation, key=key, position=position, recommended=0,
-            account={"options": [BEST]}, best=SimpleNamespace(only_promises=only_promises),
+            evaluation=evaluation, key=f"1:full:{grounds}", about=grounds, at=self.now,
+            position=len(self.events), recommended=0, account={"options": [BEST]},
+            best=SimpleNamespace(only_promises=only_promises, kind=Kind.SUBSTITUTE, title="repair"),
         )  # fmt: skip
 
     @property
@@ -240,10 +288,11 @@ class Waiting:
             RunEvent(plan_run=self.plan_run, kind=kind, at=self.now, source=source, data=data)
         )
 
-    def asks(self, within: timedelta) -> None:
+    def asks(self, within: timedelta, **more: Any) -> None:
         """A replanning flow asks people."""
         data = {"flow_run": str(uuid4()), "until": (self.now + within).isoformat(),
-                "strategy": "full", "revision": 1, "options": [BEST], "recommended": 0}  # fmt: skip
+                "strategy": "full", "revision": 1, "options": [BEST], "recommended": 0,
+                **more}  # fmt: skip
         self.writes(RunEventKind.ASKED, "question-1-1", data)
 
     def answered(self, answer: Answered) -> None:
@@ -274,19 +323,92 @@ def test_people_who_decline_late_are_not_asked_a_second_time(
     run.asks(timedelta(hours=8))
     run.seconds = 3600.0
     assert run.flow.waits()
-    declined = {"reason": "Ada: carry on", "position": len(run.events)}
+    run.answered(Answered(wish=None, author="Ada"))
+    declined = {"reason": "Ada: carry on", "outcome": "declined", "position": len(run.events)}
     run.writes(RunEventKind.NOT_REPLANNED, "answer to question-1-1", declined)
     assert run.flow.waits(), "nothing is evaluated anew by this look"
-    assert run.flow.handed is None and run.flow.has_answered(found)
+    assert run.flow.handed is None and run.log.is_declined(found)
     run.happens()
     assert run.let_go
+
+
+@pytest.mark.parametrize("by", ["a flow", "nobody in time", "no worker", "its own process"])
+def test_a_process_that_takes_the_run_up_does_not_ask_what_was_declined(
+    monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """It was killed, and what it knew is gone: what people have said is in the journal."""
+    run = Waiting(monkeypatch)
+    run.deployed = by != "its own process"
+    run.looks(run.found())
+    if by == "its own process":
+        assert len(run.forms) == 1
+        run.seconds = 9 * 3600.0
+        run.looks(run.found())
+    else:
+        run.asks(timedelta(hours=8), about=["1: slip"])
+        run.seconds = 60.0
+        unanswered = by == "nobody in time"
+        run.answered(Answered(wish=None, author="Ada", unanswered=unanswered))
+        if by == "no worker":
+            run.seconds += HANDED_OVER_SECONDS
+        else:
+            declined = {"reason": "carry on", "outcome": "declined", "position": len(run.events)}
+            run.writes(RunEventKind.NOT_REPLANNED, "answer to question-1-1", declined)
+        run.looks(run.found())
+    last = run.events[-1]
+    assert run.let_go
+    assert isinstance(last, RunEvent) and last.kind is RunEventKind.NOT_REPLANNED
+    assert unanswered_proposal(run.journal.read(run.plan_run)) is None, "no watcher has it asked"
+    said, forms = len(run.events), len(run.forms)
+
+    run.begin()
+    for _ in range(3):  # more than three minutes, in which nobody answers
+        run.looks(run.found())
+        run.seconds += HANDED_OVER_SECONDS
+    assert run.has_let_go(), "what has failed does not wait"
+    assert not run.waits_for_an_answer()
+    assert (len(run.events), len(run.forms)) == (said, forms), "nobody is asked again"
+    fewer = run.found("1: slip") if run.deployed else run.found()
+    run.looks(fewer)
+    assert len(run.events) == said, "nor as it was asked, or on some of the grounds"
+
+    run.looks(run.found("1: failed: bad", "1: failed: late"))
+    assert run.waits_for_an_answer()
+    proposed = run.events[-1]
+    assert isinstance(proposed, RunEvent) and proposed.kind is RunEventKind.PROPOSED
+    assert proposed.data["about"] == ["1: failed: bad", "1: failed: late"], "that is new"
+
+
+def test_a_process_that_takes_the_run_up_asks_what_nobody_has_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = Waiting(monkeypatch)
+    run.deployed = False
+    run.looks(run.found())
+    run.begin()
+    run.looks(run.found())
+    assert len(run.forms) == 2 and run.replanner.asking.pending is not None
+
+
+def test_a_run_that_asks_itself_is_not_left_to_a_flow_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a watcher began another replanning flow every minute, and one of them asked, too."""
+    run = Waiting(monkeypatch)
+    run.looks(run.found())
+    assert unanswered_proposal(run.journal.read(run.plan_run)) is not None
+    run.seconds = HANDED_OVER_SECONDS + 1
+    run.looks(run.found())
+    assert len(run.forms) == 1
+    entries = run.journal.read(run.plan_run)
+    assert unanswered_proposal(entries) is None and asked_by_its_process(entries)
 
 
 def test_where_no_flow_came_the_run_asks_about_what_it_finds_then(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = Waiting(monkeypatch)
-    first, other, third = (run.found(f"1:full:{name}") for name in ("failed", "failed,slip", "x"))
+    first, other, third = (run.found(*names) for names in (("a",), ("a", "b"), ("c",)))
     assert run.flow.takes(first)
     run.seconds = HANDED_OVER_SECONDS + 1
     assert not run.flow.waits()
@@ -319,7 +441,7 @@ def test_an_answer_that_no_worker_carries_out_is_carried_out_here(
     assert run.flow.waits() and run.flow.handed is None
     run.happens()
     assert run.let_go is not accepted
-    assert run.flow.has_answered(found), "nobody is asked again for these reasons"
+    assert run.log.is_declined(found), "nobody is asked again for these reasons"
 
 
 def test_who_answers_at_the_last_moment_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from athena_prefect.journal.state import fold_entries
 from athena_prefect.replanning.asked import (
     Answered,
     asked_by_its_process,
+    declined,
     newest_question,
     open_question,
 )
@@ -212,8 +213,47 @@ def test_to_carry_on_is_an_answer_and_nobody_is_asked_twice(scene: Asked) -> Non
     again = scene.in_flow_run(uuid4())
     assert again.name == "NothingToDo" and "it was asked before" in again.message
     # But where the run itself has something new to propose.
-    scene.write(RunEventKind.PROPOSED, handed_over=True)
+    asked = scene.of(RunEventKind.ASKED)[-1].data
+    new: dict[str, Any] = {"about": [*asked["about"], "1: failed, with a way on: two"]}
+    scene.write(RunEventKind.PROPOSED, handed_over=True, decide="ask", options=asked["options"],
+                recommended=0, strategy="full", reason="two failed", **new)  # fmt: skip
     scene.asks()
+
+
+def test_what_was_declined_in_the_runs_own_process_no_flow_asks_again(scene: Asked) -> None:
+    """The flow came after that process had asked, and its form was answered."""
+    with scene.dispatched():
+        scene.asks()
+    asked = scene.of(RunEventKind.ASKED)[-1].data
+    other = Asked(scene.settings)
+    kept = {"about": asked["about"]}
+    shown = {"decide": "ask", "options": asked["options"], **kept}
+    other.write(RunEventKind.PROPOSED, handed_over=True, **shown)
+    other.write(RunEventKind.PROPOSED, **shown)
+    other.write(RunEventKind.NOT_REPLANNED, outcome="declined", reason="Ada: carry on", **kept)
+    late = other.in_flow_run(uuid4())
+    assert late.name == "NothingToDo" and "it was asked before" in late.message
+    assert not other.forms
+
+
+@pytest.mark.parametrize("unanswered", [False, True])
+def test_what_was_declined_is_known_to_whoever_takes_the_run_up(
+    scene: Asked, unanswered: bool
+) -> None:
+    flow_run = scene.asks()
+    assert not declined(scene.journal.read(scene.run)), "nobody has said anything yet"
+    if unanswered:
+        scene.now += timedelta(minutes=31)
+        scene.watch()
+    else:
+        scene.says(flow_run, -1)
+    assert scene.in_flow_run(flow_run).name == "Declined"
+    (asked,) = scene.of(RunEventKind.ASKED)
+    assert asked.data["about"]
+    assert declined(scene.journal.read(scene.run)) == set(asked.data["about"])
+    # A person who goes on with the run when it is over wants to know again.
+    scene.write(RunEventKind.ENDED, status="failed")
+    assert not declined(scene.journal.read(scene.run))
 
 
 @pytest.mark.parametrize("unanswered", ["carry_on", "recommended"])
