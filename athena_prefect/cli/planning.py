@@ -35,12 +35,10 @@ if TYPE_CHECKING:
     from athena_prefect.replanning.options import ReplanningOption
     from athena_prefect.replanning.why import Why
     from athena_prefect.service.by_hand import ChangedByHand
-    from athena_prefect.service.replanning import (
-        KeptRevision,
-        PromotedRevision,
-        Replanned,
-        SimulatedPlan,
-    )
+    from athena_prefect.service.promoting import PromotedRevision
+    from athena_prefect.service.replanning import Replanned
+    from athena_prefect.service.revisions import KeptRevision
+    from athena_prefect.service.simulating import SimulatedPlan
 
 BAR = 48
 """Characters of the time axis of a chart on a terminal that is wide enough."""
@@ -96,7 +94,7 @@ def replan(
     if keep:
         if dry_run or option is not None or strategy is not None:
             raise InputError("--keep is about the revision in force: give no other option with it")
-        from athena_prefect.service.replanning import keep as promote
+        from athena_prefect.service.promoting import keep as promote
 
         answer_of("keeping the revision", lambda: promote(run, settings=settings), json, _kept)
         return 0
@@ -152,7 +150,7 @@ def revisions(
     json: Json = False,
 ) -> int:
     """List the revisions of a plan and of its runs: what changed, who chose it and why."""
-    from athena_prefect.service.replanning import revisions as use_case
+    from athena_prefect.service.revisions import revisions as use_case
 
     if limit < 1:
         raise InputError(f"--limit is {limit}; it is 1 or more")
@@ -190,7 +188,7 @@ def simulate(
     json: Json = False,
 ) -> int:
     """Simulate a plan before a run: P(deadline), what is critical, what would hurt most."""
-    from athena_prefect.service.replanning import simulate_plan as use_case
+    from athena_prefect.service.simulating import simulate_plan as use_case
 
     if seed < 0:
         raise InputError(f"--seed is {seed}; it is 0 or more")
@@ -350,7 +348,7 @@ def _promise(one: KeptRevision) -> str:
 
 def _accuracy(found: tuple[KeptRevision, ...]) -> list[RenderableType]:
     """How good the promises of replanning were, where any can be judged."""
-    from athena_prefect.service.replanning import replanning_accuracy
+    from athena_prefect.service.revisions import replanning_accuracy
 
     kept, judged = replanning_accuracy(found)
     if not judged:

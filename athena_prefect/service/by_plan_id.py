@@ -25,13 +25,9 @@ from athena_prefect.service.following import Clock, FollowedRun, utc_now
 from athena_prefect.service.kept import KeptRuns
 from athena_prefect.service.outside import is_outside
 from athena_prefect.service.reading import open_run
-from athena_prefect.service.replanning import (
-    KeptRevision,
-    Replanned,
-    revisions,
-    why_late,
-)
+from athena_prefect.service.replanning import Replanned, why_late
 from athena_prefect.service.results import RunStatus, _Answer
+from athena_prefect.service.revisions import KeptRevision, revisions
 from athena_prefect.service.showing import look
 
 if TYPE_CHECKING:

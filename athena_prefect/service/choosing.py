@@ -19,8 +19,9 @@ from athena_prefect.replanning.wishes import Wish, wish_from
 from athena_prefect.service.addressing import run_of, store_of
 from athena_prefect.service.following import Clock, utc_now
 from athena_prefect.service.outside import Writing, end, is_outside, journal_of, writing
-from athena_prefect.service.replanning import engine_for, keep_revision, replan
+from athena_prefect.service.replanning import engine_for, replan
 from athena_prefect.service.results import _Answer
+from athena_prefect.service.revisions import keep_revision
 from athena_prefect.service.showing import wish_for
 
 if TYPE_CHECKING:

@@ -1,17 +1,14 @@
-"""What is asked about the rest of a run: its options, revisions, and why it is late."""
+"""What is asked about the rest of a run: its options, and why it is late."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from athena_prefect.errors import InputError, UnknownNameError
-from athena_prefect.monitor.learned import ESTIMATES
+from athena_prefect.errors import InputError
 from athena_prefect.plan.model import Plan
 from athena_prefect.replanning.account import course_spans, spans_by_task
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, ReplanningEvaluation
@@ -19,17 +16,13 @@ from athena_prefect.replanning.options import ReplanningOption
 from athena_prefect.replanning.why import Why
 from athena_prefect.service.following import Clock, FollowedRun, utc_now
 from athena_prefect.service.reading import open_run
-from athena_prefect.service.results import RunStatus, _Answer
+from athena_prefect.service.results import RunStatus
 
 if TYPE_CHECKING:
     from athena_prefect.learning.memory import Recalled
     from athena_prefect.monitor.monitor import ExecutionMonitor
-    from athena_prefect.orchestrator import PlanOrchestrator
     from athena_prefect.replanning.engine import AdaptiveReplanningEngine
-    from athena_prefect.replanning.results import ReplanResult
     from athena_prefect.settings import AthenaSettings
-    from athena_prefect.storage.decisions import Decision
-    from athena_prefect.storage.plans import PlanStore
 
 Span = tuple[float, float]
 
@@ -83,13 +76,6 @@ class Replanned:
             "before": {t: list(s) for t, s in self.before.items()},
             "after": {t: list(s) for t, s in self.after.items()},
         }  # fmt: skip
-
-
-def planner(plan: Plan, lessons: tuple[Recalled, ...] = ()) -> PlanOrchestrator:
-    """The orchestrator of this process, by its own clock, with what is recalled for the plan."""
-    from athena_prefect.orchestrator import PlanOrchestrator
-
-    return PlanOrchestrator(clock=time.perf_counter, policy=plan.replanning.policy, lessons=lessons)
 
 
 def _monitor_of(followed: FollowedRun) -> ExecutionMonitor:
@@ -203,321 +189,3 @@ def why_late(run: str | None, *, settings: AthenaSettings, clock: Clock = utc_no
     monitor = _monitor_of(followed)
     violations = AssumptionValidator(monitor.plan, monitor).get_violated_assumptions()
     return why(monitor, violations, now=clock())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptRevision(_Answer):
-    """A revision of a plan, or of one of its runs."""
-
-    plan_id: int
-    plan_run: UUID | None
-    revision: int
-    author: str
-    reason: str
-    validation_status: str
-    created: datetime
-    changes: tuple[str, ...] = ()
-    """What it does differently from the one before, in words."""
-    strategy: str | None = None
-    outcome: str | None = None
-    promised: timedelta | None = None
-    """The accepted finish, from the start of the run; None where nothing was promised."""
-    p_deadline: float | None = None
-    """P(deadline) as it was stated when the revision was accepted."""
-    kept: bool | None = None
-    """Whether the run was over, and well, by what was promised; None while it goes on, where
-    another revision took its place, and where nothing was promised."""
-    details: tuple[Mapping[str, Any], ...] = ()
-    """The changes as data: kind, subject, before, after, and the words."""
-    stability: float | None = None
-    """How much of the plan before is kept, 1 all; None where nobody measured it."""
-    work_lost: timedelta | None = None
-    """Work that was done and does not count any more; None where nobody measured it."""
-
-
-def replanning_accuracy(found: Sequence[KeptRevision]) -> tuple[int, int]:
-    """Of revisions that replanning made and that were in force at the end: (kept, judged)."""
-    judged = [r.kept for r in found if r.kept is not None and r.revision > 1]
-    return sum(judged), len(judged)
-
-
-def revisions(plan: str, *, settings: AthenaSettings, limit: int = 50) -> tuple[KeptRevision, ...]:
-    """The revisions of a plan and of its runs, the newest first.
-
-    `plan` is its name, its document, or a plan run's id. Raises StorageError,
-    UnknownNameError.
-    """
-    from athena_prefect.storage.db import Database
-    from athena_prefect.storage.plans import PlanStore
-    from athena_prefect.storage.replans import replanning_events
-
-    database = Database.open(settings)
-    store = PlanStore(database)
-    name, plan_run = _subject(store, plan, settings)
-    found = store.decisions(name, plan_run=plan_run, namespace=settings.namespace, limit=limit)
-    events = {e.new_plan_id: e for e in replanning_events(database, [d.id for d in found])}
-    kept = []
-    for decision in found:
-        event = events.get(decision.id)
-        figures = _figures(store, decision)
-        promised, chance, held = _promise(store, decision, figures)
-        changed = _changed(store, decision, figures)
-        lost = figures.get("work_lost")
-        kept.append(
-            KeptRevision(
-                plan_id=decision.id,
-                plan_run=decision.plan_run,
-                revision=decision.revision,
-                author=decision.author,
-                reason=decision.reason,
-                validation_status=decision.validation_status,
-                created=decision.created_at,
-                changes=tuple(str(c["words"]) for c in changed),
-                details=changed,
-                stability=figures.get("stability"),
-                work_lost=None if lost is None else timedelta(seconds=float(lost)),
-                strategy=None if event is None else event.strategy,
-                outcome=None if event is None else event.outcome,
-                promised=promised,
-                p_deadline=chance,
-                kept=held,
-            )
-        )
-    return tuple(kept)
-
-
-def _promise(
-    store: PlanStore, decision: Decision, figures: Mapping[str, Any]
-) -> tuple[timedelta | None, float | None, bool | None]:
-    """What a run's revision promised, how sure its deadline was, and whether it was kept."""
-    if decision.plan_run is None:
-        return None, None, None
-    seconds, chance = figures.get("accepted"), figures.get("p_deadline")
-    if seconds is None:
-        return None, chance, None
-    promised, run = timedelta(seconds=float(seconds)), store.run(decision.plan_run)
-    if run.ended_at is None or run.revision != decision.revision:
-        return promised, chance, None
-    in_time = run.ended_at - run.started_at <= promised
-    return promised, chance, run.status == "completed" and in_time
-
-
-def _subject(store: Any, plan: str, settings: AthenaSettings) -> tuple[str | None, UUID | None]:
-    if Path(plan).suffix in (".yaml", ".yml", ".json"):
-        return Plan.load(Path(plan)).name, None
-    if store.decisions(plan, namespace=settings.namespace, limit=1):
-        return plan, None
-    try:
-        return None, store.run(plan).plan_run
-    except InputError:
-        raise UnknownNameError("registered plan or plan run", plan) from None
-
-
-def _figures(store: PlanStore, decision: Decision) -> Mapping[str, Any]:
-    """What is kept of a run's revision beside its document."""
-    if decision.plan_run is None:
-        return {}
-    return store.figures(decision.plan_run, decision.revision) or {}
-
-
-def _changed(
-    store: PlanStore, decision: Decision, after: Mapping[str, Any]
-) -> tuple[Mapping[str, Any], ...]:
-    """What a run's revision changed from the one before, as data with words.
-
-    By what was kept with it; where it was made by hand, or long ago, by its document.
-    """
-    from athena_prefect.plan.revision import changes_between
-
-    if decision.plan_run is None or decision.revision < 2:
-        return ()
-    if "details" in after:
-        return tuple(after["details"])
-    old = store.revision(decision.plan_run, decision.revision - 1)
-    new = store.revision(decision.plan_run, decision.revision)
-    before = store.figures(decision.plan_run, decision.revision - 1) or {}
-    changes = changes_between(
-        old, new, old_modes=before.get("modes") or {}, new_modes=after.get("modes") or {}
-    )
-    return tuple(c.as_dict() for c in changes)
-
-
-def keep_revision(
-    plan_run: UUID,
-    result: ReplanResult,
-    *,
-    settings: AthenaSettings,
-    author: str = "",
-    outcome: str = "proposed",
-) -> KeptRevision:
-    """Store a run's next revision, and what led to it.
-
-    Raises StorageError where another replan took its number, InputError where it is
-    not verified.
-    """
-    from athena_prefect.storage.db import Database
-    from athena_prefect.storage.plans import PlanStore
-    from athena_prefect.storage.replans import add_replanning_event
-
-    if not result.verification_passed:
-        raise InputError(f"this revision cannot be carried out: {result.why_not}")
-    database = Database.open(settings)
-    store = PlanStore(database)
-    original = store.run(plan_run).decision_id
-    stored = store.save_run_revision(
-        plan_run,
-        result.revision,
-        result.new_plan,
-        author=author,
-        reason=result.reason,
-        figures={**result.acceptance, "modes": dict(result.modes)},
-    )
-    add_replanning_event(
-        database,
-        original_plan_id=original,
-        new_plan_id=stored.id,
-        trigger_reason=result.reason,
-        strategy=str(result.strategy),
-        outcome=outcome,
-    )
-    return KeptRevision(
-        plan_id=stored.id,
-        plan_run=plan_run,
-        revision=stored.revision,
-        author=author,
-        reason=result.reason,
-        validation_status=stored.validation_status,
-        created=stored.created_at,
-        changes=result.changes,
-        strategy=str(result.strategy),
-        outcome=outcome,
-        details=tuple(c.as_dict() for c in result.details),
-        stability=None if result.stability is None else result.stability.value,
-        work_lost=result.work_lost,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromotedRevision(_Answer):
-    """A run's revision that is the plan's from now on."""
-
-    plan: str
-    plan_run: UUID
-    run_revision: int
-    plan_id: int
-    """The decision that keeps it."""
-    revision: int
-    """Of the plan."""
-    file: Path | None
-    """The plan's file, which says the same now; None where there is none."""
-    former: Path | None
-    """Where the file's former content is."""
-    changes: tuple[str, ...]
-
-
-def keep(run: str, *, settings: AthenaSettings) -> PromotedRevision:
-    """Make a run's revision in force the plan's: every new run begins with it.
-
-    Runs begin with the plan's file, so the file is written anew; its former content
-    stays beside it. Raises UnknownRunError, StorageError, and InputError where there is
-    nothing to keep, or the file has changed since the run began.
-    """
-    from athena_prefect.plan.document import as_dict, digest, dump
-    from athena_prefect.plan.revision import changes_between, in_modes
-    from athena_prefect.service.by_hand import author
-    from athena_prefect.storage.db import Database
-    from athena_prefect.storage.plans import PlanStore
-
-    store = PlanStore(Database.open(settings))
-    row = store.run(run)
-    short = str(row.plan_run)[:8]
-    first, newest = store.revision(row.plan_run, 1), store.revision(row.plan_run)
-    modes = (store.figures(row.plan_run, row.revision) or {}).get("modes") or {}
-    kept = Plan.model_validate(as_dict(in_modes(newest, modes)))
-    if digest(kept) == digest(first):
-        raise InputError(f"run {short} goes by its plan as it is: there is nothing to keep")
-    file, former = row.source, None
-    if file is not None and file.exists():
-        if digest(Plan.load(file)) != digest(first):
-            raise InputError(
-                f"{file} has changed since run {short} began; run its present content first, or "
-                "put in by hand what `athena revisions " + short + "` says"
-            )
-        former = file.with_name(f"{file.stem}.before-{short}{file.suffix}")
-        file.replace(former)
-        dump(kept, file)
-    stored = store.register(
-        kept,
-        author=author(),
-        reason=f"kept from revision {row.revision} of run {short}",
-        namespace=settings.namespace,
-    )
-    return PromotedRevision(
-        plan=row.plan,
-        plan_run=row.plan_run,
-        run_revision=row.revision,
-        plan_id=stored.id,
-        revision=stored.revision,
-        file=file if former is not None else None,
-        former=former,
-        changes=tuple(str(c) for c in changes_between(first, kept)),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hurt(_Answer):
-    """What an assumption that does not hold would do to a plan that has not begun."""
-
-    assumption_id: str
-    finish: timedelta | None
-    """By how much the P50 finish would move; None where that cannot be told."""
-    p_deadline: float | None
-    reason: str = ""
-    """Why there is no figure."""
-    blocks: bool = False
-    """Whether the goals would not be reached at all."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedPlan(_Answer):
-    """A plan run in simulation; seconds from the start."""
-
-    name: str
-    tasks: int
-    deadline: float | None
-    p_deadline: float | None
-    quantiles: dict[str, float]
-    accepted: float | None
-    samples: int
-    scenarios: dict[str, float]
-    """Finish in the named scenarios: best, nominal, worst, edge, recovery."""
-    criticality: dict[str, float]
-    """Task → share of the scenarios in which it is on a longest path."""
-    assumptions: tuple[Hurt, ...] = ()
-    """What hurts most first."""
-    reason: str = ""
-    """Why there are no figures."""
-    basis: str = ESTIMATES
-    """What the quantiles rest on: so many finished runs and records, or the plan's estimates."""
-    lessons: tuple[str, ...] = ()
-    """What was learned from earlier runs, also of other plans, and changed estimates."""
-
-
-def simulate_plan(
-    file: Path | Plan,
-    *,
-    now: datetime | None = None,
-    seed: int = 0,
-    settings: AthenaSettings | None = None,
-) -> SimulatedPlan:
-    """Simulate a plan before it runs. Raises PlanDocumentError, StorageError.
-
-    With `settings` from its finished runs, where their database has enough of them.
-    """
-    from athena_prefect.service.simulating import finished, lessons_for, simulated
-
-    plan = file if isinstance(file, Plan) else Plan.load(file)
-    moment = now or utc_now()
-    history = None if settings is None else finished(plan, moment, settings)
-    lessons = () if settings is None else lessons_for(plan, moment, settings)
-    return simulated(plan, now=moment, seed=seed, history=history, lessons=lessons)

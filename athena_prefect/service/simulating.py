@@ -2,25 +2,84 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from athena_prefect.monitor.deadlines import next_deadline
 from athena_prefect.monitor.history import NO_HISTORY, History
-from athena_prefect.monitor.learned import Learned
+from athena_prefect.monitor.learned import ESTIMATES, Learned
 from athena_prefect.orchestrator import PlanOrchestrator
 from athena_prefect.plan.estimate import Estimate
 from athena_prefect.plan.model import Assumption, Plan
 from athena_prefect.schedule.proposal import Proposal
 from athena_prefect.schedule.standing import Standing
-from athena_prefect.service.replanning import Hurt, SimulatedPlan, planner
+from athena_prefect.service.following import utc_now
+from athena_prefect.service.results import _Answer
 
 if TYPE_CHECKING:
     from athena_prefect.learning.memory import Recalled
     from athena_prefect.settings import AthenaSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hurt(_Answer):
+    """What an assumption that does not hold would do to a plan that has not begun."""
+
+    assumption_id: str
+    finish: timedelta | None
+    """By how much the P50 finish would move; None where that cannot be told."""
+    p_deadline: float | None
+    reason: str = ""
+    """Why there is no figure."""
+    blocks: bool = False
+    """Whether the goals would not be reached at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedPlan(_Answer):
+    """A plan run in simulation; seconds from the start."""
+
+    name: str
+    tasks: int
+    deadline: float | None
+    p_deadline: float | None
+    quantiles: dict[str, float]
+    accepted: float | None
+    samples: int
+    scenarios: dict[str, float]
+    """Finish in the named scenarios: best, nominal, worst, edge, recovery."""
+    criticality: dict[str, float]
+    """Task → share of the scenarios in which it is on a longest path."""
+    assumptions: tuple[Hurt, ...] = ()
+    """What hurts most first."""
+    reason: str = ""
+    """Why there are no figures."""
+    basis: str = ESTIMATES
+    """What the quantiles rest on: so many finished runs and records, or the plan's estimates."""
+    lessons: tuple[str, ...] = ()
+    """What was learned from earlier runs, also of other plans, and changed estimates."""
+
+
+def simulate_plan(
+    file: Path | Plan,
+    *,
+    now: datetime | None = None,
+    seed: int = 0,
+    settings: AthenaSettings | None = None,
+) -> SimulatedPlan:
+    """Simulate a plan before it runs. Raises PlanDocumentError, StorageError.
+
+    With `settings` from its finished runs, where their database has enough of them.
+    """
+    plan = file if isinstance(file, Plan) else Plan.load(file)
+    moment = now or utc_now()
+    history = None if settings is None else finished(plan, moment, settings)
+    lessons = () if settings is None else lessons_for(plan, moment, settings)
+    return simulated(plan, now=moment, seed=seed, history=history, lessons=lessons)
 
 
 def finished(plan: Plan, before: datetime, settings: AthenaSettings) -> History:
@@ -46,6 +105,11 @@ def _there(settings: AthenaSettings) -> bool:
 
     file = parse_url(settings.database_url).database
     return not settings.database_url.startswith("sqlite") or bool(file and Path(file).exists())
+
+
+def planner(plan: Plan, lessons: tuple[Recalled, ...] = ()) -> PlanOrchestrator:
+    """The orchestrator of this process, by its own clock, with what is recalled for the plan."""
+    return PlanOrchestrator(clock=time.perf_counter, policy=plan.replanning.policy, lessons=lessons)
 
 
 def simulated(

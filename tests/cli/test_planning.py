@@ -15,8 +15,8 @@ from athena_prefect.plan.model import Plan
 from athena_prefect.replanning.why import Cause, Share, Why
 from athena_prefect.settings import AthenaSettings
 from tests.cli.conftest import Athena
+from tests.service.levers import LEVERS
 from tests.service.standin import StandIn
-from tests.service.test_replanning import LEVERS
 
 
 @pytest.fixture

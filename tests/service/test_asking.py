@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.states import Crashed, Paused
 
+from athena_prefect import orchestrator
 from athena_prefect.errors import RunError
 from athena_prefect.journal.events import (
     CommandAnswer,
@@ -27,7 +27,6 @@ from athena_prefect.replanning.asked import (
 )
 from athena_prefect.replanning.wishes import wish_from
 from athena_prefect.runtime.seams import VARIABLE
-from athena_prefect.service import replanning as service
 from athena_prefect.service.asking import Form, carry_on_with, form_of, give_answer, write_answer
 from athena_prefect.service.changing_over import Rest
 from athena_prefect.settings import AthenaSettings
@@ -130,14 +129,17 @@ def test_what_was_found_in_a_hurry_can_be_chosen_all_the_same(
     scene: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A busy machine finds another set of options in its second than one that has time."""
-    plainly, haste = service.planner, 1000.0
+    plainly, haste = orchestrator.engine_of, 1000.0
+    hurries: list[Any] = []
 
-    def hurried(plan: Any, lessons: Any = ()) -> Any:
-        return replace(plainly(plan, lessons), clock=lambda: haste * time.perf_counter())
+    def hurried(monitor: Any, **more: Any) -> Any:
+        hurries.append(monitor)
+        return plainly(monitor, **more | {"clock": lambda: haste * time.perf_counter()})
 
     with monkeypatch.context() as busy:
-        busy.setattr(service, "planner", hurried)
+        busy.setattr(orchestrator, "engine_of", hurried)
         flow_run = scene.asks()
+    assert hurries
     (asked,) = scene.of(RunEventKind.ASKED)
     best = asked.data["options"][asked.data["recommended"]]
     scene.says(flow_run, 0)

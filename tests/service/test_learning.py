@@ -18,7 +18,7 @@ from athena_prefect.learning.records import TaskRecord
 from athena_prefect.plan.model import Plan
 from athena_prefect.service.learning import learn
 from athena_prefect.service.remembering import lessons, recalled
-from athena_prefect.service.replanning import simulate_plan
+from athena_prefect.service.simulating import simulate_plan
 from athena_prefect.service.taught import accuracy, patterns, taught
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database

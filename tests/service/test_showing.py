@@ -32,8 +32,8 @@ from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.lease import Leases
 from athena_prefect.storage.sql_journal import SqlJournal
+from tests.service.levers import LEVERS
 from tests.service.standin import StandIn
-from tests.service.test_replanning import LEVERS
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from athena_prefect.monitor.context import ExecutionContext, Remembering, Virtua
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.plan.model import Plan
 from athena_prefect.report.figures import ReadOnly
-from athena_prefect.service.replanning import simulate_plan
+from athena_prefect.service.simulating import simulate_plan
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import PlanStore
