@@ -162,7 +162,7 @@ def learned_markdown(
     sampled: Iterable[str] = (),
 ) -> str:
     """What a plan's runs teach, as an artifact. `lessons`: statement, confidence, runs."""
-    parts = [f"# {_cell(plan)}: what {runs} run{'s' if runs != 1 else ''} teach"]
+    parts = [f"# {_cell(plan)}: what {runs} run{' teaches' if runs == 1 else 's teach'}"]
     if bottlenecks:
         chart = waterfall(bottlenecks, width=IN_UI)
         parts += ["## What delayed the finish", picture("Bottlenecks", chart)]

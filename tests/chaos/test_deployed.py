@@ -13,10 +13,16 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    DeploymentFilter,
+    DeploymentFilterId,
+)
 
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
+from athena_prefect.runtime.deployment import learning as learning_names
 from athena_prefect.runtime.session import recording_of
 from tests.chaos.deployed import POOL, Installation, wait_for
 from tests.chaos.support import check_against_the_tasks_own_words, in_force, starts, thirty_tasks
@@ -107,6 +113,34 @@ def test_an_interval_schedule_produces_runs(installation: Installation) -> None:
     assert all(r.auto_scheduled for r in done)
     assert all(r.expected_start_time.second % 15 == 0 for r in done)
     assert {"athena", "namespace:default", "plan:ticking"} <= set(done[0].tags)
+
+
+def test_what_a_finished_run_teaches_is_learned_by_itself(installation: Installation) -> None:
+    """Nobody starts the learning flow: its automation hears that the plan has ended."""
+    task = {"id": "only", "call": "deeds:one", "duration": "1s"}
+    installation.deploy(installation.write("taught", {"tasks": [task], **AS_IT_IS}))
+    with installation.client() as client:
+        learning = client.read_deployment_by_name("learn/learn")
+        deployment = client.read_deployment_by_name("taught/taught")
+        begun = client.create_flow_run_from_deployment(deployment.id)
+        end = wait_for(
+            "the end of the run",
+            lambda: (r := client.read_flow_run(begun.id)).state and r.state.is_final() and r,
+        )
+        assert end.state.is_completed(), (end.state.message, installation.words())
+
+        def learned() -> list[Any]:
+            own = [r for r in runs_of(client, learning) if r.parameters == {"plan": "taught"}]
+            return [r for r in own if r.state and r.state.is_final()]
+
+        found, *_ = wait_for("the end of the learning flow", learned)
+        assert found.state.is_completed(), (found.state.message, installation.words())
+        assert found.created_by.type == "AUTOMATION"
+        assert found.created_by.display_value == learning_names.automation_name("default")
+        kept = ArtifactFilter(key=ArtifactFilterKey(any_=["taught-learned"]))
+        (artifact,) = client.read_artifacts(artifact_filter=kept)
+    assert artifact.flow_run_id == found.id
+    assert "# taught: what 1 run teaches" in str(artifact.data)
 
 
 def test_a_served_plan_runs_without_a_worker(installation: Installation, tmp_path: Path) -> None:
