@@ -272,9 +272,11 @@ def replay(history: History, run: int, knowledge: Knowledge) -> list[Replayed]:
     codes, place = np.unique(history.category[span], return_inverse=True)
     names = tuple(history.categories[c] for c in codes.tolist())
     slots, network = history.capacity(run)
-    for checkpoint in CHECKPOINTS:
-        done = math.ceil(checkpoint * len(start))
-        now = float(np.sort(finish)[done - 1]) if done else 0.0
+    instant = history.instant[span]
+    ends = np.sort(finish[~instant])
+    for checkpoint in CHECKPOINTS if len(ends) else ():
+        done = math.ceil(checkpoint * len(ends))
+        now = float(ends[done - 1]) if done else 0.0
         if now >= end:
             continue
         work = Work(
@@ -287,7 +289,7 @@ def replay(history: History, run: int, knowledge: Knowledge) -> list[Replayed]:
             finish=np.where((finish <= now) & (done > 0), finish, np.nan),
             now=now,
             slots=slots,
-            instant=np.zeros(len(start), dtype=np.bool_),
+            instant=instant,
         )
         drawn = scenarios(knowledge, work, SAMPLES, np.random.default_rng(run))
         logs = log_remaining(drawn.ends, now)

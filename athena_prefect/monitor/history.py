@@ -13,7 +13,7 @@ import numpy as np
 from athena_prefect.errors import CycleError, PlanError
 from athena_prefect.monitor.capacity import slots_of
 from athena_prefect.monitor.recorded import PastForecast
-from athena_prefect.plan.graph import Floats, Ints, Network
+from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 from athena_prefect.schedule.partial_order import partial_order
 from athena_prefect.schedule.problem import Problem
 from athena_prefect.schedule.schedule import Schedule
@@ -33,7 +33,7 @@ class PastTask:
     category: str
     """What it is grouped by: `PlanTask.group`."""
     planned: float | None
-    """What the plan said when the run began; None where it said nothing."""
+    """What the plan said when the run began; None where it said nothing, 0: it is no work."""
     actual: float
     """What its successful attempt took, without queueing."""
     started: float | None = None
@@ -83,6 +83,8 @@ class History:
     actual: Floats = field(default_factory=lambda: np.zeros(0))
     started: Floats = field(default_factory=lambda: np.zeros(0))
     """From the start of the run; NaN where it was not recorded."""
+    instant: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    """What was planned to take no time: forecasts give it none, and no slot."""
     tail: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     head: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Row ``tail[k]`` ended before row ``head[k]`` could begin."""
@@ -100,8 +102,8 @@ class History:
     def of(cls, runs: Iterable[PastRun]) -> Self:
         """The history of these runs, in their order. Raises PlanError.
 
-        A record without a planned duration, or one of 0, is held against the median of
-        its category in all runs of the plan.
+        A record without a planned duration is held against the median of its category
+        in all runs of the plan.
         """
         return cls._of([run for run in runs if run.tasks])
 
@@ -128,6 +130,7 @@ class History:
             planned=_planned(runs),
             actual=np.array([max(t.actual, SHORTEST) for t in flat], dtype=np.float64),
             started=np.array(started, dtype=np.float64),
+            instant=np.array([_instant(t) for t in flat], dtype=np.bool_),
             told=tuple(tuple(run.forecasts) for run in runs),
             **_arcs(kept, rows),
             **_resources(runs, flat),
@@ -154,6 +157,13 @@ class History:
     def run(self) -> Ints:
         """Of each row the index of its run."""
         return np.repeat(np.arange(len(self.keys)), np.diff(self.rows))
+
+    @cached_property
+    def work(self) -> History:
+        """The history of the same runs without what is no work."""
+        if not self.instant.any():
+            return self
+        return self._of_rows(list(range(len(self.keys))), ~self.instant)
 
     @cached_property
     def ratios(self) -> Floats:
@@ -192,8 +202,8 @@ class History:
         """Most tasks of a run that ran at once; inf where it is not recorded when they started."""
         if not self.timed(run):
             return np.inf
-        span = self.span(run)
-        start, end = self.started[span], (self.started + self.actual)[span]
+        work = self._work(run)
+        start, end = self.started[work], (self.started + self.actual)[work]
         # Who ends when another begins makes room for it, within what clocks resolve.
         moments = np.concatenate((start, end - SHORTEST))
         change = np.concatenate((np.ones(len(start)), -np.ones(len(end))))
@@ -215,8 +225,14 @@ class History:
 
     def fitting(self, run: int) -> float:
         """Tasks of a run that its resources sufficed for, else most that ran at once."""
-        slots = slots_of(self.taken[self.span(run)], self.there[run])
+        slots = slots_of(self.taken[self._work(run)], self.there[run])
         return self.peak(run) if slots is None or np.isinf(slots) else slots
+
+    def _work(self, run: int) -> Ints:
+        """The rows of a run that are work."""
+        span = self.span(run)
+        rows: Ints = span.start + np.flatnonzero(~self.instant[span])
+        return rows
 
     def capacity(self, run: int) -> tuple[float, Network]:
         """Slots of a run, and the network that goes with them.
@@ -225,13 +241,14 @@ class History:
         units went from task to task then, in the order in which they ran.
         """
         span, network = self.span(run), self.network(run)
-        if not self.timed(run) or slots_of(self.taken[span], self.there[run]) is not None:
+        slots = slots_of(self.taken[self._work(run)], self.there[run])
+        if not self.timed(run) or slots is not None:
             return float(self.slots[run]), network
         start = self.started[span]
         problem = Problem.build(
             network,
             self.actual[span],
-            self.taken[span],
+            np.where(self.instant[span, None], 0.0, self.taken[span]),
             self.there[run],
             resources=self.resources,
         )
@@ -251,10 +268,13 @@ class History:
     def where(self, keep: Callable[[int], bool]) -> History:
         """The history of some of the runs: those whose index `keep` says yes to."""
         runs = [r for r in range(len(self.keys)) if keep(r)]
-        mask = np.isin(self.run, runs)
+        return self._of_rows(runs, np.isin(self.run, runs))
+
+    def _of_rows(self, runs: list[int], mask: Bools) -> History:
+        """The history of these runs, of which the rows of `mask` are kept."""
         place = np.cumsum(mask) - 1
         arcs = mask[self.head] & mask[self.tail]
-        sizes = np.diff(self.rows)[runs]
+        sizes = np.bincount(self.run[mask], minlength=len(self.keys))[runs]
         return History(
             keys=tuple(self.keys[r] for r in runs),
             plans=tuple(self.plans[r] for r in runs),
@@ -266,6 +286,7 @@ class History:
             planned=self.planned[mask],
             actual=self.actual[mask],
             started=self.started[mask],
+            instant=self.instant[mask],
             tail=place[self.tail[arcs]],
             head=place[self.head[arcs]],
             told=tuple(self.told[r] for r in runs),
@@ -279,22 +300,26 @@ class History:
         return self.where(lambda r: self.keys[r] not in keys)
 
 
+def _instant(task: PastTask) -> bool:
+    return task.planned is not None and task.planned <= 0
+
+
 def _planned(runs: Sequence[PastRun]) -> Floats:
     """Planned durations of all records, those that are not known filled in."""
     typical: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         for task in run.tasks:
-            if not task.planned or task.planned <= 0:
+            if task.planned is None:
                 typical.setdefault((run.plan, task.category), [])
     if typical:
         for run in runs:
             for task in run.tasks:
-                if (run.plan, task.category) in typical:
+                if (run.plan, task.category) in typical and not _instant(task):
                     typical[run.plan, task.category].append(max(task.actual, SHORTEST))
     medians = {key: float(np.median(values)) for key, values in typical.items()}
     return np.array(
         [
-            t.planned if t.planned and t.planned > 0 else medians[run.plan, t.category]
+            medians[run.plan, t.category] if t.planned is None else max(t.planned, 0.0)
             for run in runs
             for t in run.tasks
         ],

@@ -62,6 +62,7 @@ class Knowledge:
     """What a history knows of a plan: slowness by run and category, shapes, spreads."""
 
     def __init__(self, history: History, plan: str) -> None:
+        history = history.work
         self.history = history
         self.names = history.categories
         self.ratios = np.clip(history.ratios, -REACH, REACH)

@@ -85,7 +85,7 @@ def _run(history: frame.History, run: RunRecord, rows: Ints, start: float) -> Pa
             PastTask(
                 id=history.tasks[task],
                 category=history.categories[int(history.task_category[task])],
-                planned=planned if planned > 0 else None,
+                planned=planned if planned >= 0 else None,
                 actual=float(history.duration[row]),
                 started=max(float(history.started[row]) - start, 0.0),
                 after=upstream.get(history.tasks[task], ()),

@@ -71,6 +71,23 @@ def test_equal_amounts_are_so_many_slots_whatever_ran_at_once() -> None:
     assert slots == 2.0 and not len(network.pred)
 
 
+def test_what_is_planned_to_take_no_time_takes_no_slot() -> None:
+    run = taking({"a": 2, "b": 2, "gate": 0, "c": 2}, [0, 0, 10, 10])
+    gate = replace(run.tasks[2], planned=0.0, actual=0.01)
+    history = History.of([replace(run, tasks=[*run.tasks[:2], gate, run.tasks[3]])])
+    slots, network = history.capacity(0)
+    assert slots == 2.0 == history.peak(0) and not len(network.pred)
+    assert history.instant.tolist() == [False, False, True, False]
+    assert history.work.tasks == ("a", "b", "c") and history.work.planned.tolist() == [5.0] * 3
+    # Nor does it where others take different amounts and units go from one to the other.
+    uneven = replace(run.tasks[1], resources={"cpu": 3})
+    full = replace(gate, started=0.0, actual=5.0, resources={"cpu": 4})
+    later = replace(run.tasks[3], started=10.0)
+    history = History.of([replace(run, tasks=[run.tasks[0], full, uneven, later])])
+    slots, network = history.capacity(0)
+    assert np.isinf(slots) and 1 not in network.arcs[0] and 1 not in network.arcs[1]
+
+
 def test_what_began_before_its_predecessor_ended_waited_for_no_units_of_it() -> None:
     run = taking({"a": 3, "b": 2, "c": 2}, [0, 10, 10])
     first = replace(run.tasks[0], after=("b",))

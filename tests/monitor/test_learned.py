@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 
 from athena_prefect.errors import NaiveDatetimeError, PlanError
 from athena_prefect.journal.state import ExecutionState
+from athena_prefect.monitor.chain import Chain
+from athena_prefect.monitor.conformal import replay
 from athena_prefect.monitor.history import NO_HISTORY, History, PastRun, PastTask
+from athena_prefect.monitor.knowledge import Knowledge
+from athena_prefect.monitor.learned import Learned, work_of
 from athena_prefect.monitor.pure import forecast
 from athena_prefect.plan.model import Plan
+from athena_prefect.schedule.baseline import make_baseline
 from tests.monitor.generated import PLANNED, T0, Made, history_of, layers, population
 
 TENTHS = tuple(k / 10 for k in range(1, 10))
@@ -223,6 +228,74 @@ def test_demands_that_differ_keep_the_order_of_the_schedule() -> None:
         plan, history, ExecutionState(started=T0), T0, (0.5,), np.random.default_rng(0)
     )
     assert (found[0.5] - T0).total_seconds() == pytest.approx(40, rel=0.1)
+
+
+def test_a_finished_run_is_replayed_by_the_model_that_forecasts_a_live_one() -> None:
+    """A gate that takes no time and no `cpu` is no work, before as now: slots count, not arcs."""
+    plan = Plan.model_validate(
+        {
+            "name": "gated",
+            "resources": {"cpu": {"capacity": 4}},
+            "tasks": [
+                {"id": "a", "duration": "10s", "resources": {"cpu": 2}},
+                {"id": "b", "duration": "10s", "resources": {"cpu": 2}},
+                {"id": "gate", "duration": "0s", "depends_on": ["a", "b"]},
+                {"id": "c", "duration": "10s", "depends_on": ["gate"], "resources": {"cpu": 2}},
+                {"id": "d", "duration": "10s", "depends_on": ["gate"], "resources": {"cpu": 2}},
+            ],
+        }
+    )
+    starts = {"a": 0.0, "b": 0.0, "gate": 12.0, "c": 12.0, "d": 12.0}
+    history = History.of(
+        PastRun(
+            key=str(k),
+            plan="gated",
+            capacities={"cpu": 4},
+            tasks=[
+                PastTask(
+                    id=t.id,
+                    category=t.group,
+                    planned=t.planned_duration.total_seconds() if t.planned_duration else 0.0,
+                    actual=12.0 if t.resources else 0.02,
+                    started=starts[t.id],
+                    after=tuple(d.task for d in t.upstream),
+                    resources=t.resources,
+                )
+                for t in plan.tasks
+            ],
+        )
+        for k in range(4)
+    )
+    chain = Chain.of(plan, make_baseline(plan, seed=0, samples=10))
+    _, live = work_of(chain, chain.course(), history, plan.name)
+    slots, network = history.capacity(0)
+    assert slots == live.slots == 2.0
+    assert network.pred.tolist() == live.network.pred.tolist()
+    assert history.instant[history.span(0)].tolist() == live.instant.tolist()
+    assert history.planned[history.span(0)].tolist() == live.planned.tolist()
+    knowledge = Knowledge(history.without({"0"}), plan.name)
+    begun, *_, last = replay(history, 0, knowledge)
+    assert begun.velocity == pytest.approx(np.log(20.0)), "two and two, whatever the gate takes"
+    assert begun.remaining == pytest.approx(np.log(24.0))
+    assert last.remaining == pytest.approx(np.log(12.0)), "half of the work is done"
+    learnt = Learned.of(history, plan.name).simulated(
+        chain, chain.course(), samples=100, rng=np.random.default_rng(0)
+    )
+    assert np.median(learnt.makespans) == pytest.approx(24.0, rel=0.05)
+
+
+def test_runs_without_any_planned_time_say_nothing_of_how_long_work_takes() -> None:
+    gone = History.of(
+        PastRun(
+            key=str(k),
+            plan="p",
+            tasks=[PastTask(id="a", category="a", planned=0.0, actual=0.02, started=0.0)],
+        )
+        for k in range(4)
+    )
+    plan = Plan.model_validate({"name": "p", "tasks": [{"id": "a", "duration": "10s"}]})
+    found = forecast(plan, gone, ExecutionState(started=T0), T0, (0.5,), np.random.default_rng(0))
+    assert found[0.5] == pytest.approx(T0 + timedelta(seconds=10), abs=timedelta(seconds=1))
 
 
 def test_a_plan_without_planned_time_has_a_forecast_and_no_warnings() -> None:

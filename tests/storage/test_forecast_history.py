@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -17,6 +18,7 @@ from athena_prefect.report.figures import ReadOnly
 from athena_prefect.service.simulating import simulate_plan
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
+from athena_prefect.storage.forecast_history import runs_before
 from athena_prefect.storage.plans import PlanStore
 from athena_prefect.storage.records import ExecutionRecords
 from athena_prefect.storage.sql_journal import SqlJournal
@@ -88,6 +90,18 @@ def test_it_is_what_finished_before_the_run_began(database: Database) -> None:
     assert found.resources == ("(runner)",) and found.there.tolist() == [[2.0]] * 5
     assert str(found) == "5 runs, 10 records"
     assert len(SqlJournal(database).finished_runs(uuid4())) == 0
+
+
+def test_no_planned_time_is_told_from_no_estimate(database: Database) -> None:
+    run, begun = uuid4(), START
+    store = PlanStore(database)
+    store.open_run(run, plan_of("p"), started=begun)
+    none = replace(record("b", begun, 4.0, 0.0, 1, True), planned_duration=None)
+    ExecutionRecords(database).write(run, [record("a", begun, 0.5, 0.0, 1, True), none])
+    store.set_run_status(run, "completed", ended=begun + timedelta(seconds=4))
+    found = runs_before(database, "default", "p", START + timedelta(days=1))
+    assert dict(zip(found.tasks, found.instant.tolist(), strict=True)) == {"a": True, "b": False}
+    assert dict(zip(found.tasks, found.planned.tolist(), strict=True)) == {"a": 0.0, "b": 4.0}
 
 
 def test_a_plan_is_simulated_from_its_finished_runs(tmp_path: Path) -> None:
