@@ -83,9 +83,10 @@ class Neighbourhood:
                         several = (met > most[number]).astype(np.float64)
                         only = np.flatnonzero(groups.sums(several) > 0).tolist()
                     most[number] = np.maximum(most[number], met)
+                    within = (0.0, self.policy.beside_share, 1.0)[number]
                     one = Condition(
                         kind, x.astype(np.float64), lambda group, name=name: name, only,  # type: ignore[misc]
-                        witness=witness, like=like,
+                        witness=witness, like=like, data=lambda group, w=within: {"within": w},  # type: ignore[misc]
                     )  # fmt: skip
                     found.append(one)
                     seen.append(x.tobytes())

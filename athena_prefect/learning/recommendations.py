@@ -22,6 +22,7 @@ from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.records import RunRecord
 from athena_prefect.learning.reshaping import demands, parallel, resources
 from athena_prefect.learning.results import ExecutionPattern, Recommendation
+from athena_prefect.learning.slowed import slowed
 
 
 def recommendations(
@@ -35,8 +36,8 @@ def recommendations(
     """What `runs`, the oldest first, teach for the next plan, the most of it first.
 
     `context`: `fixed`, the resources whose capacity cannot be changed, `areas`, the
-    areas that are asked for, by default all. `patterns`: what recurs, of which the
-    interactions are kept apart. Of runs of several plans each plan has its own.
+    areas that are asked for, by default all. `patterns`: what recurs, of which
+    interactions and contention are kept apart. Of runs of several plans each plan has its own.
     """
     given = context or {}
     fixed = frozenset(given.get("fixed", ()))
@@ -56,6 +57,7 @@ def recommendations(
             found += hidden(own, plan, budget)
             found += idle(own, plan, budget)
             found += apart(own, plan, patterns, budget)
+            found += slowed(own, plan, patterns, budget, rules)
             found += checks([r for r in runs if r.plan_name == name], plan)
         found += failing(own)
     areas = given.get("areas")

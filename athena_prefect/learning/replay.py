@@ -37,14 +37,15 @@ def replayed(
     shared: tuple[float, Floats] | None = None,
     retries: Floats | None = None,
     holds: Floats | None = None,
+    durations: Floats | None = None,
 ) -> float:
     """Makespan in seconds of the run without some dependencies (before, after), with `further`
     ones, with other amounts of some resources, or other demands of shape (n, resources).
 
     `shared`: a resource more, its capacity and what each node takes of it; `retries`:
-    other seconds of failed attempts, `holds`: of outside waits, by node. A task that asks
-    for more of a resource than there is gets all of it. Raises PlanError where the plan,
-    and so its resources, is not known.
+    other seconds of failed attempts, `holds`: of outside waits, `durations`: of work, by
+    node. A task that asks for more of a resource than there is gets all of it. Raises
+    PlanError where the plan, and so its resources, is not known.
     """
     if not past.names:
         raise PlanError("a run can be replayed only where its plan is known")
@@ -55,7 +56,8 @@ def replayed(
     if shared is not None:
         there = np.append(there, shared[0])
         takes = np.column_stack([takes, shared[1]])
-    lengths = past.actual + (past.retries if retries is None else retries)
+    lengths = past.actual if durations is None else durations
+    lengths = lengths + (past.retries if retries is None else retries)
     arcs = _arcs(past, without, further)
     takes = np.minimum(takes, there)
     return _Replay(
