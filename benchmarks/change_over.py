@@ -67,7 +67,7 @@ def one_round(made: Any, name: str) -> dict[str, float]:
     from athena_prefect.journal.events import RunEvent, TaskEvent
     from athena_prefect.journal.state import fold_entries
     from athena_prefect.plan.model import Plan
-    from athena_prefect.runtime.session import recording_of
+    from athena_prefect.runtime.recorder import recording_of
     from tests.chaos.deployed import wait_for
     from tests.chaos.test_deployed import runs_of
 
@@ -147,7 +147,7 @@ def in_process(made: Any, tasks: int, name: str) -> dict[str, float]:
     from athena_prefect.journal.events import RunEvent, TaskEvent
     from athena_prefect.plan.model import Plan
     from athena_prefect.runtime.compiler import compile_plan
-    from athena_prefect.runtime.session import recording_of
+    from athena_prefect.runtime.recorder import recording_of
 
     plan = Plan.load(made.write(name, layered(tasks, name)))
     flow = compile_plan(plan, root=made.project)

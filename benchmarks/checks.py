@@ -86,7 +86,7 @@ def one(plan: Any) -> dict[str, float]:
     from athena_prefect.journal.state import fold_entries
     from athena_prefect.runtime.afterwards import wait_for_afterwards
     from athena_prefect.runtime.compiler import compile_plan
-    from athena_prefect.runtime.session import recording_of
+    from athena_prefect.runtime.recorder import recording_of
     from athena_prefect.settings import AthenaSettings
 
     run = uuid4()

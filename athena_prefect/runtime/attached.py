@@ -29,7 +29,7 @@ from athena_prefect.runtime.attached_session import AttachedSession
 from athena_prefect.runtime.attempt import plain
 from athena_prefect.runtime.blocks import current_settings
 from athena_prefect.runtime.matching import Matching
-from athena_prefect.runtime.session import Asked, Compiled
+from athena_prefect.runtime.run_hold import Asked, Compiled
 from athena_prefect.runtime.tap import Observed, listen, stop_listening
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from athena_prefect.journal.state import fold_entries
 from athena_prefect.runtime.ending import RunEnd
 from athena_prefect.runtime.observing import Observing
 from athena_prefect.runtime.projection import write_records
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

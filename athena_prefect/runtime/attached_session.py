@@ -28,19 +28,14 @@ from athena_prefect.runtime.checking import Checking
 from athena_prefect.runtime.chores import DRAIN_SECONDS, LEASE, RENEW_LEASE_SECONDS
 from athena_prefect.runtime.dashboard import BUSY_SHARE, Boards
 from athena_prefect.runtime.facts import RunFacts
+from athena_prefect.runtime.last_words import last_words, wait_for_database
 from athena_prefect.runtime.matching import Matching
-from athena_prefect.runtime.naming import name_flow_run
+from athena_prefect.runtime.naming import NAME_SECONDS, name_flow_run
 from athena_prefect.runtime.observing import Observing
 from athena_prefect.runtime.questions import Questions
-from athena_prefect.runtime.recorder import recorder_for
+from athena_prefect.runtime.recorder import recorder_for, recording_of
 from athena_prefect.runtime.rows import project
-from athena_prefect.runtime.session import (
-    NAME_SECONDS,
-    Session,
-    _wait_for_database,
-    holder_name,
-    recording_of,
-)
+from athena_prefect.runtime.run_hold import RunHold, holder_name
 from athena_prefect.runtime.tap import Observed
 from athena_prefect.runtime.telling import ASSESS_SECONDS, TELL_SECONDS, Telling
 from athena_prefect.runtime.watcher import Chore, Watcher
@@ -62,7 +57,7 @@ other machines; Prefect's recorder writes them within seconds."""
 
 
 @dataclass(slots=True, kw_only=True)
-class AttachedSession(Session):
+class AttachedSession(RunHold):
     """What a dispatcher's session is for a compiled plan, with nothing to dispatch."""
 
     seen: queue.SimpleQueue[Observed | FlowEnd]
@@ -184,12 +179,12 @@ class AttachedSession(Session):
             if facts.plan.assumptions:
                 with suppress(StorageError):
                     checking.keep(self.rows.database)
-            _wait_for_database(facts.recorder)
+            wait_for_database(facts.recorder)
             self._say_how_it_ended(facts, ended)
         except LeaseLostError as error:
             self.log.warning("athena: another process watches this run now: %s", error)
             return
-        self._last_words(boards, questions)
+        last_words(self, boards, questions)
 
     def _chores(self, facts: RunFacts) -> tuple[Chore, ...]:
         chores = [

@@ -18,8 +18,9 @@ from athena_prefect.errors import ParameterError, SettingsError
 from athena_prefect.plan.document import digest, load
 from athena_prefect.plan.model import Parameter, Plan, RunnerKind
 from athena_prefect.plan.references import project_root, put_first
+from athena_prefect.runtime.flow_body import run_session
 from athena_prefect.runtime.parameters import TYPES, parameter_value
-from athena_prefect.runtime.session import Asked, Compiled, run_session
+from athena_prefect.runtime.run_hold import Asked, Compiled
 from athena_prefect.runtime.slots import MARK, outlive_slots
 
 RESERVED = {

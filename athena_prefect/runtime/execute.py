@@ -13,7 +13,7 @@ from athena_prefect.errors import AthenaError
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.afterwards import wait_for_afterwards
 from athena_prefect.runtime.compiler import compile_plan
-from athena_prefect.runtime.session import ABORTED
+from athena_prefect.runtime.flow_body import ABORTED
 from athena_prefect.settings import AthenaSettings
 
 LAST_WORDS_SECONDS = 15.0
@@ -91,7 +91,7 @@ def _exit_code(
 def _late(plan: Plan, settings: AthenaSettings, plan_run: UUID) -> bool:
     """Whether the run ended after its deadline."""
     from athena_prefect.journal.state import fold_entries
-    from athena_prefect.runtime.session import recording_of
+    from athena_prefect.runtime.recorder import recording_of
 
     if plan.deadline is None:
         return False

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
 
+NAME_SECONDS = 0.2
+"""From a run's start to its name: behind what the first tasks wait for."""
 _GENERATED = re.compile(r"[a-z]+-[a-z]+")
 """Prefect's own names of flow runs, such as ``merry-otter``."""
 

@@ -14,13 +14,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from athena_prefect.errors import AthenaError, LeaseLostError
 from athena_prefect.journal.events import Event
 from athena_prefect.journal.journal import Journal
 from athena_prefect.runtime.results import ResultVault, open_vault
+
+if TYPE_CHECKING:
+    from athena_prefect.plan.model import Plan
+    from athena_prefect.settings import AthenaSettings
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,17 @@ class Recording:
     def open_vault(self) -> ResultVault:
         """Where the results of tasks are kept."""
         return open_vault(self.storage, self.results, sync=self.durable == "power")
+
+
+def recording_of(settings: AthenaSettings, plan: Plan) -> Recording:
+    """Where the facts and results of the plan's runs go under `settings`."""
+    return Recording(
+        database_url=settings.database_url,
+        durable=settings.durable,
+        spool=settings.spool_folder,
+        results=settings.results_folder,
+        storage=plan.results.storage,
+    )
 
 
 class Recorder:

@@ -17,7 +17,7 @@ from athena_prefect.journal.events import Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.events import emit
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from tests.chaos.deployed import Installation, wait_for
 from tests.chaos.support import starts
 from tests.chaos.test_deployed import runs_of

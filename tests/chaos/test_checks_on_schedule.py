@@ -18,7 +18,7 @@ from athena_prefect.journal.events import CheckEvent
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.deployment.check_schedules import read_schedules
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from tests.chaos.deployed import Installation, wait_for
 
 pytestmark = [

@@ -23,7 +23,7 @@ from prefect.client.schemas.filters import (
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.deployment import learning as learning_names
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from tests.chaos.deployed import POOL, Installation, wait_for
 from tests.chaos.support import check_against_the_tasks_own_words, in_force, starts, thirty_tasks
 

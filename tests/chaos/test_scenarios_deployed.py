@@ -14,7 +14,7 @@ from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.plan.units import parse_duration
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from tests.chaos.deployed import Installation, wait_for
 from tests.chaos.support import starts
 from tests.scenarios.test_replanning import deviated, shortfall

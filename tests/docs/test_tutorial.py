@@ -117,7 +117,7 @@ def attempts(reader: Reader) -> dict[str, int]:
 
     from athena_prefect.journal.state import fold_entries
     from athena_prefect.plan.model import Plan
-    from athena_prefect.runtime.session import recording_of
+    from athena_prefect.runtime.recorder import recording_of
     from athena_prefect.settings import AthenaSettings
 
     settings = AthenaSettings(home=Path(reader.environment["ATHENA_HOME"]))

@@ -10,7 +10,7 @@ from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.afterwards import wait_for_afterwards
 from athena_prefect.runtime.compiler import compile_plan
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.settings import AthenaSettings
 
 PROJECT = Path(__file__).parent / "project"

@@ -27,9 +27,9 @@ from athena_prefect.journal.events import Reporter, RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, Status
 from athena_prefect.plan.model import Plan
 from athena_prefect.report.dashboard import status_markdown
-from athena_prefect.runtime import attached, attached_session, session
+from athena_prefect.runtime import attached, attached_session, last_words
 from athena_prefect.runtime.afterwards import wait_for_afterwards
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.service import open_run
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
@@ -335,7 +335,7 @@ def test_a_plan_that_cannot_be_used_is_said_once_and_fails_nothing(
 def test_a_database_that_is_away_fails_nothing_and_the_run_is_in_it_when_it_is_back(
     prefect_api: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(session, "LAST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(last_words, "LAST_WAIT_SECONDS", 0.1)
     monkeypatch.setenv("ATHENA_HOME", str(tmp_path))
     away = tmp_path / "athena.db"
     away.mkdir()  # a folder is no database

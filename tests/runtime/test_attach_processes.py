@@ -20,7 +20,7 @@ from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, Status, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.attached import end
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.service import open_run
 from athena_prefect.service.watched import WatchedRun
 from athena_prefect.service.watching import watch_live

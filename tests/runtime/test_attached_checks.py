@@ -19,7 +19,7 @@ from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.journal.journal import MemoryJournal
 from athena_prefect.journal.state import fold_entries
 from athena_prefect.plan.model import Plan
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.runtime.telling import Deriver
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.test_attach import flow_run_of, journal_of

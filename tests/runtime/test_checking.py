@@ -22,7 +22,7 @@ from athena_prefect.journal.state import ExecutionState, Status
 from athena_prefect.monitor.effects import violations_in_force
 from athena_prefect.report.assumptions import assumption_table, assumptions_line
 from athena_prefect.runtime.checking import ENDED_FIRST, Checking
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.runtime.telling import Deriver
 from athena_prefect.service.reading import open_run
 from athena_prefect.settings import AthenaSettings

@@ -14,8 +14,8 @@ from athena_prefect.journal.state import Status
 from athena_prefect.plan.model import Plan
 from athena_prefect.plan.revision import revised
 from athena_prefect.runtime.continuing import revised_event
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.runtime.seams import VARIABLE
-from athena_prefect.runtime.session import recording_of
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import database_for
 from athena_prefect.storage.plans import PlanStore

@@ -18,7 +18,7 @@ from prefect.states import Cancelling, Paused, Running
 from athena_prefect.journal.events import Command, CommandKind
 from athena_prefect.journal.state import ExecutionState, Status
 from athena_prefect.plan.model import Plan
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.runtime.submission import withdrawn
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import Run, plan_of, run, state_of

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prefect.blocks.system import Secret
 
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.runtime.telling import Deriver
 from athena_prefect.settings import AthenaSettings
 from tests.assumptions.checks.web import Reply, Site, serving

@@ -20,7 +20,7 @@ from athena_prefect.journal.state import ExecutionState, evolve
 from athena_prefect.plan.model import Assumption
 from athena_prefect.runtime.deployment.names import plan_tag
 from athena_prefect.runtime.questions import TAG, form_of, standing_answer, value_of
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.runtime.telling import Deriver
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import Run, plan_of

@@ -29,10 +29,10 @@ from athena_prefect.replanning.wishes import wish_from
 from athena_prefect.runtime import replan_asking, replan_handing_over
 from athena_prefect.runtime.continuing import unanswered as unanswered_proposal
 from athena_prefect.runtime.handing_over import HandingOver
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.runtime.replan_finding import Finder
 from athena_prefect.runtime.replan_handing_over import HANDED_OVER_SECONDS
 from athena_prefect.runtime.replanner import Replanner
-from athena_prefect.runtime.session import recording_of
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import plan_of
 from tests.runtime.test_control import beside, until

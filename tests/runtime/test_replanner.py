@@ -17,7 +17,7 @@ from athena_prefect.errors import InputError, StaleOptionError
 from athena_prefect.journal.events import Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import Status
 from athena_prefect.plan.model import Plan
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.service.by_hand import author
 from athena_prefect.service.reading import report
 from athena_prefect.service.replanning import replan

@@ -21,7 +21,7 @@ from prefect.states import AwaitingRetry
 from athena_prefect.journal.state import Status
 from athena_prefect.runtime.compiler import compile_plan
 from athena_prefect.runtime.reconcile import CARRIED, task_runs_of
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import PROJECT, Run, plan_of, run
 

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from athena_prefect.journal.events import TaskOutcome
 from athena_prefect.journal.state import Status
 from athena_prefect.runtime.reconcile import attempts_in, item_of, missing_events, task_runs_of
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.settings import AthenaSettings
 from tests.runtime.support import Run, plan_of, run
 

@@ -11,7 +11,7 @@ import pytest
 from athena_prefect.journal.events import RunEvent, RunEventKind, TaskOutcome
 from athena_prefect.journal.state import TaskState
 from athena_prefect.plan.model import Plan
-from athena_prefect.runtime.session import recording_of
+from athena_prefect.runtime.recorder import recording_of
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import database_for
 from athena_prefect.storage.plans import PlanStore
