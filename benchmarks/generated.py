@@ -5,6 +5,10 @@ describe: an order of jobs with about `complexity` arcs each, the share of
 resources that a mode takes (resource factor), and capacities between what one job
 needs and what the earliest schedule would need (resource strength); budgets
 between what all jobs need least and most of each (strength of what is used up).
+Or, with ``mmlib=1``, as Van Peteghem and Vanhoucke (2014) do for MMLIB: networks in
+layers with a given share of all pairs in order (order strength), modes of distinct
+durations that take just the share of the resources that the factor says, and every
+combination of the strengths and factors of `MMLIB` alike.
 """
 
 from __future__ import annotations
@@ -30,6 +34,12 @@ FACTORS_IN_MODES = (0.5, 1.0)
 BUDGET_STRENGTHS = (0.2, 0.5, 0.7)
 """With 0.2, two budgets and modes that use up now one and now the other, many a draw has no
 assignment that keeps both."""
+MMLIB = (0.25, 0.5, 0.75)
+"""Order strengths, strengths of resources and of budgets of MMLIB50 and MMLIB100; the factors are
+those of `FACTORS_IN_MODES`."""
+LAYERS = (8, 16)
+"""Layers of such a network, at least and at most: the three published ones that were looked at have
+9 to 14."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +58,17 @@ class Sort:
     budget_strength: float | None = None
     barely: int = 0
     """1: the budgets are the least strength at which any assignment of modes keeps them all."""
+    mmlib: int = 0
+    """1: in the design of MMLIB."""
+    order: float | None = None
+    """Order strength, in the design of MMLIB."""
 
     @classmethod
     def named(cls, name: str) -> Sort:
         """``j60``: one mode; ``m50``: three modes, two resources, two budgets; or with options.
 
-        Such as ``m50:modes=9:consumables=4:budget_strength=0.1``. Raises ValueError.
+        Such as ``m50:modes=9:consumables=4:budget_strength=0.1`` or ``m100:mmlib=1``. Raises
+        ValueError.
         """
         kind, *options = name.split(":")
         if kind[:1] not in ("j", "m"):
@@ -62,7 +77,7 @@ class Sort:
         given: dict[str, float] = {"jobs": int(kind[1:]), **several}
         for option in options:
             field, value = option.split("=")
-            whole = field in ("modes", "kinds", "consumables", "barely")
+            whole = field in ("modes", "kinds", "consumables", "barely", "mmlib")
             given[field] = int(value) if whole else float(value)
         return cls(**given)  # type: ignore[arg-type]
 
@@ -86,14 +101,19 @@ def draw(sort: Sort, *, seed: int) -> Drawn:
         return drawn if given is None else given
 
     jobs, kinds, consumables = sort.jobs, sort.kinds, sort.consumables
-    successors = _network(jobs, either(sort.complexity, COMPLEXITY), rng)
+    if sort.mmlib:
+        successors = _layered(jobs, either(sort.order, MMLIB), rng)
+    else:
+        successors = _network(jobs, either(sort.complexity, COMPLEXITY), rng)
     factor = either(sort.factor, FACTORS if sort.modes == 1 else FACTORS_IN_MODES)
-    strength = either(sort.strength, STRENGTHS.get(jobs, DEFAULT_STRENGTHS))
+    strengths = MMLIB if sort.mmlib else STRENGTHS.get(jobs, DEFAULT_STRENGTHS)
+    strength = either(sort.strength, strengths)
     budget_factor = either(sort.budget_factor, FACTORS_IN_MODES)
-    budget_strength = either(sort.budget_strength, BUDGET_STRENGTHS)
+    budget_strength = either(sort.budget_strength, MMLIB if sort.mmlib else BUDGET_STRENGTHS)
     nothing: list[list[Mode]] = [[(0, [0] * kinds, [0] * consumables)]]
     factors = [factor] * kinds + [budget_factor] * consumables
-    drawn = [_modes(sort.modes, kinds, factors, rng) for _ in range(jobs)]
+    make = _modes_of_mmlib if sort.mmlib else _modes
+    drawn = [make(sort.modes, kinds, factors, rng) for _ in range(jobs)]
     every = nothing + drawn + nothing
     if sort.barely and consumables:
         budget_strength = _least_strength(every, consumables)
@@ -126,6 +146,43 @@ def _network(jobs: int, complexity: float, rng: np.random.Generator) -> list[lis
     for a, b in sorted(arcs):
         successors[a].append(b)
     return successors
+
+
+def _layered(jobs: int, order: float, rng: np.random.Generator) -> list[list[int]]:
+    """Arcs from layer to later layer until the share `order` of all pairs is in order."""
+    layer = np.sort(rng.integers(0, rng.integers(LAYERS[0], LAYERS[1] + 1), jobs))
+    after = np.zeros((jobs, jobs), dtype=np.bool_)
+    while after.sum() < order * jobs * (jobs - 1) / 2:
+        a, b = np.sort(rng.choice(jobs, 2, replace=False)).tolist()
+        if layer[a] == layer[b] or after[a, b]:
+            continue
+        # All that is before the one comes before all that is after the other.
+        above, below = after[:, a].copy(), after[b].copy()
+        above[a] = below[b] = True
+        after |= np.outer(above, below)
+    direct = after & ~((after.astype(int) @ after.astype(int)) > 0)
+    successors = [[], *[(np.flatnonzero(row) + 1).tolist() for row in direct], []]
+    successors[0] = [j + 1 for j in range(jobs) if not direct[:, j].any()]
+    for heads in successors[1:-1]:
+        heads.extend([] if heads else [jobs + 1])
+    return successors
+
+
+def _modes_of_mmlib(
+    count: int, kinds: int, factors: list[float], rng: np.random.Generator
+) -> list[Mode]:
+    """Distinct durations while there are some; each mode takes just a share of the resources."""
+    lasts = np.sort(rng.choice(np.arange(1, 11), count, replace=count > 10)).tolist()
+    columns = np.stack([np.sort(rng.integers(1, 11, count))[::-1] for _ in factors], axis=1)
+    rows = []
+    for row in columns.tolist():
+        taken: set[int] = set()
+        for part in (range(kinds), range(kinds, len(factors))):
+            if part:
+                some = max(1, round(factors[part[0]] * len(part)))
+                taken |= set(rng.choice(list(part), some, replace=False).tolist())
+        rows.append([use if k in taken else 0 for k, use in enumerate(row)])
+    return [(d, row[:kinds], row[kinds:]) for d, row in zip(lasts, rows, strict=True)]
 
 
 def _modes(count: int, kinds: int, factors: list[float], rng: np.random.Generator) -> list[Mode]:

@@ -9,7 +9,9 @@ reckoned by generation, from that order, exactly.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from athena_prefect.plan.graph import Floats
@@ -38,6 +40,15 @@ class Solution:
     choice: Choice = AS_IT_STANDS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A search that is given up where after some seconds it has not come far enough."""
+
+    seconds: float
+    most: float
+    """What it minimises, in seconds from the start of the run, at most by then."""
+
+
 def load() -> None:
     """Import OR-Tools now: it takes tenths of a second, once a process, that are in no budget."""
     import ortools.sat.python.cp_model  # noqa: F401
@@ -55,7 +66,6 @@ class Program:
         *,
         horizon: float,
         limits: Limits = NO_LIMITS,
-        hinted: bool = True,
     ) -> None:
         """`incumbent` is a schedule under `choice`, the hint; nothing ends after `horizon`."""
         from ortools.sat.python import cp_model
@@ -71,16 +81,20 @@ class Program:
         constraints.capacities()
         constraints.budgets()
         Goal(self.variables).minimise(aim, limits)
-        if not hinted:
-            self.model.clear_hints()  # type: ignore[no-untyped-call]
 
     @property
     def exact(self) -> bool:
         """Whether the model rounds nothing, so that its bounds hold."""
         return self.ticks.exact
 
-    def solve(self, seconds: float, *, seed: int, workers: int) -> Solution:
-        """The best that is found in so many seconds."""
+    def forget(self) -> None:
+        """Begin without the hint."""
+        self.model.clear_hints()  # type: ignore[no-untyped-call]
+
+    def solve(
+        self, seconds: float, *, seed: int, workers: int, trial: Trial | None = None
+    ) -> Solution:
+        """The best that is found in so many seconds, or until it is given up."""
         solver = self.cp.CpSolver()
         given = solver.parameters
         given.max_time_in_seconds = max(seconds, 0.01)
@@ -89,7 +103,11 @@ class Program:
         given.use_lns_only = len(self.variables.tasks) > LNS_ONLY
         if not self.variables.chosen and self.aim in (Aim.MAKESPAN, Aim.TARDINESS):
             _for_starts_alone(given)
-        status = solver.solve(self.model)
+        if trial is None:
+            status = solver.solve(self.model)
+        else:
+            given.linearization_level = 2
+            status = self._tried(solver, trial)
         if status == self.cp.INFEASIBLE:
             return Solution(outcome=Outcome.INFEASIBLE)
         if status not in (self.cp.OPTIMAL, self.cp.FEASIBLE):
@@ -104,6 +122,34 @@ class Program:
             starts=starts,
             choice=self._choice(solver),
         )
+
+    def _tried(self, solver: cp_model.CpSolver, trial: Trial) -> cp_model.CpSolverStatus:
+        class Watch(self.cp.CpSolverSolutionCallback):  # type: ignore[misc, name-defined]
+            """The value of the best solution so far."""
+
+            least = inf
+
+            def on_solution_callback(self) -> None:
+                self.least = self.objective_value
+
+        watch = Watch()
+
+        over = threading.Event()
+
+        def look() -> None:
+            # Again and again, since a search that is just about to begin cannot be stopped.
+            while not over.wait(trial.seconds):
+                if self._bound(watch.least) > trial.most:
+                    solver.stop_search()
+
+        # CP-SAT leaves Python alone while it searches, so that another thread can look.
+        looking = threading.Thread(target=look, name="trial of CP-SAT")
+        looking.start()
+        try:
+            return solver.solve(self.model, watch)
+        finally:
+            over.set()
+            looking.join()
 
     def _bound(self, bound: float) -> float:
         if self.aim is Aim.MAKESPAN:

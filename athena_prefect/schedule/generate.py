@@ -11,6 +11,8 @@ the least change that keeps it. All of them better one `incumbent`.
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 
 from athena_prefect.schedule.answer import Answer, Objective
@@ -35,8 +37,17 @@ activities and modes takes: there CP-SAT makes more of the time than breeding.""
 EARLY = 0.15
 """Share of a budget that is bred there; of 5 % no good schedule comes to fall back on."""
 HASTY = 1.0
-"""Seconds of a budget up to which CP-SAT begins there without hint and bound: in half a second it
-did better without them than with them on the published instance, in two seconds worse."""
+"""Seconds of a budget up to which CP-SAT is tried without hint and bound where modes are chosen: on
+rests with tight budgets it was nearer to the best so within a second, after two no more."""
+LOADED = 0.97
+"""Load from which it is not tried: breeding is better by far where resources decide alone."""
+GLANCE = 0.0003
+"""Seconds a free activity that are bred before."""
+TRIAL = 0.0012
+"""Seconds a free activity after which it is given up where it is far behind: by then it has
+searched about as long as its presolve took."""
+TRIED = 0.4
+"""Most of a budget that may go into a trial that is given up."""
 EXACT = 500
 """Free activities up to which CP-SAT is asked: hinted, it never beat improvement above."""
 PRESOLVE = 0.002
@@ -70,17 +81,18 @@ def generate(
     breeding = Breeding(incumbent, np.random.default_rng(seed))
     Construction(incumbent, breeding).construct()
     incumbent.look_at_the_bound()
-    chained = (
-        objective is Objective.MAKESPAN
-        and not rest.previous
-        and free > SMALL
-        and breeding.load <= UNLOADED
-    )
-    share = budget.seconds * (EARLY if chained else BREEDING) * (0.1 if incumbent.few else 1.0)
+    hinted = Hinted(incumbent, seed=seed, tolerance=tolerance, workers=workers)
+    load = breeding.load if objective is Objective.MAKESPAN and not rest.previous else inf
+    within = budget.seconds <= HASTY and TRIAL * free <= TRIED * budget.left and free <= EXACT
+    if load <= LOADED and within and incumbent.may_gain():
+        breeding.breed(GLANCE * free)
+        if not incumbent.at_the_bound():
+            hinted.attempt(TRIAL * free)
+    chained = free > SMALL and load <= UNLOADED
+    share = budget.left * (EARLY if chained else BREEDING) * (0.1 if incumbent.few else 1.0)
     breeding.breed(min(share, STANDSTILL) if free <= SMALL and not rest.ways else share)
     if free <= EXACT and budget.left >= PRESOLVE * free:
-        afresh = chained and budget.seconds <= HASTY
-        Hinted(incumbent, seed=seed, tolerance=tolerance, workers=workers, afresh=afresh).solve()
+        hinted.solve()
     else:
         breeding.breed(budget.left * (1.0 - SETTLING))
         settle(incumbent)

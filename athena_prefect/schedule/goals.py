@@ -84,6 +84,8 @@ class Goal:
         makespan = self.model.new_int_var(self.fixed, end, "makespan")
         for i, task in variables.tasks.items():
             variables.only_if_present(self.model.add(makespan >= task.end), i)
+        # Only a hint of all variables is a solution to begin with.
+        self.model.add_hint(makespan, max(min(self.variables.hinted_makespan, end), self.fixed))
         return makespan
 
     @cached_property

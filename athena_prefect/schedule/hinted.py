@@ -10,7 +10,7 @@ import numpy as np
 
 from athena_prefect.plan.graph import Floats
 from athena_prefect.schedule.answer import Objective, Outcome
-from athena_prefect.schedule.exact import Program
+from athena_prefect.schedule.exact import Program, Trial
 from athena_prefect.schedule.generation import serial
 from athena_prefect.schedule.goals import Aim, Limits
 from athena_prefect.schedule.incumbent import Incumbent
@@ -22,6 +22,9 @@ CHANGE_SHARE = 0.3
 """Share of what is left that is kept for the second phase, least change."""
 CHEAPEST_CALL = 0.02
 """Seconds below which calling CP-SAT is not worth building its model."""
+BEHIND = 0.1
+"""Share by which CP-SAT without a hint may be behind and is not given up: later on it gains more
+than breeding. Where resources decide it was behind by a fifth to two fifths then."""
 RESERVE = 0.03
 """Share of a budget that CP-SAT is not given: so late it may come back."""
 
@@ -53,16 +56,13 @@ class Hinted:
         seed: int,
         tolerance: float,
         workers: int,
-        afresh: bool = False,
     ) -> None:
-        """`afresh`: the makespan is searched without the hint and its bound."""
         self.incumbent = incumbent
         self.rest, self.budget = incumbent.rest, incumbent.budget
         self.objective = incumbent.objective
         self.seed = seed
         self.tolerance = tolerance
         self.workers = workers
-        self.afresh = afresh
 
     def solve(self) -> None:
         """Better what is known by CP-SAT: the objective, then the least change."""
@@ -90,6 +90,13 @@ class Hinted:
             self.incumbent.proven = False
             self._solve(Aim.COST, limits, 0.6)
         self._least_change()
+
+    def attempt(self, seconds: float) -> None:
+        """The makespan without hint and bound, given up where after `seconds` it is far behind."""
+        best = self.incumbent.best
+        assert best is not None
+        most = self.rest.now + (1.0 + BEHIND) * (best.value[0] - self.rest.now)
+        self._solve(Aim.MAKESPAN, Limits(), 1.0, Trial(seconds=seconds, most=most))
 
     def _least_change(self) -> None:
         """Second phase: what is asked for is kept, and as little changed as possible."""
@@ -119,15 +126,17 @@ class Hinted:
                 best = Found(starts=starts, choice=choice, value=kept, source="least change")
                 self.incumbent.take(best)
 
-    def _solve(self, aim: Aim, limits: Limits, share: float) -> None:
-        for starts, choice in self._solved(aim, limits, share) or ():
+    def _solve(self, aim: Aim, limits: Limits, share: float, trial: Trial | None = None) -> None:
+        for starts, choice in self._solved(aim, limits, share, trial) or ():
             self.incumbent.offer(starts, choice, "CP-SAT")
             frame = self.incumbent.frame(choice)
             if frame is not None and not self.incumbent.proven:
                 better = Improver(frame, self.incumbent.value(choice)).improved(starts)
                 self.incumbent.offer(better, choice, "forward-backward improvement")
 
-    def _solved(self, aim: Aim, limits: Limits, share: float) -> list[tuple[Floats, Choice]] | None:
+    def _solved(
+        self, aim: Aim, limits: Limits, share: float, trial: Trial | None = None
+    ) -> list[tuple[Floats, Choice]] | None:
         """What CP-SAT makes of it: its order under its choice, times reckoned anew."""
         left = self.budget.left * share
         if left < CHEAPEST_CALL:
@@ -135,14 +144,15 @@ class Hinted:
         rest = self.rest
         incumbent, choice, horizon = self._hint(aim, limits)
         began = self.budget.spent
-        afresh = self.afresh and aim is Aim.MAKESPAN
-        program = Program(
-            rest, aim, incumbent, choice, horizon=horizon, limits=limits, hinted=not afresh
-        )
+        if trial is not None:
+            horizon = self._trivial_horizon()
+        program = Program(rest, aim, incumbent, choice, horizon=horizon, limits=limits)
+        if trial is not None:
+            program.forget()
         left -= self.budget.spent - began + RESERVE * self.budget.seconds
         if left <= 0:
             return None
-        solution = program.solve(left, seed=self.seed, workers=self.workers)
+        solution = program.solve(left, seed=self.seed, workers=self.workers, trial=trial)
         exact = program.exact
         if solution.outcome is Outcome.INFEASIBLE and self.incumbent.best is None:
             self.incumbent.proven = exact
@@ -161,24 +171,23 @@ class Hinted:
 
     def _hint(self, aim: Aim, limits: Limits) -> tuple[Floats, Choice, float]:
         rest, best = self.rest, self.incumbent.best
-        if best is None or (self.afresh and aim is Aim.MAKESPAN):
-            longest = sum(
-                max((w.duration for w in rest.ways.get(t, ())), default=0.0)
-                for t in range(len(rest.problem.task_ids))
-            )
-            release = float(rest.floor.max(initial=rest.now))
-            lags = float(rest.problem.network.pred_lag.sum())
-            whole = float(rest.problem.durations.sum())
-            horizon = release + longest + whole + lags
-            return (
-                (rest.floor, Choice(), horizon)
-                if best is None
-                else (best.starts, best.choice, horizon)
-            )
+        if best is None:
+            return rest.floor, Choice(), self._trivial_horizon()
         if aim is Aim.MAKESPAN:
             return best.starts, best.choice, rest.makespan(best.starts, best.choice)
         most = max(self.incumbent.longest, rest.previous_makespan or 0.0, rest.deadline or 0.0)
         return best.starts, best.choice, min(most, limits.makespan)
+
+    def _trivial_horizon(self) -> float:
+        """All activities one after the other, each in its longest way."""
+        rest = self.rest
+        longest = sum(
+            max((w.duration for w in rest.ways.get(t, ())), default=0.0)
+            for t in range(len(rest.problem.task_ids))
+        )
+        release = float(rest.floor.max(initial=rest.now))
+        lags = float(rest.problem.network.pred_lag.sum())
+        return release + longest + float(rest.problem.durations.sum()) + lags
 
     def _exactly(self, starts: Floats, choice: Choice) -> Iterator[tuple[Floats, Choice]]:
         """The schedule in that order, with the arcs that hold anyhow not cut."""

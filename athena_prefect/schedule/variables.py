@@ -55,6 +55,8 @@ class Variables:
         """Loose arc → whether it counts."""
         self.tasks: dict[int, TaskVariables] = {}
         """Free activity → its times."""
+        self.hinted_makespan = 0
+        """Ticks until the last free activity ends in the hint."""
         self._levers()
         self._variables()
 
@@ -91,19 +93,24 @@ class Variables:
         if not self.ticks.exact and not rest.steps:
             hints = self._stretched(heads)
         end = self.ticks.up(self.horizon - rest.now)
+        chosen = dict(self.choice.ways)
         for i in np.flatnonzero(rest.free).tolist():
             task = int(rest.problem.task_of[i])
             low, shortest = self.ticks.up(heads[i]), self.lengths[i]
             high = max(end - self.ticks.down(tails[i]) - shortest, low)
             start = model.new_int_var(low, high, f"s{i}")
-            model.add_hint(start, min(max(round(hints[i]), low), high))
+            hint = min(max(round(hints[i]), low), high)
+            model.add_hint(start, hint)
             literals = self.chosen.get(task)
             if literals is None or self.is_join(i, task):
-                finish = start + shortest
+                finish, last = start + shortest, shortest
             else:
                 lasts = [self.ticks.up(w.duration) for w in self.ways_of(task)]
+                last = lasts[chosen.get(task, 0)]
                 finish = start + sum(d * b for d, b in zip(lasts, literals, strict=True))
             self.tasks[i] = TaskVariables(start, finish, low, high)
+            if task not in self.choice.dropped:
+                self.hinted_makespan = max(self.hinted_makespan, hint + last)
 
     def _stretched(self, heads: Floats) -> Floats:
         """The incumbent in ticks, its durations rounded up: on its partial order it stays feasible.

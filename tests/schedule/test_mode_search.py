@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ortools.sat.python import cp_model
 
 from athena_prefect.errors import InfeasibleError
 from athena_prefect.plan.graph import Ints
-from athena_prefect.schedule.answer import Objective
+from athena_prefect.schedule.answer import Objective, Outcome
 from athena_prefect.schedule.breeding import Breeding
+from athena_prefect.schedule.construction import Construction
+from athena_prefect.schedule.exact import Program, Trial
 from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import UNLOADED, generate
 from athena_prefect.schedule.generation import Frame, Mirror, serial
+from athena_prefect.schedule.goals import Aim
 from athena_prefect.schedule.incumbent import Incumbent
 from athena_prefect.schedule.mode_search import Balance, ModeBreed
 from athena_prefect.schedule.problem import Problem
@@ -193,3 +197,38 @@ def test_a_rest_whose_chains_decide_is_left_to_cp_sat(budget: float) -> None:
         frame.finishes(np.array(serial(frame, frame.ranked(frame.latest_finish())))).max()
     )
     assert answer.makespan == pytest.approx(longest)
+
+
+def test_the_hint_of_a_makespan_is_a_whole_solution() -> None:
+    rest = _large(80)
+    incumbent = Incumbent(rest, Objective.MAKESPAN, Budget(ticking(0.005), 1.0))
+    Construction(incumbent, Breeding(incumbent, np.random.default_rng(0))).construct()
+    best = incumbent.best
+    assert best is not None and best.choice.ways
+    horizon = rest.makespan(best.starts, best.choice)
+    program = Program(rest, Aim.MAKESPAN, best.starts, best.choice, horizon=horizon)
+    hint = program.model.proto.solution_hint
+    assert sorted(hint.vars) == list(range(len(program.model.proto.variables)))
+    solver = cp_model.CpSolver()
+    solver.parameters.fix_variables_to_their_hinted_value = True
+    solver.parameters.num_workers = 1
+    assert solver.solve(program.model) == cp_model.OPTIMAL
+    assert rest.now + solver.objective_value * program.ticks.size == pytest.approx(horizon)
+
+
+def _tried(rest: Rest, trial: Trial) -> Outcome:
+    horizon = float(rest.problem.durations.sum() + rest.way_table.durations.sum())
+    zero = np.zeros(len(rest.problem))
+    program = Program(rest, Aim.MAKESPAN, zero, Choice(), horizon=horizon)
+    program.forget()
+    assert not program.model.proto.solution_hint.vars
+    # So long that a search which is not given up would not come to its end here.
+    return program.solve(3600.0, seed=0, workers=1, trial=trial).outcome
+
+
+def test_a_trial_that_is_behind_is_given_up() -> None:
+    assert _tried(_large(200), Trial(seconds=0.05, most=0.0)) is not Outcome.OPTIMAL
+
+
+def test_a_trial_that_is_not_behind_goes_on_to_the_end() -> None:
+    assert _tried(_large(8), Trial(seconds=0.001, most=np.inf)) is Outcome.OPTIMAL
