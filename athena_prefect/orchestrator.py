@@ -121,7 +121,9 @@ class PlanOrchestrator:
         return self._verified(shape).verification
 
     def _verified(self, shape: Proposal) -> Proposal:
-        claim = claim_of(shape.standing, shape.answer, shape.levers, shape.plan, shape.modes)
+        claim = claim_of(
+            shape.standing, shape.answer, shape.levers, shape.plan, shape.modes, spans=shape.spans
+        )
         return shape.found(verification=verify(claim))
 
     def simulate(

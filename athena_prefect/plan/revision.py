@@ -124,9 +124,7 @@ def _copied(plan: Plan, **changes: Any) -> Plan:
 
 def _without(task: PlanTask, gone: frozenset[str], cuts: frozenset[tuple[str, str]]) -> PlanTask:
     kept = tuple(d for d in task.depends_on if d.task not in gone and (d.task, task.id) not in cuts)
-    result = task.model_copy(update={"depends_on": kept})
-    result.__dict__.pop("upstream", None)
-    return result
+    return task.model_copy(update={"depends_on": kept})
 
 
 def _loosened(task: PlanTask, timeout: float | None, relax: bool) -> PlanTask:

@@ -183,6 +183,13 @@ class ResolvedMode(DocumentPart):
         )
 
 
+_RESTS_ON = {
+    "upstream": frozenset({"depends_on", "inputs", "when"}),
+    "_resolved": frozenset({"call", "deployment", "with_", "duration", "resources", "modes"}),
+}
+"""What is worked out for a task once → the fields that it rests on."""
+
+
 class PlanTask(DocumentPart):
     """One task of a plan. (`Task` is Prefect's.)"""
 
@@ -302,10 +309,12 @@ class PlanTask(DocumentPart):
         return {}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy that does not answer with what was worked out for this task."""
+        """A copy that answers with what was worked out for this task where that still holds."""
         copy = super().model_copy(update=update, deep=deep)
-        for worked_out in ("upstream", "_resolved"):
-            copy.__dict__.pop(worked_out, None)
+        changed = frozenset(update or ())
+        for worked_out, rests_on in _RESTS_ON.items():
+            if deep or changed & rests_on:
+                copy.__dict__.pop(worked_out, None)
         return copy
 
     def _in_mode(self, name: str) -> ResolvedMode:

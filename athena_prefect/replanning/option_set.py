@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 
-from athena_prefect.plan.model import DEFAULT_MODE
+import numpy as np
+
 from athena_prefect.plan.revision import ChangeKind
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.from_history import with_history
@@ -26,6 +27,7 @@ from athena_prefect.replanning.wording import described, in_words, kind_of, list
 from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.exact import load
 from athena_prefect.schedule.passes import TOLERANCE
+from athena_prefect.schedule.problem import RUNNER
 from athena_prefect.schedule.proposal import Phase6Orchestrator, Proposal, Stability, stability
 from athena_prefect.schedule.standing import Levers, Standing
 
@@ -233,18 +235,30 @@ class Options:
         )
 
     def _stability(self, proposal: Proposal) -> tuple[Stability, float | None]:
-        end = self.accepted_p50 or proposal.answer.makespan or 0.0
-        kept = stability(self.standing, self.old_starts, end, proposal)
+        kept = stability(self.standing, self.old_starts, self._end_of(proposal), proposal)
         if self.carry is None or not self.carry.feasible:
             return kept, None
-        alone = stability(self.standing, self.old_starts, end, self.carry)
-        return kept, alone.value - kept.value
+        return kept, self._alone.value - kept.value
+
+    @cached_property
+    def _alone(self) -> Stability:
+        """How much of the old plan carrying on keeps."""
+        assert self.carry is not None
+        return stability(self.standing, self.old_starts, self._end_of(self.carry), self.carry)
+
+    def _end_of(self, proposal: Proposal) -> float:
+        """End of the old plan, in seconds; where none was accepted that of carrying on."""
+        known = self.carry or proposal
+        return self.accepted_p50 or known.answer.makespan or 0.0
 
     def _resources(self, proposal: Proposal) -> dict[str, float]:
         """Unit-hours of each resource, more than by carrying on."""
-        new = _unit_hours(proposal)
-        old = _unit_hours(self.carry) if self.carry is not None else {}
+        new, old = _unit_hours(proposal), self._carried_hours
         return {n: new.get(n, 0.0) - old.get(n, 0.0) for n in self.view.plan.resources}
+
+    @cached_property
+    def _carried_hours(self) -> dict[str, float]:
+        return {} if self.carry is None else _unit_hours(self.carry)
 
     def _risks(self, proposal: Proposal, in_time: float) -> Iterator[str]:
         robust = proposal.robustness
@@ -308,9 +322,7 @@ class Options:
             + (f"; {listed(undone)} stay undone" if undone else ""),
             timeline_impact=None,
             cost_impact=-saved,
-            resource_impact={
-                n: -h for n, h in (_unit_hours(self.carry) if self.carry else {}).items()
-            },
+            resource_impact={n: -h for n, h in self._carried_hours.items()},
             success_probability=0.0,
             implementation_effort=Effort.HARD,
             risks=(f"the goals are not reached: {listed(undone)} are not done",) if undone else (),
@@ -346,13 +358,21 @@ def _effort(proposal: Proposal) -> Effort:
 
 def _unit_hours(proposal: Proposal) -> dict[str, float]:
     """Resource → units × hours of all that is still to be done."""
-    plan, standing, found = proposal.standing.plan, proposal.standing, dict[str, float]()
-    for item, (start, finish) in proposal.spans.items():
-        if item in standing.over:
-            continue
-        hours = (finish - max(start, standing.now)) / HOUR
-        mode = proposal.modes.get(item[0], DEFAULT_MODE)
-        used = plan.get_task(item[0]).mode(mode).resources
-        for name, amount in used.items():
-            found[name] = found.get(name, 0.0) + amount * hours
-    return found
+    schedule, standing = proposal.answer.schedule, proposal.standing
+    if schedule is None:
+        return {}
+    problem = schedule.problem
+    begin, index = problem.rows.tolist(), problem.task_index
+    open_ = [
+        (begin[index[task]] + (item or 0), start, finish)
+        for (task, item), (start, finish) in proposal.spans.items()
+        if (task, item) not in standing.over and task in index
+    ]
+    rows, starts, finishes = np.array(open_).reshape(-1, 3).T
+    hours = (finishes - np.maximum(starts, standing.now)) / HOUR
+    units = (problem.demands[rows.astype(np.int64)] * hours[:, None]).sum(axis=0)
+    return {
+        name: float(amount)
+        for name, amount in zip(problem.resources, units, strict=True)
+        if name != RUNNER and amount
+    }

@@ -150,7 +150,9 @@ class Picture:
 
     def carried_on(self, reaches: Sequence[Reach] | None = None) -> Standing:
         """The run as it goes on by itself under the effects of these violations (of all)."""
-        effects = self._effects_of(self.reaches if reaches is None else reaches)
+        if reaches is None:
+            return self._carried_on
+        effects = self._effects_of(reaches)
         open_ = set(self.unfinished)
         blocked = frozenset(t for t in effects.blocked if t in open_)
         return replace(
@@ -162,6 +164,10 @@ class Picture:
             left_out=self._out(blocked, frozenset(self.failed)),
             spans=self._spans(effects.factors),
         )
+
+    @cached_property
+    def _carried_on(self) -> Standing:
+        return self.carried_on(self.reaches)
 
     @cached_property
     def standing(self) -> Standing:
@@ -177,11 +183,15 @@ class Picture:
         asked = {t: (m,) for t, m in replaced.items() if t not in carried.blocked}
         again = {t: ways for t in self.failed if (ways := asked.get(t) or self.ways_on(t))}
         lost = frozenset(t for t in self.failed if t not in again)
+        capacities = self._buffered(carried)
+        if not again and capacities == carried.capacities:
+            # Whoever plans for it reads it once.
+            return carried
         return replace(
             carried,
             again=again,
             left_out=self._out(carried.blocked, lost),
-            capacities=self._buffered(carried),
+            capacities=capacities,
             overran=dict(self._overran(again)),
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from athena_prefect.plan.graph import Floats
 from athena_prefect.schedule.breeding import Breeding
-from athena_prefect.schedule.generation import serial
+from athena_prefect.schedule.generation import Frame, serial
 from athena_prefect.schedule.incumbent import Incumbent
 from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest
 from athena_prefect.schedule.search import Improver, right_shifted
@@ -34,14 +34,24 @@ class Construction:
         frame = self.incumbent.frame(Choice())
         if frame is None:
             return
-        previous = np.full(len(self.rest.problem), np.nan)
-        for i, start in self.rest.previous.items():
-            previous[i] = start
         if self.rest.previous:
-            self.incumbent.offer(right_shifted(frame, previous), Choice(), "right shift")
+            self.incumbent.offer(self._shifted(frame), Choice(), "right shift")
         else:
             sequence = frame.ranked(frame.latest_finish())
             self.incumbent.offer(np.array(serial(frame, sequence)), Choice(), "serial generation")
+
+    def _shifted(self, frame: Frame) -> Floats:
+        so_far, rest = self.rest.so_far, self.rest
+        if so_far.problem is rest.problem:
+            # Later steps are allotted what a schedule really takes.
+            self.incumbent.least_cost = so_far.seconds
+            return so_far.starts
+        began = self.budget.spent
+        previous = np.full(len(rest.problem), np.nan)
+        previous[list(rest.previous)] = list(rest.previous.values())
+        so_far.starts = right_shifted(frame, previous)
+        so_far.problem, so_far.seconds = rest.problem, self.budget.spent - began
+        return so_far.starts
 
     def _choices(self) -> Iterator[Choice]:
         """The choices that are worth a schedule of their own, before any search.

@@ -38,6 +38,8 @@ class Incumbent:
         self.bound: float | None = None
         self.proven = False
         """Whether nothing is better, or that there is none."""
+        self.least_cost = 0.0
+        """Seconds that a schedule takes, where the first one was known already."""
         self.few = int(rest.free.sum()) <= FEW
         self.frames: dict[Choice, Frame] = {}
         self.worths: dict[Choice, tuple[Worth, Floats, float]] = {}
@@ -168,8 +170,8 @@ class Incumbent:
     # Time
 
     def first_cost(self) -> float:
-        """Seconds that the first schedule took."""
-        return self.history[0].seconds if self.history else 0.0
+        """Seconds that the first schedule took, or takes where it was known already."""
+        return max(self.history[0].seconds if self.history else 0.0, self.least_cost)
 
     def another_round_fits(self) -> bool:
         """Whether there is time to move a schedule to the right and to the left."""

@@ -251,17 +251,18 @@ def spans_of(standing: Standing, answer: Answer) -> dict[Item, Span]:
         return {}
     problem, found = schedule.problem, dict[Item, Span]()
     starts, finishes = schedule.starts.tolist(), schedule.finishes.tolist()
+    rows = problem.rows.tolist()
     dropped = answer.choice.dropped
     for t, name in enumerate(problem.task_ids):
         if t in dropped:
             continue
-        first, count = int(problem.rows[t]), int(problem.items[t])
-        if (name, None) in standing.spans:
-            found[name, None] = standing.spans[name, None]
-        elif standing.plan.get_task(name).map_over is None:
-            found[name, None] = (starts[first], finishes[first])
+        first, item = rows[t], (name, None)
+        if item in standing.spans:
+            found[item] = standing.spans[item]
+        elif name not in standing.mapped:
+            found[item] = (starts[first], finishes[first])
         else:
-            for k in range(count):
+            for k in range(int(problem.items[t])):
                 begun = standing.spans.get((name, k))
                 found[name, k] = begun or (starts[first + k], finishes[first + k])
     return found
@@ -281,10 +282,17 @@ def running_of(standing: Standing, answer: Answer) -> dict[int, float]:
 
 
 def claim_of(
-    standing: Standing, answer: Answer, levers: Levers, plan: Plan, modes: Mapping[str, str]
+    standing: Standing,
+    answer: Answer,
+    levers: Levers,
+    plan: Plan,
+    modes: Mapping[str, str],
+    *,
+    spans: Mapping[Item, Span] | None = None,
 ) -> Claim:
-    """What an answer claims, for `verification.verify`."""
-    spans = spans_of(standing, answer)
+    """What an answer claims, for `verification.verify`; `spans` where they are known already."""
+    if spans is None:
+        spans = spans_of(standing, answer)
     rest = answer.rest
     arcs = answer.arcs
     items = items_of(standing, answer)
@@ -320,13 +328,12 @@ def claim_of(
 def items_of(standing: Standing, answer: Answer) -> list[Item]:
     """What each activity is; the join of a mapped task is the task as a whole."""
     problem, found = answer.rest.problem, list[Item]()
-    for t, name in enumerate(problem.task_ids):
-        first, after = int(problem.rows[t]), int(problem.rows[t + 1])
-        if standing.plan.get_task(name).map_over is None:
-            found += [(name, None)] * (after - first)
+    sizes, counts = np.diff(problem.rows).tolist(), problem.items.tolist()
+    for name, size, count in zip(problem.task_ids, sizes, counts, strict=True):
+        if name not in standing.mapped:
+            found += [(name, None)] * size
         else:
-            count = int(problem.items[t])
-            found += [(name, k if k < count else None) for k in range(after - first)]
+            found += [(name, k if k < count else None) for k in range(size)]
     return found
 
 

@@ -15,6 +15,9 @@ from athena_prefect.schedule.ways import WayTable
 
 HOUR = 3600.0
 
+KEPT = 8
+"""Choices whose problems are kept, the newest: a search looks at few again and again."""
+
 Steps = tuple[tuple[float, float], ...]
 """A capacity over time: (from which moment in seconds, how many units), ascending."""
 
@@ -71,6 +74,17 @@ AS_IT_STANDS = Choice()
 """No lever is pulled."""
 
 
+@dataclass(slots=True)
+class SoFar:
+    """The order so far moved to the right, once that is made; levers do not change it."""
+
+    problem: Problem | None = None
+    """Of which it is: with other capacities it is another one."""
+    starts: Floats = field(default_factory=lambda: np.zeros(0))
+    seconds: float = 0.0
+    """What making it took."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rest:
     """A scheduling problem under way (multi-mode RCPSP with levers); seconds from the run's start.
@@ -107,6 +121,8 @@ class Rest:
     """Price of one unit of each resource for an hour; empty where nothing has a price."""
     budgets: tuple[float, ...] = ()
     """What there is to be used up by all tasks together."""
+    so_far: SoFar = field(default_factory=SoFar, repr=False)
+    """Shared by the rests that differ in levers alone, so that it is made once."""
 
     def __post_init__(self) -> None:
         count = len(self.problem)
@@ -146,6 +162,17 @@ class Rest:
         """
         if not choice:
             return self.problem
+        if choice not in self._problems:
+            while len(self._problems) >= KEPT:
+                del self._problems[next(iter(self._problems))]
+            self._problems[choice] = self._problem_in(choice)
+        return self._problems[choice]
+
+    @cached_property
+    def _problems(self) -> dict[Choice, Problem]:
+        return {}
+
+    def _problem_in(self, choice: Choice) -> Problem:
         problem = self.problem
         estimates, durations = problem.estimates.copy(), problem.durations.copy()
         demands = problem.demands.copy()
@@ -197,7 +224,12 @@ class Rest:
             return 0.0
         problem = self.problem_in(choice)
         hours = np.where(self.free, problem.durations, 0.0) / HOUR
-        return float((problem.demands @ np.array(self.rates)) @ hours)
+        # Column by column: a product of matrices would wake threads that then wait, spinning.
+        return sum(
+            rate * float((problem.demands[:, r] * hours).sum())
+            for r, rate in enumerate(self.rates)
+            if rate
+        )
 
     def lost_by(self, choice: Choice) -> float:
         """Value of what is dropped, and 1 − quality of the chosen modes."""

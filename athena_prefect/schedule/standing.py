@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -66,6 +66,11 @@ class Standing:
         return task_id in self._begun
 
     @cached_property
+    def mapped(self) -> frozenset[str]:
+        """The tasks of which each item is a piece of work of its own."""
+        return frozenset(t.id for t in self.plan.tasks if t.map_over is not None)
+
+    @cached_property
     def problem(self) -> Problem:
         """All tasks that are not left out, in the modes in force, under what is in force."""
         tasks = [t for t in self.plan.tasks if t.id not in self.left_out]
@@ -81,6 +86,39 @@ class Standing:
             items={t: n for t, n in self.items.items() if t not in self.left_out},
             skipped=self.left_out,
             estimates=estimates,
+        )
+
+    @cached_property
+    def bare(self) -> Rest:
+        """What is left without any lever, read once. Raises PlanError as `rest_of` does."""
+        return _Reading(self).rest()
+
+    def way(self, task_id: str, mode: str) -> Way | None:
+        """A task in a mode, read once; None where nobody knows how long it takes in it."""
+        known = self._known_ways
+        if (task_id, mode) not in known:
+            known[task_id, mode] = self._way(self.plan.get_task(task_id), mode)
+        return known[task_id, mode]
+
+    @cached_property
+    def _known_ways(self) -> dict[tuple[str, str], Way | None]:
+        return {}
+
+    def _way(self, task: PlanTask, name: str) -> Way | None:
+        estimate = self.estimate_of(task, name)
+        if estimate is None:
+            return None
+        mode = task.mode(name)
+        low, likely, high = (
+            d.total_seconds() for d in (estimate.optimistic, estimate.likely, estimate.pessimistic)
+        )
+        return Way(
+            mode=name,
+            estimate=(low, likely, high),
+            demands=tuple(
+                [1.0 if r == RUNNER else mode.resources.get(r, 0.0) for r in self.problem.resources]
+            ),
+            quality_lost=1.0 - mode.quality,
         )
 
     def mode_of(self, task_id: str) -> str:
@@ -158,7 +196,7 @@ NO_LEVERS = Levers()
 
 def rest_of(standing: Standing, levers: Levers = NO_LEVERS) -> Rest:
     """What is left to be scheduled. Raises PlanError where a duration is not known."""
-    return _Reading(standing, levers).rest()
+    return _with_levers(standing, levers) if levers else standing.bare
 
 
 def choice_of(rest: Rest, levers: Levers) -> Choice:
@@ -173,19 +211,14 @@ def choice_of(rest: Rest, levers: Levers) -> Choice:
 
 
 class _Reading:
-    """A standing being turned into a rest."""
+    """A standing being turned into a rest without levers."""
 
-    def __init__(self, standing: Standing, levers: Levers) -> None:
+    def __init__(self, standing: Standing) -> None:
         self.standing = standing
-        self.levers = levers
         self.tasks = [t for t in standing.plan.tasks if t.id not in standing.left_out]
-        self.problem = self._problem()
+        self.problem = standing.problem.with_capacities(standing.capacities)
         self.index = self.problem.task_index
         self.starts, self.durations = self._fixed()
-
-    def _problem(self) -> Problem:
-        standing = self.standing
-        return standing.problem.with_capacities({**standing.capacities, **self.levers.capacity})
 
     def _rows(self, item: Item) -> list[int]:
         """The activities that an item is; a mapped task told of as one is all of its own."""
@@ -221,15 +254,11 @@ class _Reading:
         for item, start in standing.previous.items():
             for i in self._rows(item):
                 previous[i] = start
-        droppable, goes_with = self._droppable()
         rest = Rest(
             problem=replace(problem, durations=self.durations, network=self._network()),
             now=standing.now,
             starts=self.starts,
-            ways=self._ways(),
-            droppable=droppable,
-            goes_with=goes_with,
-            loose=frozenset(self._loose()),
+            ways=_ways(standing, {}, self.problem),
             deadline=standing.deadline,
             due={
                 self.index[t.id]: t.deadline.total_seconds()
@@ -264,71 +293,71 @@ class _Reading:
         )
         return rates if any(rates) else ()
 
-    def _ways(self) -> dict[int, tuple[Way, ...]]:
-        standing, found = self.standing, {}
-        for task in self.tasks:
-            if standing.begun(task.id) or task.id in standing.only_mode:
-                continue
-            now = standing.mode_of(task.id)
-            more = (*standing.again.get(task.id, ()), *self.levers.modes.get(task.id, ()))
-            names = tuple(dict.fromkeys((now, *standing.allowed(task.id, more))))
-            if len(names) < 2:
-                continue
-            ways = [self._way(task, name) for name in names]
-            known = tuple(way for way in ways if way is not None)
-            if len(known) > 1:
-                found[self.index[task.id]] = known
-        return found
 
-    def _way(self, task: PlanTask, name: str) -> Way | None:
-        """The task in a mode; None where nobody knows how long it takes in it."""
-        mode = task.mode(name)
-        estimate = self.standing.estimate_of(task, name)
-        if estimate is None:
-            return None
-        low, likely, high = (
-            d.total_seconds() for d in (estimate.optimistic, estimate.likely, estimate.pessimistic)
-        )
-        return Way(
-            mode=name,
-            estimate=(low, likely, high),
-            demands=tuple(
-                1.0 if r == RUNNER else mode.resources.get(r, 0.0) for r in self.problem.resources
-            ),
-            quality_lost=1.0 - mode.quality,
-        )
+def _with_levers(standing: Standing, levers: Levers) -> Rest:
+    """The rest that all sets of levers have in common, with what these add to it."""
+    bare = standing.bare
+    droppable, goes_with = _droppable(standing, levers, bare.problem)
+    return replace(
+        bare,
+        problem=bare.problem.with_capacities(levers.capacity) if levers.capacity else bare.problem,
+        ways=_ways(standing, levers.modes, bare.problem),
+        droppable=droppable,
+        goes_with=goes_with,
+        loose=frozenset(_loose(levers, bare)),
+    )
 
-    def _droppable(self) -> tuple[dict[int, float], dict[int, tuple[int, ...]]]:
-        plan, standing = self.standing.plan, self.standing
-        wanted = {t for t in self.levers.droppable if t in self.index and not standing.begun(t)}
-        takers = takers_of(plan)
-        while True:
-            # What takes a result cannot stay without it.
-            stuck = {
-                t
-                for t in wanted
-                if any(o in self.index and o not in wanted for o in takers.get(t, ()))
-            }
-            if not stuck:
-                break
-            wanted -= stuck
-        values = {self.index[t]: plan.get_task(t).value for t in sorted(wanted)}
-        goes = {
-            self.index[t]: tuple(self.index[o] for o in takers.get(t, ()) if o in self.index)
-            for t in wanted
+
+def _ways(
+    standing: Standing, more: Mapping[str, tuple[str, ...]], problem: Problem
+) -> dict[int, tuple[Way, ...]]:
+    """Task → the modes in which it may be done, where there are several."""
+    found = {}
+    for task_id in {*standing.again, *more}:
+        t = problem.task_index.get(task_id)
+        if t is None or standing.begun(task_id) or task_id in standing.only_mode:
+            continue
+        others = (*standing.again.get(task_id, ()), *more.get(task_id, ()))
+        names = (standing.mode_of(task_id), *standing.allowed(task_id, others))
+        ways = [standing.way(task_id, name) for name in dict.fromkeys(names)]
+        known = tuple(way for way in ways if way is not None)
+        if len(known) > 1:
+            found[t] = known
+    return dict(sorted(found.items()))
+
+
+def _droppable(
+    standing: Standing, levers: Levers, problem: Problem
+) -> tuple[dict[int, float], dict[int, tuple[int, ...]]]:
+    if not levers.droppable:
+        return {}, {}
+    plan, index = standing.plan, problem.task_index
+    wanted = {t for t in levers.droppable if t in index and not standing.begun(t)}
+    takers = takers_of(plan)
+    while True:
+        # What takes a result cannot stay without it.
+        stuck = {
+            t for t in wanted if any(o in index and o not in wanted for o in takers.get(t, ()))
         }
-        return values, goes
+        if not stuck:
+            break
+        wanted -= stuck
+    values = {index[t]: plan.get_task(t).value for t in sorted(wanted)}
+    goes = {index[t]: tuple(index[o] for o in takers.get(t, ()) if o in index) for t in wanted}
+    return values, goes
 
-    def _loose(self) -> list[tuple[int, int]]:
-        problem, pairs = self.problem, []
-        tail, head, _, hard = problem.network.arcs
-        names = problem.task_ids
-        for a, b, firm in zip(tail.tolist(), head.tolist(), hard.tolist(), strict=True):
-            arc = names[problem.task_of[a]], names[problem.task_of[b]]
-            # What has begun waits for nothing any more.
-            if not firm and arc in self.levers.soft and np.isnan(self.starts[b]):
-                pairs.append((a, b))
-        return pairs
+
+def _loose(levers: Levers, bare: Rest) -> Iterator[tuple[int, int]]:
+    if not levers.soft:
+        return
+    problem = bare.problem
+    tail, head, _, hard = problem.network.arcs
+    names = problem.task_ids
+    # What has begun waits for nothing any more.
+    open_ = ~hard & bare.free[head]
+    for a, b in zip(tail[open_].tolist(), head[open_].tolist(), strict=True):
+        if (names[problem.task_of[a]], names[problem.task_of[b]]) in levers.soft:
+            yield a, b
 
 
 def takers_of(plan: Plan) -> Mapping[str, tuple[str, ...]]:

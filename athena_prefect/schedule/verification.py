@@ -139,11 +139,18 @@ class _Examination:
         self.spans_of: dict[str, dict[Item, Span]] = defaultdict(dict)
         for item, span in claim.spans.items():
             self.spans_of[item[0]][item] = span
+        modes = claim.modes
         self.done_in: dict[str, ResolvedMode] = {
-            t.id: t.mode(self._mode(t.id))
+            t.id: t.mode(mode)
             for t in claim.plan.tasks
-            if self._mode(t.id) in t.mode_names
+            if (mode := modes.get(t.id, DEFAULT_MODE)) == DEFAULT_MODE or mode in t.mode_names
         }
+        self.free = {
+            item: span
+            for item, span in claim.spans.items()
+            if item not in claim.begun and (item[0], None) not in claim.begun
+        }
+        """What is still to begin."""
         self.waits_of = {t.id: tuple(self._waits_in(t)) for t in claim.plan.tasks}
         self.began = {item[0] for item in claim.begun}
         # A mapped task is over when all of its items are.
@@ -183,9 +190,11 @@ class _Examination:
     def _waits_in(task: PlanTask) -> Iterator[tuple[str, float]]:
         """(task waited for, lag) of everything that a task of the document waits for."""
         lags = {d.task: d.lag.total_seconds() for d in task.depends_on}
-        named = [*lags, *task.inputs.values(), *([task.when.task] if task.when else [])]
-        for name in dict.fromkeys(named):
-            yield name, lags.get(name, 0.0)
+        yield from lags.items()
+        for name in (*task.inputs.values(), *([task.when.task] if task.when else [])):
+            if name not in lags:
+                yield name, 0.0
+                lags[name] = 0.0
 
     def _references(self) -> Iterator[Objection]:
         for task in self.tasks.values():
@@ -275,9 +284,9 @@ class _Examination:
                 yield _against(Flaw.BLOCKED, f"{name} cannot run: its assumption fails", name)
 
     def _modes(self) -> Iterator[Objection]:
-        for name, task in self.tasks.items():
+        for name in self.tasks:
             mode = self._mode(name)
-            if mode not in task.mode_names:
+            if name not in self.done_in:
                 yield _against(Flaw.MODE, f"{name} has no mode {mode}", name)
             only = self.claim.only_mode.get(name)
             if only is not None and name not in self.began and mode != only:
@@ -290,14 +299,8 @@ class _Examination:
     def _mode(self, name: str) -> str:
         return self.claim.modes.get(name, DEFAULT_MODE)
 
-    def _free(self) -> Iterator[tuple[Item, Span]]:
-        """What is still to begin."""
-        for item, span in self.claim.spans.items():
-            if item not in self.claim.begun and (item[0], None) not in self.claim.begun:
-                yield item, span
-
     def _past(self) -> Iterator[Objection]:
-        for item, (start, _) in self._free():
+        for item, (start, _) in self.free.items():
             if not start >= self.claim.now - MARGIN:
                 yield _against(
                     Flaw.PAST,
@@ -307,7 +310,7 @@ class _Examination:
                 )
 
     def _durations(self) -> Iterator[Objection]:
-        for item, (start, finish) in self._free():
+        for item, (start, finish) in self.free.items():
             task = self.tasks.get(item[0])
             done_in = self.done_in.get(item[0])
             if task is None or done_in is None:
@@ -350,7 +353,7 @@ class _Examination:
             name: max((finish for _, finish in spans.values()), default=None)
             for name, spans in self.spans_of.items()
         }
-        for item, (start, _) in self._free():
+        for item, (start, _) in self.free.items():
             task = self.tasks.get(item[0])
             for name, lag in self._waits(task) if task is not None else ():
                 end = ends.get(name)
@@ -377,28 +380,32 @@ class _Examination:
     def _capacity(self) -> Iterator[Objection]:
         have = {n: r.capacity for n, r in self.plan.resources.items()}
         have |= {**self.claim.capacities, RUNNER: float(self.plan.runner.max_workers)}
-        free = {item for item, _ in self._free()}
         for resource, capacity in have.items():
-            yield from self._over(resource, capacity, free)
+            yield from self._over(resource, capacity)
 
-    def _over(self, resource: str, capacity: float, free: set[Item]) -> Iterator[Objection]:
+    def _over(self, resource: str, capacity: float) -> Iterator[Objection]:
         """Moments at which what starts finds less than it takes."""
-        changes: list[tuple[float, int, float, Item]] = []
-        for item, (start, finish), amount in self._amounts(resource):
+        taken = list(self._amounts(resource))
+        if sum(amount for _, _, amount in taken) <= capacity:
+            return  # what suffices for all at once binds nobody
+        changes: list[tuple[float, int, int]] = []
+        for k, (_, (start, finish), _) in enumerate(taken):
             margin = min(MARGIN, (finish - start) / 4)
-            changes.append((start + margin, 1, amount, item))
-            changes.append((finish - margin, 0, -amount, item))
-        changes.sort(key=lambda c: c[:2])
-        use, running = 0.0, dict[Item, float]()
-        for at, begins, amount, item in changes:
-            use += amount
+            changes.append((start + margin, 1, k))
+            changes.append((finish - margin, 0, k))
+        changes.sort()
+        use, running = 0.0, dict[Item, None]()
+        for at, begins, k in changes:
+            item, _, amount = taken[k]
             if not begins:
+                use -= amount
                 running.pop(item, None)
                 continue
-            running[item] = amount
+            use += amount
+            running[item] = None
             # What has begun holds what it holds; whoever starts has to find enough.
             over = use > capacity + MARGIN * max(1.0, capacity)
-            if over and any(i in free for i in running):
+            if over and any(i in self.free for i in running):
                 who = tuple(dict.fromkeys(i[0] for i in running))
                 yield _against(
                     Flaw.CAPACITY,
@@ -453,7 +460,7 @@ class _Examination:
 
     def _chain(self, last: Item) -> tuple[str, ...]:
         """What the last finish waits for, back to the first that waits for nothing."""
-        chain, item = [last[0]], last
+        chain, item = {last[0]: None}, last
         arcs: dict[Item, list[Item]] = defaultdict(list)
         for earlier, later in self.claim.arcs:
             arcs[later].append(earlier)
@@ -475,7 +482,7 @@ class _Examination:
             if not binding:
                 break
             item = binding[0]
-            chain.append(item[0])
+            chain[item[0]] = None
         return tuple(reversed(chain))
 
 

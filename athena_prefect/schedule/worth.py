@@ -35,7 +35,7 @@ class Worth:
         rates = np.array(rest.rates or [0.0] * len(rest.problem.resources))
         kept = table.owner[self.stays[table.rows]]
         items = np.repeat(np.bincount(kept, minlength=len(table)), table.size)
-        cost = (table.demands @ rates) * table.durations / HOUR * items
+        cost = (table.demands * rates).sum(axis=1) * table.durations / HOUR * items
         lost = table.quality_lost.copy()
         lost[table.first] = 0.0
         self.price_of_way: Floats = cost + lost
