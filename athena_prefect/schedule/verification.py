@@ -8,7 +8,7 @@ problem and no profile.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
@@ -136,9 +136,7 @@ class _Examination:
         self.claim = claim
         self.plan = claim.plan
         self.tasks = {t.id: t for t in claim.plan.tasks}
-        self.spans_of: dict[str, dict[Item, Span]] = defaultdict(dict)
-        for item, span in claim.spans.items():
-            self.spans_of[item[0]][item] = span
+        self.items_of = _by_task(claim.spans)
         modes = claim.modes
         self.done_in: dict[str, ResolvedMode] = {
             t.id: t.mode(mode)
@@ -156,7 +154,7 @@ class _Examination:
         # A mapped task is over when all of its items are.
         ended = frozenset(claim.over)
         self.over = {name for name, index in ended if index is None} | {
-            name for name, spans in self.spans_of.items() if ended.issuperset(spans)
+            name for name, items in self.items_of.items() if ended.issuperset(items)
         }
 
     def result(self) -> Verification:
@@ -215,8 +213,8 @@ class _Examination:
         claim = self.claim
         out = set(claim.left_out)
         for name, task in self.tasks.items():
-            spans = self.spans_of.get(name, {})
-            if name in out or (name, None) in spans:
+            given = self.items_of.get(name, ())
+            if name in out or (name, None) in given:
                 continue
             if task.map_over is None:
                 yield _against(Flaw.UNPLANNED, f"{name} has no place in the schedule", name)
@@ -224,15 +222,15 @@ class _Examination:
             wanted: set[Item] = {
                 (name, k) for k in range(claim.items.get(name, task.expected_items))
             }
-            for item in sorted(wanted - spans.keys()):
+            for item in sorted(wanted.difference(given)):
                 yield _against(Flaw.UNPLANNED, f"{_name(item)} has no place in the schedule", name)
-            for item in sorted(spans.keys() - wanted - claim.begun.keys()):
+            for item in sorted(set(given) - wanted - claim.begun.keys()):
                 yield _against(
                     Flaw.UNPLANNED,
                     f"{_name(item)} is scheduled, but {name} has {len(wanted)} items",
                     name,
                 )
-        for name in self.spans_of:
+        for name in self.items_of:
             if name not in self.tasks:
                 yield _against(Flaw.UNPLANNED, f"{name} is scheduled, but no task", name)
 
@@ -280,7 +278,7 @@ class _Examination:
 
     def _blocked(self) -> Iterator[Objection]:
         for name in sorted(set(self.claim.blocked) - self.began):
-            if self.spans_of.get(name):
+            if name in self.items_of:
                 yield _against(Flaw.BLOCKED, f"{name} cannot run: its assumption fails", name)
 
     def _modes(self) -> Iterator[Objection]:
@@ -339,7 +337,8 @@ class _Examination:
         for name, task in self.tasks.items():
             if task.timeout is None or name in self.began or task.timeout == given.get(name):
                 continue
-            longest = max((f - s for s, f in self.spans_of.get(name, {}).values()), default=0.0)
+            spans = (self.claim.spans[i] for i in self.items_of.get(name, ()))
+            longest = max((f - s for s, f in spans), default=0.0)
             if longest > task.timeout.total_seconds() + MARGIN:
                 yield _against(
                     Flaw.TIME_OUT,
@@ -349,10 +348,8 @@ class _Examination:
                 )
 
     def _precedence(self) -> Iterator[Objection]:
-        ends = {
-            name: max((finish for _, finish in spans.values()), default=None)
-            for name, spans in self.spans_of.items()
-        }
+        spans = self.claim.spans
+        ends = {name: max(spans[i][1] for i in items) for name, items in self.items_of.items()}
         for item, (start, _) in self.free.items():
             task = self.tasks.get(item[0])
             for name, lag in self._waits(task) if task is not None else ():
@@ -419,7 +416,7 @@ class _Examination:
         for item in before:
             task = self.tasks.get(item[0])
             for name, _ in self._waits(task) if task is not None else ():
-                before[item] += self.spans_of.get(name, {})
+                before[item] += self.items_of.get(name, ())
         for earlier, later in self.claim.arcs:
             before.setdefault(later, []).append(earlier)
         for item in self.claim.begun:
@@ -447,10 +444,11 @@ class _Examination:
 
     def _overdue(self) -> Iterator[Objection]:
         for name, task in self.tasks.items():
-            spans = self.spans_of.get(name)
-            if task.deadline is None or not spans or name in self.over:
+            items = self.items_of.get(name)
+            if task.deadline is None or not items or name in self.over:
                 continue
-            end, limit = max(finish for _, finish in spans.values()), task.deadline.total_seconds()
+            end = max(self.claim.spans[i][1] for i in items)
+            limit = task.deadline.total_seconds()
             if end > limit + MARGIN:
                 yield _against(
                     Flaw.DEADLINE,
@@ -470,7 +468,7 @@ class _Examination:
             waited = [
                 (i, lag)
                 for name, lag in (self._waits(task) if task is not None else ())
-                for i in self.spans_of.get(name, {})
+                for i in self.items_of.get(name, ())
             ] + [(i, 0.0) for i in arcs[item]]
             binding = [
                 i
@@ -489,6 +487,21 @@ class _Examination:
 def _work_of(task: PlanTask) -> tuple[object, ...]:
     """What of a task stays as it is once it has begun."""
     return task.call, task.deployment, task.with_, task.inputs, task.map_over, task.resources
+
+
+def _by_task(items: Iterable[Item]) -> dict[str, Sequence[Item]]:
+    """Task → what there is of it: the task as a whole, or its items."""
+    found: dict[str, Sequence[Item]] = {}
+    several: dict[str, list[Item]] = {}
+    for item in items:
+        name = item[0]
+        if name in several:
+            several[name].append(item)
+        elif name in found:
+            several[name] = [*found[name], item]
+        else:
+            found[name] = (item,)
+    return {**found, **several}
 
 
 def _against(flaw: Flaw, message: str, *tasks: str) -> Objection:
