@@ -19,7 +19,7 @@ from athena_prefect.replanning.evaluation import (
     Weighing,
     strategy_of,
 )
-from athena_prefect.replanning.outlook import Outlook, exceeds_float, outlook
+from athena_prefect.replanning.outlook import Outlook, beyond_float, outlook
 from athena_prefect.replanning.picture import Picture, Violation, picture
 from athena_prefect.schedule.proposal import Phase6Orchestrator
 from athena_prefect.schedule.simulation import simulate
@@ -126,12 +126,7 @@ class Watch:
         return Need(view=view, ahead=ahead, weighing=weighing, reasons=reasons)
 
     def _weighing(self, view: Picture, ahead: Outlook) -> Weighing:
-        beyond = {
-            r.id
-            for r in view.reaches
-            if r.violation.replanning_required
-            and exceeds_float(view, self.orchestrator, r, seed=self.seed)
-        }
+        beyond = beyond_float(view, self.orchestrator, seed=self.seed)
         return Weighing(
             view=view,
             outlook=ahead,

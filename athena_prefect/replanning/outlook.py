@@ -12,6 +12,7 @@ from athena_prefect.monitor.chain import medians_of
 from athena_prefect.monitor.deviation import PlanDeviation
 from athena_prefect.plan.graph import Floats
 from athena_prefect.replanning.picture import Picture, Reach
+from athena_prefect.schedule.answer import Answer
 from athena_prefect.schedule.overruns import overruns_of
 from athena_prefect.schedule.partial_order import ResourceArcs
 from athena_prefect.schedule.passes import TOLERANCE, backward, forward
@@ -119,28 +120,42 @@ def _latest(standing: Standing, problem: Problem, arcs: ResourceArcs) -> Floats 
     return np.asarray(standing.deadline - backward(network, medians_of(problem.estimates)))
 
 
-def exceeds_float(
-    view: Picture, orchestrator: Phase6Orchestrator, reach: Reach, *, seed: int
-) -> bool:
-    """Whether the effect of a violation delays a task that it reaches by more than its float.
+def beyond_float(view: Picture, orchestrator: Phase6Orchestrator, *, seed: int) -> frozenset[str]:
+    """The violations whose effects delay a task that they reach by more than its float.
 
-    Against the same run under all other violations.
+    Each against the same run under all the others.
     """
-    effect = reach.effect
-    if effect is None or not reach.tasks:
-        return False
-    if effect.block:
-        return True
-    others = [r for r in view.reaches if r is not reach]
-    without, with_it = view.carried_on(others), view.carried_on()
-    if view.failed:
-        # What failed is taken to go on, so that there is a schedule to look at.
-        again = view.standing.again
-        left = view.standing.left_out
-        without = replace(without, again=again, left_out=left)
-        with_it = replace(with_it, again=again, left_out=left)
-    calm = orchestrator.generate(without, budget_s=0.0, seed=seed)
+    some = [r for r in view.reaches if r.violation.replanning_required and r.effect and r.tasks]
+    blocking = {r.id for r in some if r.effect is not None and r.effect.block}
+    others = [r for r in some if r.id not in blocking]
+    if not others:
+        return frozenset(blocking)
+    with_it = _going_on(view, view.carried_on())
     struck = orchestrator.generate(with_it, budget_s=0.0, seed=seed)
+    return frozenset(
+        blocking
+        | {r.id for r in others if _exceeds(view, orchestrator, r, with_it, struck, seed=seed)}
+    )
+
+
+def _going_on(view: Picture, standing: Standing) -> Standing:
+    """As if what failed went on, so that there is a schedule to look at."""
+    if not view.failed:
+        return standing
+    return replace(standing, again=view.standing.again, left_out=view.standing.left_out)
+
+
+def _exceeds(
+    view: Picture,
+    orchestrator: Phase6Orchestrator,
+    reach: Reach,
+    with_it: Standing,
+    struck: Answer,
+    *,
+    seed: int,
+) -> bool:
+    without = _going_on(view, view.carried_on([r for r in view.reaches if r is not reach]))
+    calm = orchestrator.generate(without, budget_s=0.0, seed=seed)
     if calm.schedule is None or struck.schedule is None:
         return struck.schedule is None
     problem = calm.schedule.problem

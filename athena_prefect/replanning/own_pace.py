@@ -11,6 +11,7 @@ says nothing of the rest. What runs, and what is still to be done, takes as much
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -178,27 +179,35 @@ def drawn(paces: Paces, trust: float, samples: int, rng: np.random.Generator) ->
     told = replace(paces, categories=tuple(paces.categories[c] for c in here), category=place)
     for _ in range(PASSES):
         sure = np.array([_no_stray(told, sure, trust, i) for i in range(len(sure))])
-    found = [
-        rng.multivariate_normal(centre, cov, size=count, method="eigh")
-        for (_, centre, cov), count in _shared_out(_beliefs(paces, sure, trust), samples, rng)
-    ]
+    beliefs = beliefs_of(told, sure, trust)
+    counts = rng.multinomial(samples, [b.probability for b in beliefs]).tolist()
+    found = []
+    for belief, count in zip(beliefs, counts, strict=True):
+        theta = rng.multivariate_normal(belief.centre, belief.cov, size=count, method="eigh")
+        own = rng.standard_normal((count, len(paces.categories))) if belief.own else 0.0
+        # What nothing has ended of shares with the others what all have in common.
+        every = np.repeat(theta[:, -1:], len(paces.categories), axis=1) + belief.own * own
+        every[:, here] = theta[:, :-1]
+        found.append(every)
     return np.concatenate(found)
 
 
-Belief = tuple[float, Floats, Floats]
-"""Probability of a spread of θ; mean and covariance of θ under it."""
+class Belief(NamedTuple):
+    """What is to be thought of θ if it has a certain spread."""
+
+    probability: float
+    """That it has it."""
+    centre: Floats
+    """Means: θ of each category of which something has ended, and last what all have in common."""
+    cov: Floats
+    """Their covariances."""
+    own: float
+    """Spread of θ of any other category round what all have in common."""
 
 
-def _shared_out(
-    beliefs: list[Belief], samples: int, rng: np.random.Generator
-) -> list[tuple[Belief, int]]:
-    counts = rng.multinomial(samples, [p for p, _, _ in beliefs]).tolist()
-    return list(zip(beliefs, counts, strict=True))
-
-
-def _beliefs(paces: Paces, sure: Floats, trust: float) -> list[Belief]:
+def beliefs_of(paces: Paces, sure: Floats, trust: float) -> list[Belief]:
     """What is to be thought of θ under each spread, 0 among them."""
-    size = len(paces.categories)
+    size = len(paces.categories) + 1
     precision = np.bincount(paces.category, weights=sure / paces.spread**2, minlength=size)
     weighed = np.bincount(
         paces.category, weights=sure * paces.ratio / paces.spread**2, minlength=size
@@ -209,17 +218,17 @@ def _beliefs(paces: Paces, sure: Floats, trust: float) -> list[Belief]:
     priors = (trust, *((1.0 - trust) / len(SPREADS) for _ in SPREADS))
     for prior, spread in zip(priors, (0.0, *SPREADS), strict=True):
         own, common = (1 - SHARED) * spread**2, SHARED * spread**2
-        cov = own * np.eye(size) + common
+        cov = common + np.diag([own] * (size - 1) + [0.0])
         seen = cov[np.ix_(told, told)] + np.diag(1 / precision[told])
         gain = np.linalg.solve(seen, cov[told]).T if len(told) else np.zeros((size, 0))
         log = np.log(max(prior, 1e-12))
         if len(told):
             log -= 0.5 * (middle @ np.linalg.solve(seen, middle) + np.linalg.slogdet(seen)[1])
         logs.append(log)
-        found.append((gain @ middle, cov - gain @ cov[told]))
+        found.append((gain @ middle, cov - gain @ cov[told], float(np.sqrt(own))))
     shares = np.exp(np.array(logs) - max(logs))
     shares /= shares.sum()
-    return [(float(p), centre, cov) for p, (centre, cov) in zip(shares, found, strict=True)]
+    return [Belief(float(p), *rest) for p, rest in zip(shares, found, strict=True)]
 
 
 def _no_stray(paces: Paces, sure: Floats, trust: float, one: int) -> float:
@@ -228,7 +237,7 @@ def _no_stray(paces: Paces, sure: Floats, trust: float, one: int) -> float:
     others[one] = 0.0
     ratio, spread, c = paces.ratio[one], paces.spread[one], paces.category[one]
     usual = stray = 0.0
-    for p, centre, cov in _beliefs(paces, others, trust):
+    for p, centre, cov, _ in beliefs_of(paces, others, trust):
         usual += p * _density(ratio - centre[c], np.sqrt(cov[c, c] + spread**2))
         stray += p * _density(ratio - centre[c], np.sqrt(cov[c, c] + STRAY**2))
     usual, stray = (1 - STRAYS) * usual, STRAYS * stray

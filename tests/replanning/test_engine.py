@@ -28,6 +28,8 @@ from athena_prefect.replanning.account import told
 from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, Rule, Weighing
 from athena_prefect.replanning.options import Kind, ReplanningOption
+from athena_prefect.replanning.outlook import beyond_float
+from athena_prefect.replanning.picture import picture
 from athena_prefect.replanning.wishes import wish_from
 from athena_prefect.schedule.proposal import claim_of
 from athena_prefect.schedule.verification import verify
@@ -590,6 +592,31 @@ def test_the_cone_of_a_block_is_left_out_and_all_blocked_aborts() -> None:
     assert found.strategy is AdaptiveReplanning.ABORT and found.escalate
     assert Rule.ALL_BLOCKED in {r.rule for r in found.reasons}
     assert found.risk_level == "high"
+
+
+def test_each_violation_is_weighed_against_one_schedule_of_the_run_under_all() -> None:
+    document = _document()
+    document["assumptions"] = [
+        {"id": f"a{k}", "affects": [task], "milestones": [{"after": "a"}],
+         "effect": {"duration_factor": 1.0 + k}}
+        for k, task in enumerate("bbc")
+    ]  # fmt: skip
+    monitor, clock = _monitored(Plan.model_validate(document))
+    _do(monitor, clock, "a", 100.0)
+
+    class Counts(PlanOrchestrator):
+        made = 0
+
+        def generate(self, *given: Any, **named: Any) -> Any:
+            Counts.made += 1
+            return super().generate(*given, **named)
+
+    slower = [Violated(f"a{k}") for k in range(3)]
+    view = picture(monitor, slower)
+    late = beyond_float(view, Counts(clock=_ticking(), workers=1), seed=0)
+    # `a0` makes nothing longer, the others what the finish waits for.
+    assert late == {"a1", "a2"}
+    assert Counts.made == 1 + 3, "under all of them once, and without each"
 
 
 def test_where_nothing_can_be_carried_out_the_conflict_is_told() -> None:

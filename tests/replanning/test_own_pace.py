@@ -9,10 +9,11 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from athena_prefect.monitor.knowledge import SHARED
 from athena_prefect.plan.model import Estimate, Plan
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.options import Kind, ReplanningOption
-from athena_prefect.replanning.own_pace import Paces, _paces, drawn
+from athena_prefect.replanning.own_pace import SPREADS, Paces, _paces, beliefs_of, drawn
 from tests.replanning.test_engine import _do, _engine, _monitored
 
 
@@ -53,6 +54,31 @@ def test_one_task_with_troubles_of_its_own_says_nothing_of_the_rest() -> None:
 
 def test_who_trusts_estimates_is_told_nothing() -> None:
     assert (theta(told(2.0, 2.0), trust=1.0) == 0).all()
+
+
+def test_categories_of_which_nothing_has_ended_are_drawn_as_a_dense_matrix_would() -> None:
+    # Of four categories two have ended tasks; all four by the textbook (conditional normals).
+    ended, sure = told(1.5, 1.4, 0.9, category=[0, 0, 2], categories=4), np.array([1.0, 0.7, 0.9])
+    few = told(1.5, 1.4, 0.9, category=[0, 0, 1], categories=2)
+    place = np.array([0, 2, 1, 2])  # where a belief about `few` has each of the four
+    look = np.eye(4)[ended.category]
+    for belief, spread in zip(beliefs_of(few, sure, 0.8), (0.0, *SPREADS), strict=True):
+        prior = spread**2 * ((1 - SHARED) * np.eye(4) + SHARED)
+        gain = (
+            prior @ look.T @ np.linalg.inv(look @ prior @ look.T + np.diag(ended.spread**2 / sure))
+        )
+        cov = prior - gain @ look @ prior
+        mine = belief.cov[np.ix_(place, place)] + np.diag([0.0, 1.0, 0.0, 1.0]) * belief.own**2
+        assert belief.centre[place] == pytest.approx(gain @ ended.ratio, abs=1e-9)
+        assert mine == pytest.approx(cov, abs=1e-9)
+    found = theta(ended)
+    assert np.corrcoef(found[:, 1], found[:, 3])[0, 1] > 0.2, "they have in common what all have"
+
+
+def test_thousands_of_categories_are_drawn_without_a_matrix_of_them_all() -> None:
+    many = told(1.5, 1.5, 1.5, 1.5, category=[0, 1, 2, 3], categories=20_000)
+    found = drawn(many, 0.8, 50, np.random.default_rng(0))  # a matrix of them all: 3.2 GB
+    assert found.shape == (50, 20_000)
 
 
 def _document(*, spread: bool, trust: float | None) -> Plan:
