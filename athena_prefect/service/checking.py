@@ -389,7 +389,7 @@ def _made(
 ) -> Made:
     from athena_prefect.assumptions.checks.children import Children
     from athena_prefect.runtime.calls import variable
-    from athena_prefect.runtime.checking import checked
+    from athena_prefect.runtime.check_making import checked
 
     given: Mapping[str, Any] = row.parameters if row is not None else {}
 

@@ -11,7 +11,8 @@ from uuid import UUID
 from athena_prefect.journal.events import CheckEvent, Event, RunEvent, RunEventKind
 from athena_prefect.journal.state import ExecutionState, evolve
 from athena_prefect.plan.model import Plan
-from athena_prefect.runtime.checking import SCHEDULE_GRACE, Checking
+from athena_prefect.runtime.checking import Checking
+from athena_prefect.runtime.due_checks import SCHEDULE_GRACE
 
 RUN = UUID(int=5)
 START = datetime(2026, 3, 2, 4, 0, tzinfo=UTC)
