@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import comb
 from statistics import NormalDist
 
 import numpy as np
@@ -16,14 +17,33 @@ from numpy.typing import NDArray
 
 from athena_prefect.learning.bias import DEVIANT, JITTER
 from athena_prefect.learning.cells import Cells
-from athena_prefect.learning.groups import Groups
+from athena_prefect.learning.groups import Codes, Groups
 from athena_prefect.learning.policy import LearningPolicy
 from athena_prefect.learning.results import SubjectKind
 from athena_prefect.learning.statistics import Floats, group_sums, student_two_sided
 
 Flags = NDArray[np.bool_]
+BEYOND = 0.01
+"""Chance that all of a few runs lie so far beyond the others, from which they are an effect and
+not an outlier or two: how the others scatter then holds of them, too."""
 FEWEST = 3
 """Runs with, and runs without the condition, from which it is tested."""
+
+
+def beyond(e: Floats, x: Flags) -> float:
+    """P(all of the few lie as far beyond the others, on the side where their mean is).
+
+    The few are the smaller of the two parts, by the condition `x`. Exact, whatever the
+    distribution: with m of the others as far out, C(k + m, k) of the C(n, k) ways to
+    choose k of n (Rosenbaum, 1954).
+    """
+    if 2 * x.sum() > len(x):
+        x = ~x
+    few, others = e[x], e[~x]
+    if few.mean() < others.mean():
+        few, others = -few, -others
+    as_far = int((others >= few.min()).sum())
+    return comb(len(few) + as_far, len(few)) / comb(len(e), len(few))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +150,7 @@ class Contrasts:
                 runs_with[members] = (having > 0).sum(axis=1)
                 runs_without[members] = (seen - having > 1e-9).sum(axis=1)
         few = np.minimum(runs_with, runs_without)
-        # Two outliers among three runs are no effect, however well the others are known.
-        freedom = np.where(few >= self.policy.least_runs, freedom, np.maximum(few - 1, 1.0))
+        short = few < self.policy.least_runs
         tested = (den_g > 0) & (few >= FEWEST) & ~np.isnan(variance)
         tested &= runs_with + runs_without >= self.policy.least_runs
         tested &= self._by_its_name(groups.sums(told.astype(np.float64)))
@@ -148,6 +167,11 @@ class Contrasts:
         p = np.ones(count)
         above = np.abs(effect) - (0.0 if self.counted else self.policy.negligible * least)
         clear = tested & (np.abs(effect) >= least) & (above > self.screen * sure)
+        # Two outliers among three runs are no effect, however well the others are known.
+        known = np.zeros(count, dtype=np.bool_)
+        for place in np.flatnonzero(clear & short).tolist() if not self.counted else ():
+            known[place] = self._beyond(groups[place].tasks[told[groups[place].tasks]], e, x)
+        freedom = np.where(short & ~known, np.maximum(few - 1, 1.0), freedom)
         p[clear] = student_two_sided(above[clear] / sure[clear], freedom[clear])
 
         def agrees(place: int) -> bool:
@@ -167,6 +191,21 @@ class Contrasts:
             runs=np.maximum(runs_with, runs_without),
             told=told,
         )
+
+    def _beyond(self, tasks: Codes, e: Floats, x: Floats) -> bool:
+        """Whether the few runs of `tasks` with the condition, or without it, lie beyond the others.
+
+        By run; where it holds of a part of a run's tasks there are no two sorts of runs.
+        """
+        cells = self.cells
+        inside = np.zeros(cells.tasks, dtype=np.bool_)
+        inside[tasks] = True
+        row = np.flatnonzero(inside[cells.task])
+        runs, run, size = np.unique(cells.run[row], return_inverse=True, return_counts=True)
+        with_it = group_sums(run, len(runs), x[row])
+        if ((with_it > 0) & (with_it < size)).any():
+            return False
+        return beyond(group_sums(run, len(runs), e[row]) / size, with_it > 0) <= BEYOND
 
     def _by_its_name(self, told: Floats) -> Flags:
         """Groups of which as a whole is told, with so many tasks that it tells of: a category

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from athena_prefect.learning.beside import beside
+from athena_prefect.learning.contrasts import beyond
 from athena_prefect.learning.frame import History
 from athena_prefect.learning.learner import ExecutionLearner
 from athena_prefect.learning.results import ExecutionPattern, PatternKind
@@ -73,6 +74,45 @@ def test_the_exception_is_told_and_not_what_is_as_planned() -> None:
     assert (pattern.kind, pattern.beside) == (PatternKind.HOUR, "from 8:00 to 22:00")
     assert pattern.size == pytest.approx(0.5, abs=0.08)
     assert (pattern.data["from"], pattern.data["until"]) == (8, 22)
+
+
+def mondays(spread: float, slow: dict[int, float], weeks: int = 4) -> list[ExecutionPattern]:
+    """Daily runs of four weeks, of which those of the days in `slow` take so many times as long."""
+    rng = np.random.default_rng(12)
+    records = [
+        attempt(n, 100 * (slow.get(day, 1.0) if n == "a" else 1) * math.exp(rng.normal(0, spread)),
+                run=day, at=200.0 * k)
+        for day in range(7 * weeks)
+        for k, n in enumerate("abc")
+    ]  # fmt: skip
+    return ExecutionLearner().extract_execution_patterns(records)
+
+
+def test_three_mondays_that_all_lie_beyond_the_other_days_are_told() -> None:
+    (pattern,) = mondays(0.1, dict.fromkeys((0, 7, 14), 1.6), weeks=3)
+    assert (pattern.kind, pattern.subject, pattern.beside) == (
+        PatternKind.WEEKDAY,
+        "a",
+        "on Mondays",
+    )
+    assert pattern.size == pytest.approx(0.6, abs=0.15)
+
+
+def test_two_outliers_on_mondays_are_no_pattern_of_mondays() -> None:
+    assert mondays(0.1, {0: 3.0, 14: 3.0}) == []
+
+
+def test_a_few_are_beyond_the_others_or_not() -> None:
+    x = np.array([True] * 3 + [False] * 17)
+    apart = np.concatenate((np.full(3, 9.0), np.arange(17.0) / 3))
+    assert beyond(apart, x) == pytest.approx(1 / math.comb(20, 3))
+    assert beyond(-apart, x) == beyond(apart, ~x) == beyond(apart, x)
+    # Two far out and one in the middle of the others are not.
+    assert beyond(np.concatenate(([9.0, 9.0, 2.5], np.arange(17.0) / 3)), x) > 0.1
+    # Of nothing at all, every choice of few is so with the chance that it says.
+    rng = np.random.default_rng(3)
+    found = [beyond(rng.standard_t(2, 20), x) <= 0.01 for _ in range(4000)]
+    assert np.mean(found) <= 0.02 + 0.007, "either side"
 
 
 def test_an_exact_test_that_does_not_fix_the_number_of_failures() -> None:
