@@ -129,7 +129,6 @@ class Grounds:
         if revised:
             at = entries[revised[-1]].event.at
             progress.fold(entries[: revised[-1] + 1])
-            progress.rechain(at)
         progress.advance(at)
         return progress
 

@@ -10,14 +10,17 @@ import numpy as np
 
 from athena_prefect.errors import InfeasibleError
 from athena_prefect.journal.state import Item
+from athena_prefect.monitor.accepted import Accepted
 from athena_prefect.monitor.course import Course, Stage
 from athena_prefect.plan.estimate import Estimate, LearnedEstimate
 from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.schedule.baseline import Baseline
 from athena_prefect.schedule.beta_pert import LEVELS, SHAPES, quantile_table
+from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.partial_order import ResourceArcs, partial_order
 from athena_prefect.schedule.problem import Problem
+from athena_prefect.schedule.schedule import Schedule
 from athena_prefect.schedule.simulation import Simulation, simulate
 from athena_prefect.schedule.solver import serial_generation
 
@@ -43,6 +46,8 @@ class Underway:
     """Resources of which there is another amount than the plan says."""
     factors: Mapping[str, float] = field(default_factory=dict)
     """Tasks that take so many times as long as the plan says."""
+    accepted: Accepted | None = None
+    """The schedule of the revision that comes into force now."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,6 +70,8 @@ class Chain:
     """Tasks that take so many times as long as the plan says."""
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
     """What has been learned of durations, instead of the plan's estimates."""
+    as_promised: bool = False
+    """The order is that of the schedule that was accepted, to the last arc."""
 
     @classmethod
     def of(
@@ -131,6 +138,9 @@ class Chain:
         bare = replace(bare, problem=problem)
         if np.isnan(durations).any():
             return replace(bare, loose=True)
+        promised = bare._promised(given, starts, durations)
+        if promised is not None:
+            return replace(bare, resource_arcs=partial_order(promised), as_promised=True)
         try:
             schedule = serial_generation(
                 replace(problem, durations=durations),
@@ -141,6 +151,28 @@ class Chain:
         except InfeasibleError as error:
             return replace(bare, infeasible=str(error))
         return replace(bare, resource_arcs=partial_order(schedule))
+
+    def _promised(self, given: Underway, begun: Floats, durations: Floats) -> Schedule | None:
+        """The accepted schedule, where all of it can be kept to; None where it cannot."""
+        if given.accepted is None:
+            return None
+        capacities = {
+            n: c for n, c in given.accepted.capacities.items() if n in self.problem.resources
+        }
+        problem = replace(self.problem.with_capacities(capacities), durations=durations)
+        known = given.accepted.starts
+        planned = [known.get(i, known.get((i[0], None), np.nan)) for i in self.items]
+        starts = np.where(np.isnan(begun), np.array(planned, dtype=np.float64), begun)
+        finishes = starts + durations
+        network = problem.network
+        for node in network.order[(self.joins & np.isnan(begun))[network.order]].tolist():
+            arcs = slice(int(network.pred_ptr[node]), int(network.pred_ptr[node + 1]))
+            ends = finishes[network.pred[arcs]] + network.pred_lag[arcs]
+            starts[node] = finishes[node] = ends.max(initial=given.now)
+        fixed = ~np.isnan(begun)
+        if np.isnan(starts).any() or check(problem, starts, release=given.now, fixed=fixed):
+            return None
+        return Schedule(problem=problem, starts=starts, finishes=finishes, fixed=fixed)
 
     def _priority(self, given: Underway) -> Floats | None:
         """The starts of the order so far, of new items those of their task."""

@@ -149,6 +149,11 @@ class ExecutionMonitor:
         """The finish that was promised: its accept_quantile when the revision was accepted."""
         return self._standing.accepted_finish
 
+    @property
+    def accepted_starts(self) -> Mapping[str, float]:
+        """Task → start by the schedule of the revision in force, in seconds from the start."""
+        return self.state.acceptance.get("starts") or self.baseline.p50_starts
+
     def moment(self, seconds: float) -> datetime:
         """What is `seconds` after the start of the run."""
         return self._progress.moment(seconds)

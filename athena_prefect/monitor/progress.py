@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
-from athena_prefect.journal.events import CheckEvent, TaskEvent, TaskEventKind
+from athena_prefect.journal.events import CheckEvent, RunEvent, TaskEvent, TaskEventKind
 from athena_prefect.journal.journal import Entry
 from athena_prefect.journal.state import (
     Attempt,
@@ -18,6 +19,7 @@ from athena_prefect.journal.state import (
     evolve,
     fold_entries,
 )
+from athena_prefect.monitor.accepted import Accepted
 from athena_prefect.monitor.chain import Chain, Underway
 from athena_prefect.monitor.course import Stage
 from athena_prefect.monitor.effects import NO_EFFECTS, Effects, effects_in_force
@@ -66,6 +68,10 @@ class Progress:
             self.state = fold_entries((entry,), self.state)
             if isinstance(entry.event, TaskEvent):
                 self._take_in(entry.event)
+            elif isinstance(entry.event, RunEvent):
+                accepted = Accepted.of(entry.event)
+                if accepted is not None:
+                    self._go_by(accepted, entry.event.at)
             elif isinstance(entry.event, CheckEvent):
                 self.reckon_with(effects_in_force(self.plan, self.state))
 
@@ -76,6 +82,11 @@ class Progress:
             self._take_in(event)
         else:
             self.reckon_with(effects_in_force(self.plan, self.state))
+
+    def _go_by(self, accepted: Accepted, at: datetime) -> None:
+        """A revision comes into force: from now on the rest goes by its schedule."""
+        self.tally.reopen(accepted.again, self.state)
+        self.rechain(at, accepted)
 
     def reckon_with(self, effects: Effects) -> None:
         """Reckon with these effects from now on, and with no others."""
@@ -186,13 +197,22 @@ class Progress:
         if own.status is Status.SKIPPED or task_id in self.tally.stopped:
             return True
         failed = own.status in (Status.FAILURE, Status.BLOCKED)
+        if failed and self.tally.is_reopened(task_id, self.state):
+            return False
         return failed and tries_left(self.plan.get_task(task_id), own) == 0
 
-    def rechain(self, now: datetime) -> None:
-        """Schedule the rest anew from where the run is, and go on by that order."""
+    def rechain(self, now: datetime, accepted: Accepted | None = None) -> None:
+        """Schedule the rest anew from where the run is, and go on by that order.
+
+        `accepted`: the schedule that a revision was accepted with; it is kept to as it is
+        where that can be.
+        """
         self.course.advance(max(self.seconds(now), 0.0))
         estimates = self.chain.estimates
-        self.chain = Chain.underway(self.plan, self.underway(now), estimates=estimates)
+        given = self.underway(now)
+        if accepted is not None and accepted.starts:
+            given = replace(given, places={**given.places, **accepted.starts}, accepted=accepted)
+        self.chain = Chain.underway(self.plan, given, estimates=estimates)
         self.course = self.chain.course()
         self.course.advance(max(self.seconds(now), 0.0))
         for item in sorted(self.state.tasks, key=self._began):

@@ -39,6 +39,8 @@ class Tally:
         """Tasks that will not be done as the plan stands, and why, their cones included."""
         self._dead_ends: dict[str, str] = {}
         self._held: Mapping[str, str] = {}
+        self._reopened: dict[str, int] = {}
+        """Tasks that a revision does again, or that were blocked behind one: attempts by then."""
         self._causes: dict[str, str] = {}
 
     def update(self, state: ExecutionState, item: Item) -> bool:
@@ -95,7 +97,30 @@ class Tally:
             return Status.FAILURE if items[Status.FAILURE] else Status.BLOCKED
         return Status.RUNNING if final else Status.READY
 
+    def reopen(self, again: Iterable[str], state: ExecutionState) -> tuple[str, ...]:
+        """What a revision does again, with what was blocked behind it, is no dead end any more.
+
+        It is once more when another attempt has failed. The tasks that this is said of.
+        """
+        todo = [t for t in again if t in self._tasks]
+        found = dict.fromkeys(todo)
+        while todo:
+            for after in self._hard[todo.pop()]:
+                if after not in found and self.status(after) is Status.BLOCKED:
+                    found[after] = None
+                    todo.append(after)
+        self._reopened = {t: _attempts(t, state) for t in found}
+        for task_id in found:
+            self._set_status(self._tasks[task_id], state)
+        return tuple(found)
+
+    def is_reopened(self, task_id: str, state: ExecutionState) -> bool:
+        """Whether a revision does it again, and it has not begun since."""
+        return self._reopened.get(task_id) == _attempts(task_id, state)
+
     def _dead_end(self, task: PlanTask, state: ExecutionState, status: Status) -> str:
+        if task.id in self._reopened and self.is_reopened(task.id, state):
+            return ""
         if status is Status.BLOCKED:
             return f"{task.id} is blocked"
         if status is not Status.FAILURE:
@@ -195,6 +220,11 @@ class Tally:
             # Subtracting what was added leaves dust, so "nothing" is told by the count.
             result[name] = (used - planned) / planned if count and planned else None
         return result
+
+
+def _attempts(task_id: str, state: ExecutionState) -> int:
+    own = (state.task(task_id), *state.items(task_id).values())
+    return sum(len(s.attempts) for s in own)
 
 
 def tries_left(task: PlanTask, own: TaskState) -> int:

@@ -237,13 +237,12 @@ class AdaptiveReplanningEngine:
         return options, made
 
     def _options_of(self, view: Picture, ahead: Outlook) -> Options:
-        baseline = self.monitor.baseline
         return Options(
             view,
             ahead,
             self.taught,
             accepted_p50=self.monitor.accepted_p50,
-            old_starts=dict(baseline.p50_starts),
+            old_starts=dict(self.monitor.accepted_starts),
             seed=self.seed,
         )
 

@@ -12,7 +12,7 @@ from athena_prefect.plan.revision import Change
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.schedule.proposal import Proposal, Stability
 
-OF_ONE_REVISION = frozenset({"stability", "work_lost", "details"})
+OF_ONE_REVISION = frozenset({"stability", "work_lost", "details", "again"})
 """Of what is kept of a revision: what says how it differs from the one before."""
 
 
@@ -66,6 +66,24 @@ class ReplanResult:
             "stability": None if self.stability is None else self.stability.value,
             "work_lost": self.work_lost.total_seconds(),
             "details": [c.as_dict() for c in self.details],
+            **self._order,
+        }
+
+    @property
+    def _order(self) -> dict[str, Any]:
+        """The schedule that the promise rests on: forecasts and dispatchers go on by it."""
+        proposal, items = self.proposal, dict[str, dict[int, float]]()
+        assert proposal is not None
+        for (task_id, index), (start, _) in proposal.spans.items():
+            if index is not None:
+                items.setdefault(task_id, {})[index] = float(start)
+        planned_with = {**proposal.standing.capacities, **proposal.levers.capacity}
+        return {
+            "starts": {t: float(s) for t, s in proposal.starts.items()},
+            "item_starts": {
+                t: [found.get(k) for k in range(max(found) + 1)] for t, found in items.items()
+            },
+            "planned_with": {n: float(c) for n, c in planned_with.items()},
         }
 
 

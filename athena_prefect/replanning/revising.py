@@ -43,7 +43,7 @@ def result_of(
             # The plan's own: what later figures of the run are held against.
             p_deadline = robust.probability((deadline - monitor.started) / timedelta(seconds=1))
     end = monitor.accepted_p50 or proposal.answer.makespan or 0.0
-    old = dict(monitor.baseline.p50_starts)
+    old = dict(monitor.accepted_starts)
     passed = proposal.feasible
     return ReplanResult(
         original_plan=view.plan,

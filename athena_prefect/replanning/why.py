@@ -110,10 +110,11 @@ def why(
     walk = _Walk(monitor, progress, planned, reaches)
     shares = walk.shares()
     before, after = planned.course.end_of_all - accepted, p50 - progress.course.end_of_all
-    if revised:
+    if revised and not planned.chain.as_promised:
+        # Durations or capacities are others than the schedule was made with.
         shares += [_order(before), _spread(monitor, after)]
     else:
-        # Both are spread: the baseline's P50 is that of the same order.
+        # Both are spread: the P50 that was accepted is that of the same order.
         shares.append(_spread(monitor, before + after))
     return Why(
         as_of=moment,

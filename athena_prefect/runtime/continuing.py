@@ -218,14 +218,13 @@ def revised_event(
     at: datetime,
 ) -> RunEvent:  # fmt: skip
     """What brings a stored revision into force; the same from whoever finds it stored."""
-    kept = {k: v for k, v in figures.items() if k != "starts"}
     return RunEvent(
         plan_run=plan_run,
         kind=RunEventKind.REVISED,
         at=at,
         source=str(number),
         reported_by=Reporter.CALLER,
-        data={**kept, "revision": number, "author": author, "reason": reason},
+        data={**figures, "revision": number, "author": author, "reason": reason},
     )
 
 

@@ -118,11 +118,9 @@ def _why_idle(result: ReplanResult) -> str | None:
 
 def figures_of(option: ReplanningOption, result: ReplanResult) -> dict[str, Any]:
     """What is kept of a revision beside its document: enough to bring it into force."""
-    proposal = result.proposal
     return {
         **result.acceptance,
         "modes": dict(result.modes),
-        "starts": {} if proposal is None else {t: float(s) for t, s in proposal.starts.items()},
         "strategy": str(result.strategy),
         "option": option.title,
         "changes": list(result.changes),
