@@ -175,7 +175,7 @@ class Scene:
         revised = [e for e in events if e.kind is RunEventKind.REVISED]
         assert [r.data["revision"] for r in revised] == [2]
         assert revised[0].data["continuation"] is True
-        assert revised[0].data["modes"] and "starts" not in revised[0].data
+        assert revised[0].data["modes"] and "last" in revised[0].data["starts"]
         assert self.state.revision == 2 and self.state.replans == 1
         ids = [d.id for d in self.store.decisions(plan_run=self.run)]
         decided = replanning_events(self.database, ids)
