@@ -18,6 +18,7 @@ from athena_prefect.plan.revision import Change, ChangeKind
 from athena_prefect.runtime.executor import Executor
 from athena_prefect.runtime.frontier import Frontier, Verdict
 from athena_prefect.runtime.limits import Capacity
+from athena_prefect.runtime.redoing import leave_out, reopen
 
 if TYPE_CHECKING:
     from athena_prefect.runtime.dispatcher import Dispatcher
@@ -136,12 +137,12 @@ def _revised(dispatcher: Dispatcher, revision: Revision) -> RunEvent:
 
 def _follow(dispatcher: Dispatcher, revision: Revision, submitter: Executor) -> None:
     """Put the dispatcher's own books in the order of the new revision."""
-    waiting = dict(dispatcher.ready)
+    waiting = dict(dispatcher.line.ready)
     for item in waiting:
-        dispatcher.leave_line(item)
+        dispatcher.line.leave(item)
     dropped = set(revision.dropped)
     for task_id in sorted(dropped):
-        dispatcher.leave_out(task_id, f"left out by revision {revision.number}")
+        leave_out(dispatcher, task_id, f"left out by revision {revision.number}")
     dispatcher.submitter = submitter
     dispatcher.frontier = Frontier(revision.plan, revision.priority)
     capacity = Capacity(revision.plan)
@@ -154,15 +155,15 @@ def _follow(dispatcher: Dispatcher, revision: Revision, submitter: Executor) -> 
     open_ = dispatcher.open | set(revision.again)
     for item, since in waiting.items():
         if item[0] not in dropped and _may_still_start(dispatcher, item[0], open_):
-            dispatcher.line_up(item, since)
+            dispatcher.line.join(item, since)
     # What failed and was waited with stays open only where it is done again.
     dispatcher.let_go_of(held - set(revision.again))
-    dispatcher.reopen(revision.again, revision.touched - dropped)
+    reopen(dispatcher, revision.again, revision.touched - dropped)
 
 
 def _may_still_start(dispatcher: Dispatcher, task_id: str, open_: Collection[str]) -> bool:
     """Whether a task that could start still can: what it waits for may be done again now."""
-    if dispatcher.under_way[task_id]:
+    if dispatcher.line.under_way[task_id]:
         return True  # some of its items run
     task = dispatcher.facts.plan.get_task(task_id)
     answer = dispatcher.frontier.readiness(task, dispatcher.state, open_, dispatcher.clock())

@@ -58,6 +58,17 @@ class Frontier:
         """The tasks that wait for `task_id`."""
         return self._after[task_id]
 
+    def cone(self, task_id: str) -> set[str]:
+        """All that follows from `task_id`."""
+        seen: set[str] = set()
+        todo = [task_id]
+        while todo:
+            for after in self.downstream(todo.pop()):
+                if after not in seen:
+                    seen.add(after)
+                    todo.append(after)
+        return seen
+
     def readiness(
         self, task: PlanTask, state: ExecutionState, open_tasks: Collection[str], now: datetime
     ) -> Readiness:

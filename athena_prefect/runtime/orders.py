@@ -15,6 +15,7 @@ from athena_prefect.journal.events import (
     TaskEventKind,
     TaskOutcome,
 )
+from athena_prefect.runtime.redoing import cannot_run_again, run_again, settled_by_hand
 from athena_prefect.runtime.results import attempt_key, result_key
 from athena_prefect.runtime.submission import definition_of
 
@@ -95,17 +96,17 @@ class Orders:
         )
         dispatcher.revise(*_by_whom(command, f"{'skip' if skip else 'done'} {task.id}"))
         dispatcher.record(event)
-        dispatcher.settled_by_hand(task.id)
+        settled_by_hand(dispatcher, task.id)
         return None
 
     def _rerun(self, dispatcher: Dispatcher, command: Command) -> str | None:
         task = dispatcher.facts.plan.get_task(str(command.data.get("task_id", "")))
         dispatcher.take_back()
         author, reason = _by_whom(command, f"rerun from {task.id}")
-        refusal = dispatcher.cannot_run_again(task.id)
+        refusal = cannot_run_again(dispatcher, task.id)
         if refusal is None:
             dispatcher.revise(author, reason)
-            dispatcher.run_again(task.id, reason)
+            run_again(dispatcher, task.id, reason)
         return refusal
 
 

@@ -26,7 +26,9 @@ from athena_prefect.runtime.continuing import SUPERSEDED, superseded
 from athena_prefect.runtime.facts import label
 from athena_prefect.runtime.frontier import input_revisions, results_taken
 from athena_prefect.runtime.handles import carried_state
+from athena_prefect.runtime.readying import invalidate
 from athena_prefect.runtime.reconcile import CARRIED, item_of, missing_events, task_runs_of
+from athena_prefect.runtime.redoing import leave_out
 from athena_prefect.runtime.results import attempt_key, result_key
 from athena_prefect.runtime.submission import definition_of
 
@@ -66,7 +68,7 @@ def take_up(dispatcher: Dispatcher, before: Plan | None) -> None:
     dispatcher.given_up = frozenset(failed - again)
     for task_id in () if before is None else before.task_ids:
         if task_id not in plan.task_ids:
-            dispatcher.leave_out(task_id, f"left out by revision {dispatcher.facts.revision}")
+            leave_out(dispatcher, task_id, f"left out by revision {dispatcher.facts.revision}")
 
 
 def earlier_flow_runs(dispatcher: Dispatcher) -> set[UUID]:
@@ -225,4 +227,4 @@ def _check_results(dispatcher: Dispatcher) -> None:
         except ResultUnreadableError as error:
             if plan.get_task(source).rerunnable:
                 dispatcher.handles.forget(source)
-                dispatcher.invalidate(source, str(error))
+                invalidate(dispatcher, source, str(error))

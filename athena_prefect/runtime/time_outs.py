@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from athena_prefect.journal.events import TaskEvent, TaskEventKind, TaskOutcome
 from athena_prefect.journal.state import OVERRAN, Item
 from athena_prefect.runtime.attempt import abandon
+from athena_prefect.runtime.settling import close_if_over
 
 if TYPE_CHECKING:
-    from athena_prefect.runtime.dispatcher import Dispatcher, Running
+    from athena_prefect.runtime.dispatcher import Dispatcher
+    from athena_prefect.runtime.starting import Running
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +64,9 @@ def _overdue(
         running.overdue = False
         return  # its success was recorded first
     # From here on the old body only keeps its slot and resources until it ends.
-    dispatcher.under_way[item[0]] -= 1
+    dispatcher.line.under_way[item[0]] -= 1
     dispatcher.tries[item] = dispatcher.tries.get(item, 0) + 1
     if running.task.rerunnable and dispatcher.tries[item] <= running.task.retries:
-        dispatcher.line_up(item, dispatcher.clock())
+        dispatcher.line.join(item, dispatcher.clock())
     else:
-        dispatcher.close_if_over(item)
+        close_if_over(dispatcher, item)

@@ -86,6 +86,18 @@ def test_the_most_critical_comes_first_then_document_order() -> None:
     assert sorted(p.task_ids, key=frontier.rank) == ["b", "a", "c"]
 
 
+def test_the_cone_of_a_task_is_all_that_follows_from_it() -> None:
+    diamond = Plan.model_validate(
+        {"name": "p", "tasks": [
+            {"id": "a"}, {"id": "b", "depends_on": ["a"]}, {"id": "c", "depends_on": ["a"]},
+            {"id": "d", "depends_on": ["b", "c"]}, {"id": "aside"},
+        ]}
+    )  # fmt: skip
+    frontier = Frontier(diamond, {})
+    assert frontier.cone("a") == {"b", "c", "d"} and frontier.cone("c") == {"d"}
+    assert frontier.cone("d") == frontier.cone("aside") == set()
+
+
 def test_an_invalidated_ancestor_makes_another_input_revision() -> None:
     p = plan(depends_on=["a"])
     events = [
