@@ -347,14 +347,19 @@ def _promise(one: KeptRevision) -> str:
 
 
 def _accuracy(found: tuple[KeptRevision, ...]) -> list[RenderableType]:
-    """How good the promises of replanning were, where any can be judged."""
-    from athena_prefect.service.revisions import replanning_accuracy
+    """How good promises were, where any can be judged: of replanning, and at the start."""
+    from athena_prefect.service.revisions import first_accuracy, replanning_accuracy
 
-    kept, judged = replanning_accuracy(found)
-    if not judged:
-        return []
-    told = f"promised finishes that were kept: {kept} of {judged} (runs replanned, and over)"
-    return ["", Text(told, style="dim")]
+    sorts = (
+        (replanning_accuracy(found), "runs replanned, and over"),
+        (first_accuracy(found), "promised at the start of runs that are over by it"),
+    )
+    told = [
+        Text(f"promised finishes that were kept: {kept} of {judged} ({which})", style="dim")
+        for (kept, judged), which in sorts
+        if judged
+    ]
+    return ["", *told] if told else []
 
 
 _WORTH_A_ROW = 0.01

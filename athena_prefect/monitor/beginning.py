@@ -70,12 +70,12 @@ class Grounds:
             return cls(learned=Learned(history=history, plan=plan.name, told=calibration))
         return cls(learned=Learned.of(history, plan.name))
 
-    def baseline(self, plan: Plan, *, seed: int, samples: int) -> Baseline:
-        """The baseline of a run that begins."""
+    def baseline(self, plan: Plan, *, seed: int, samples: int, deadline: float | None) -> Baseline:
+        """The baseline of a run that begins; `deadline` in seconds from its start."""
         if self.learned is None:
-            made = make_baseline(plan, seed=seed, samples=samples)
+            made = make_baseline(plan, seed=seed, samples=samples, deadline=deadline)
             return replace(made, history={"without": self.why_estimates})
-        return self.learned.baseline(plan, seed=seed, samples=samples)
+        return self.learned.baseline(plan, seed=seed, samples=samples, deadline=deadline)
 
     def estimates(self, plan: Plan) -> Mapping[str, Estimate]:
         """What was learned of the tasks that leave their estimates to that."""

@@ -144,13 +144,18 @@ class Learned:
                 found.setdefault(task_id, _three(np.quantile(lengths, THREE)))
         return found
 
-    def baseline(self, plan: Plan, *, seed: int, samples: int) -> Baseline:
+    def baseline(
+        self, plan: Plan, *, seed: int, samples: int, deadline: float | None = None
+    ) -> Baseline:
         """The baseline of a run of `plan`, its finish by the forecast from history.
 
         The same forecast at the start of the run gives the same finish. Planned starts and
         durations are the plan's own, where it has any.
         """
-        return self._before(plan, seed, samples)[0]
+        made, ends, _ = self._before(plan, seed, samples)
+        if deadline is None or not made.known:
+            return made
+        return replace(made, p_deadline=float((ends <= deadline + SHORTEST).mean()))
 
     def before(self, plan: Plan, *, seed: int) -> tuple[Baseline, Floats, dict[str, Estimate]]:
         """Of a run of `plan` its baseline, its finishes (s), and what its tasks may take."""

@@ -78,12 +78,18 @@ class ExecutionMonitor:
         self._plan = plan
         known = fold_entries(context.journal.read(context.plan_run))
         self.started = known.started or context.started_at
+        deadline = next_deadline(plan.deadline, self.started, scheduled=known.scheduled)
         grounds = Grounds() if baseline else Grounds.of(plan, context, self.policy, known, history)
         self.baseline = baseline = (
             Baseline.from_dict(known.baseline)
             if known.baseline
             else baseline
-            or grounds.baseline(plan, seed=seed, samples=samples or samples_for(len(plan.tasks)))
+            or grounds.baseline(
+                plan,
+                seed=seed,
+                samples=samples or samples_for(len(plan.tasks)),
+                deadline=None if deadline is None else (deadline - self.started).total_seconds(),
+            )
         )
         announce(plan, context, known, baseline, self.started)
         chain = chain_of(plan, known, baseline, grounds.estimates(plan))
@@ -99,7 +105,7 @@ class ExecutionMonitor:
             ),
             baseline=baseline,
             policy=self.policy,
-            deadline=next_deadline(plan.deadline, self.started, scheduled=known.scheduled),
+            deadline=deadline,
             promised=grounds.promised(plan, context, known, baseline, self.started),
             grounds=grounds,
         )

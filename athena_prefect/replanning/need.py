@@ -150,8 +150,8 @@ class Watch:
         return self._p_accepted[1]
 
     def _reckoned_probability(self, deadline: datetime) -> float | None:
-        known = self.monitor.state.acceptance.get("p_deadline")
         baseline = self.monitor.baseline
+        known = self.monitor.state.acceptance.get("p_deadline", baseline.p_deadline)
         if known is not None or not baseline.known:
             return None if known is None else float(known)
         simulation = simulate(

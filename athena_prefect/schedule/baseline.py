@@ -40,6 +40,8 @@ class Baseline:
     """P50 finish of the simulation: the baseline finish."""
     accepted: float | None = None
     """Finish at `accept_quantile`: what is promised."""
+    p_deadline: float | None = None
+    """P(deadline) then; None without a deadline."""
     accept_quantile: float
     quantiles: Mapping[str, float] = field(default_factory=dict)
     """Finish quantiles of the simulation, ``p10`` … ``p95``."""
@@ -116,13 +118,15 @@ def make_baseline(
     items: Mapping[str, int] | None = None,
     skipped: Collection[str] = (),
     estimates: Mapping[str, Estimate] | None = None,
+    deadline: float | None = None,
 ) -> Baseline:
     """The baseline of a run of `plan`: a feasible schedule, its partial order, its quantiles.
 
     The same seeded simulation, made at the start of the run with the same arcs,
     gives the same finish: the deviation is 0 then by construction. `modes`, `items`,
-    `skipped` and `estimates` as in `Problem.of`. Where a duration is not known, or a
-    task needs more than there is, the figures are None and `reasons` says why.
+    `skipped` and `estimates` as in `Problem.of`; `deadline` in seconds from the start.
+    Where a duration is not known, or a task needs more than there is, the figures are
+    None and `reasons` says why.
     """
     problem = Problem.of(plan, modes=modes, items=items, skipped=skipped, estimates=estimates)
     quantile = plan.replanning.policy.accept_quantile
@@ -145,7 +149,8 @@ def make_baseline(
     simulation = simulate(
         problem, arcs, samples=samples, rng=np.random.default_rng(seed), keep=True
     )
-    return _filled(frame, schedule, arcs, simulation)
+    chance = None if deadline is None else simulation.probability(deadline)
+    return _filled(replace(frame, p_deadline=chance), schedule, arcs, simulation)
 
 
 def feasible_schedule(problem: Problem) -> Schedule:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,7 +36,8 @@ class KeptRevision(_Answer):
     strategy: str | None = None
     outcome: str | None = None
     promised: timedelta | None = None
-    """The accepted finish, from the start of the run; None where nothing was promised."""
+    """The accepted finish, from the start of the run; None where nothing was promised. What a
+    run's first revision promises is its baseline's."""
     p_deadline: float | None = None
     """P(deadline) as it was stated when the revision was accepted."""
     kept: bool | None = None
@@ -52,7 +53,16 @@ class KeptRevision(_Answer):
 
 def replanning_accuracy(found: Sequence[KeptRevision]) -> tuple[int, int]:
     """Of revisions that replanning made and that were in force at the end: (kept, judged)."""
-    judged = [r.kept for r in found if r.kept is not None and r.revision > 1]
+    return _accuracy(r for r in found if r.revision > 1)
+
+
+def first_accuracy(found: Sequence[KeptRevision]) -> tuple[int, int]:
+    """Of promises made when runs began, and never replaced: (kept, judged)."""
+    return _accuracy(r for r in found if r.revision == 1)
+
+
+def _accuracy(found: Iterable[KeptRevision]) -> tuple[int, int]:
+    judged = [r.kept for r in found if r.kept is not None]
     return sum(judged), len(judged)
 
 

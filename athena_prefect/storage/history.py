@@ -31,7 +31,7 @@ from athena_prefect.monitor.recorded import KEYS
 from athena_prefect.plan.model import DEFAULT_MODE, Plan
 from athena_prefect.storage.columns import Columns, blocks
 from athena_prefect.storage.db import Database
-from athena_prefect.storage.plans import LIVE
+from athena_prefect.storage.plans import BASELINE, LIVE
 from athena_prefect.storage.tables import (
     AssumptionValidationRow,
     DecisionRow,
@@ -54,8 +54,6 @@ PROFILES = 20
 """Newest runs among which one that sampled a task is looked for: older code is other code."""
 STARTED = "run||started"
 """Key of the event that says what a run began with."""
-BASELINE = "run||baselined"
-"""Key of the event that holds a run's first forecast."""
 
 
 class StoredHistory:

@@ -35,6 +35,7 @@ from athena_prefect.storage.decisions import (
 from athena_prefect.storage.replans import insert_replanning_event
 from athena_prefect.storage.tables import (
     DecisionRow,
+    EventRow,
     PlanRow,
     PlanRunRow,
     RevisionRow,
@@ -42,6 +43,9 @@ from athena_prefect.storage.tables import (
 
 LIVE = ("running", "paused", "cancelling")
 """Statuses of runs that are not over."""
+
+BASELINE = "run||baselined"
+"""Key of the event that holds a run's first forecast, and with it its first promise."""
 
 _NEAREST_AMONG = 200
 """Newest runs among which the nearest to a mistyped id is looked for."""
@@ -325,12 +329,31 @@ class PlanStore:
             return read_document(connection, row.document, row.source)
 
     def figures(self, plan_run: UUID, number: int) -> Mapping[str, Any] | None:
-        """What was promised when a run's revision was accepted; None where nothing was kept."""
+        """What was promised when a run's revision was accepted; None where nothing was kept.
+
+        With the first, that is what the run's baseline says.
+        """
         query = select(RevisionRow.figures).where(
             RevisionRow.plan_run == plan_run, RevisionRow.number == number
         )
         with self._database.reading() as connection:
-            return connection.execute(query).scalar_one_or_none()
+            kept = connection.execute(query).scalar_one_or_none()
+            return _at_the_start(connection, plan_run) if kept is None and number == 1 else kept
+
+
+def _at_the_start(connection: Connection, plan_run: UUID) -> Mapping[str, Any] | None:
+    """What a run's baseline promised; None before it is made, or where nothing is known."""
+    # The baseline's data is large: of it only what is needed is read.
+    data = EventRow.document["data"]
+    query = (
+        select(data["p50"], data["accepted"], data["p_deadline"])
+        .where(EventRow.plan_run == plan_run, EventRow.key == BASELINE)
+        .where(EventRow.conflict.is_(False))
+    )
+    found = connection.execute(query).first()
+    if found is None or found[1] is None:
+        return None
+    return dict(zip(("p50", "accepted", "p_deadline"), found, strict=True))
 
 
 def _register(

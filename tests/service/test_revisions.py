@@ -10,7 +10,12 @@ import pytest
 from athena_prefect.errors import StorageError
 from athena_prefect.service.reading import open_run
 from athena_prefect.service.replanning import engine_for
-from athena_prefect.service.revisions import keep_revision, replanning_accuracy, revisions
+from athena_prefect.service.revisions import (
+    first_accuracy,
+    keep_revision,
+    replanning_accuracy,
+    revisions,
+)
 from athena_prefect.settings import AthenaSettings
 from athena_prefect.storage.db import Database
 from athena_prefect.storage.plans import PlanStore
@@ -68,3 +73,22 @@ def test_a_promise_is_held_against_how_the_run_ended(
     found = revisions(str(run), settings=settings)
     assert [r.kept for r in found] == [not late, None], "the first one was replaced"
     assert replanning_accuracy(found) == (0 if late else 1, 1)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_was_promised_when_the_run_began_is_told_and_judged(
+    settings: AthenaSettings, tmp_path: Path, late: bool
+) -> None:
+    run = begun(settings, tmp_path)
+    monitor = open_run(str(run), settings=settings)._monitored()
+    assert monitor is not None and monitor.baseline.accepted is not None
+    promised = timedelta(seconds=monitor.baseline.accepted)
+    (first,) = revisions(str(run), settings=settings)
+    assert first.promised == promised and first.kept is None, "it goes on"
+    assert first.p_deadline == monitor.baseline.p_deadline
+    store = PlanStore(Database.open(settings))
+    ended = store.run(run).started_at + promised + timedelta(seconds=1 if late else 0)
+    store.set_run_status(run, "completed", ended=ended)
+    found = revisions(str(run), settings=settings)
+    assert [r.kept for r in found] == [not late]
+    assert first_accuracy(found) == (0 if late else 1, 1) and replanning_accuracy(found) == (0, 0)
