@@ -150,7 +150,6 @@ class Contrasts:
                 runs_with[members] = (having > 0).sum(axis=1)
                 runs_without[members] = (seen - having > 1e-9).sum(axis=1)
         few = np.minimum(runs_with, runs_without)
-        short = few < self.policy.least_runs
         tested = (den_g > 0) & (few >= FEWEST) & ~np.isnan(variance)
         tested &= runs_with + runs_without >= self.policy.least_runs
         tested &= self._by_its_name(groups.sums(told.astype(np.float64)))
@@ -167,12 +166,18 @@ class Contrasts:
         p = np.ones(count)
         above = np.abs(effect) - (0.0 if self.counted else self.policy.negligible * least)
         clear = tested & (np.abs(effect) >= least) & (above > self.screen * sure)
-        # Two outliers among three runs are no effect, however well the others are known.
-        known = np.zeros(count, dtype=np.bool_)
-        for place in np.flatnonzero(clear & short).tolist() if not self.counted else ():
-            known[place] = self._beyond(groups[place].tasks[told[groups[place].tasks]], e, x)
-        freedom = np.where(short & ~known, np.maximum(few - 1, 1.0), freedom)
         p[clear] = student_two_sided(above[clear] / sure[clear], freedom[clear])
+        # Two outliers among three runs are no effect, however well the others are known. (Where
+        # that would not suffice either, for as many as are tested, it is not looked at.)
+        badly = few < self.policy.least_runs
+        if not self.counted:
+            passing = clear & badly & (p * tested.sum() <= self.policy.family_level)
+            for place in np.flatnonzero(passing).tolist():
+                own = groups[place].tasks
+                badly[place] = not self._beyond(own[told[own]], e, x)
+        freedom = np.where(badly, np.maximum(few - 1, 1.0), freedom)
+        again = clear & badly
+        p[again] = student_two_sided(above[again] / sure[again], freedom[again])
 
         def agrees(place: int) -> bool:
             spread = self._shared(place, effect, e, x, xd) if self.counted else error_t
