@@ -31,16 +31,14 @@ SMALL = 75
 STANDSTILL = 0.5
 """Seconds after which it does: of two seconds on 60 activities CP-SAT made more of the rest than
 breeding, of half a second less; 90 activities need more."""
-UNLOADED = 0.5
-"""Load below which chains, not resources, decide how long a rest with more than `SMALL` free
-activities and modes takes: there CP-SAT makes more of the time than breeding."""
+LOADED = 0.97
+"""Load up to which it is not resources alone that decide how long a rest with modes takes: there
+CP-SAT makes more of the time than breeding, or no less."""
 EARLY = 0.15
 """Share of a budget that is bred there; of 5 % no good schedule comes to fall back on."""
 HASTY = 1.0
-"""Seconds of a budget up to which CP-SAT is tried without hint and bound where modes are chosen: on
-rests with tight budgets it was nearer to the best so within a second, after two no more."""
-LOADED = 0.97
-"""Load from which it is not tried: breeding is better by far where resources decide alone."""
+"""Seconds of a budget up to which CP-SAT is tried there without hint and bound: on rests with tight
+budgets it was nearer to the best so within a second, after two no more."""
 GLANCE = 0.0003
 """Seconds a free activity that are bred before."""
 TRIAL = 0.0012
@@ -84,12 +82,13 @@ def generate(
     hinted = Hinted(incumbent, seed=seed, tolerance=tolerance, workers=workers)
     load = breeding.load if objective is Objective.MAKESPAN and not rest.previous else inf
     within = budget.seconds <= HASTY and TRIAL * free <= TRIED * budget.left and free <= EXACT
-    if load <= LOADED and within and incumbent.may_gain():
+    early = load <= LOADED
+    if early and within and incumbent.may_gain():
+        early = False
         breeding.breed(GLANCE * free)
         if not incumbent.at_the_bound():
             hinted.attempt(TRIAL * free)
-    chained = free > SMALL and load <= UNLOADED
-    share = budget.left * (EARLY if chained else BREEDING) * (0.1 if incumbent.few else 1.0)
+    share = budget.left * (EARLY if early else BREEDING) * (0.1 if incumbent.few else 1.0)
     breeding.breed(min(share, STANDSTILL) if free <= SMALL and not rest.ways else share)
     if free <= EXACT and budget.left >= PRESOLVE * free:
         hinted.solve()

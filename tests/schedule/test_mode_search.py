@@ -17,7 +17,7 @@ from athena_prefect.schedule.breeding import Breeding
 from athena_prefect.schedule.construction import Construction
 from athena_prefect.schedule.exact import Program, Trial
 from athena_prefect.schedule.feasibility import check
-from athena_prefect.schedule.generate import UNLOADED, generate
+from athena_prefect.schedule.generate import LOADED, generate
 from athena_prefect.schedule.generation import Frame, Mirror, serial
 from athena_prefect.schedule.goals import Aim
 from athena_prefect.schedule.incumbent import Incumbent
@@ -176,7 +176,7 @@ def test_load_says_whether_chains_or_resources_decide(capacity: float, chains: b
     breed = breeding.mode_breed(Choice())
     assert breed is not None
     list(breeding.balanced(breed))
-    assert (breeding.load <= UNLOADED) is chains and breeding.load <= 1.0
+    assert (breeding.load <= LOADED) is chains and breeding.load <= 1.0
 
 
 @pytest.mark.parametrize("budget", [1.0, 2.0])
