@@ -65,8 +65,6 @@ class ReplanLog:
             return
         self.said.add(found.key)
         strategy = str(found.evaluation.strategy)
-        if data.get("handed_over"):  # its own process may have to ask about it, too
-            source += ":handed over"
         self.record(kind, source, strategy=strategy, about=list(found.about), **data)
         keep = self.dispatcher.facts.keep_decision
         if keep is not None:

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from prefect.exceptions import PrefectHTTPStatusError
 
-from athena_prefect.journal.events import RunEventKind
+from athena_prefect.journal.events import RunEvent, RunEventKind
 from athena_prefect.service.showing import choose
 from tests.chaos.deployed import Installation, wait_for
 from tests.chaos.support import starts
@@ -32,9 +32,18 @@ class LateAndAsked(Late):
         replanning = {"decide": "ask", "max_replans": 1, "policy": POLICY, **ask}
         super().__init__(installation, name, folder, replanning=replanning)
 
+    def told(self) -> list[str]:
+        """What happened to the run, and to the flows that were to ask, for a test that failed."""
+        events = [e for e in self.events if isinstance(e, RunEvent)]
+        flows = [f"{r.name}: {r.state.name} {r.state.message}" for r in self.replanning()]
+        return [f"{e.at:%H:%M:%S} {e.kind} {e.data.get('reason', '')}" for e in events] + flows
+
     def asks(self) -> Any:
         """The flow run that shows the form, once it does."""
-        wait_for(f"a question about {self.name}", lambda: self.of_kind(RunEventKind.ASKED))
+        try:
+            wait_for(f"a question about {self.name}", lambda: self.of_kind(RunEventKind.ASKED))
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.told()}\n{self.installation.words()}") from None
         asked = self.of_kind(RunEventKind.ASKED)[-1]
 
         def paused() -> Any:
