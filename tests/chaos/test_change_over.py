@@ -18,7 +18,7 @@ from athena_prefect.journal.state import ExecutionState, fold_entries
 from athena_prefect.plan.model import Plan
 from athena_prefect.runtime.events import emit
 from athena_prefect.runtime.recorder import recording_of
-from tests.chaos.deployed import Installation, wait_for
+from tests.chaos.deployed import PATIENCE, Installation, wait_for
 from tests.chaos.support import starts
 from tests.chaos.test_deployed import runs_of
 
@@ -51,7 +51,9 @@ class Late:
         self.plan = Plan.load(installation.write(name, self.document(**more)))
         assert self.plan.source is not None
         seam = {"ATHENA_SEAM": "deeds:killed_at", "ATHENA_SEAM_FILE": str(folder / "seam")}
-        installation.deploy(self.plan.source, env=env or seam)
+        # On a busy machine a flow takes longer than the run's own process waits for it.
+        patient = {"DEEDS_HANDED_OVER_SECONDS": str(PATIENCE)}
+        installation.deploy(self.plan.source, env={**(env or seam), **patient})
         if start:
             self.start()
 
