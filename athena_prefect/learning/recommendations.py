@@ -56,8 +56,10 @@ def recommendations(
             found += demands(own, plan, budget)
             found += hidden(own, plan, budget)
             found += idle(own, plan, budget)
-            found += apart(own, plan, patterns, budget)
-            found += slowed(own, plan, patterns, budget, rules)
+            failing_beside = list(apart(own, plan, patterns, budget))
+            found += failing_beside
+            kept = {frozenset(r.affected_tasks) for r in failing_beside}
+            found += slowed(own, plan, patterns, budget, rules, kept)
             found += checks([r for r in runs if r.plan_name == name], plan)
         found += failing(own)
     areas = given.get("areas")

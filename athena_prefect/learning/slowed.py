@@ -7,7 +7,7 @@ that is shorter is what a replay says. On machines of their own neither waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -63,9 +63,15 @@ def slowed(
     patterns: Sequence[ExecutionPattern],
     budget: Budget,
     policy: LearningPolicy,
+    kept: Collection[frozenset[str]] = (),
 ) -> Iterator[Recommendation]:
-    """What to do about each pair that slows itself down, where it is measured to gain."""
+    """What to do about each pair that slows itself down, where it is measured to gain.
+
+    `kept`: tasks that are to be kept apart already, for another reason.
+    """
     for case in _cases(plan, patterns, policy):
+        if frozenset((*case.pair.subjects, *case.pair.beside)) in kept:
+            continue
         if not budget.allows("slowed", blames):
             return
         tried: list[tuple[float, Gains, Order]] = []

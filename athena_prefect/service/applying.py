@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from athena_prefect.errors import InputError, UnknownNameError
+from athena_prefect.errors import InputError, PlanError, UnknownNameError
 from athena_prefect.learning.results import Recommendation
 from athena_prefect.plan.model import Plan
 from athena_prefect.service.addressing import store_of
@@ -30,7 +30,9 @@ def known_only(only: Sequence[str], found: Sequence[Recommendation]) -> None:
             raise UnknownNameError("recommendation", name, names)
 
 
-def chosen_of(found: Sequence[Recommendation], only: Sequence[str]) -> tuple[Recommendation, ...]:
+def chosen_of(
+    document: Plan, found: Sequence[Recommendation], only: Sequence[str]
+) -> tuple[Recommendation, ...]:
     """What is to be written: as named, or what is sure enough and needs nothing from outside."""
     known_only(only, found)
     if only:
@@ -51,9 +53,22 @@ def chosen_of(found: Sequence[Recommendation], only: Sequence[str]) -> tuple[Rec
         if not one.patch or one.confidence is None or fields & taken:
             continue
         if one.confidence >= USABLE and one.implementation_effort != "hard":
+            if not _stand(document, [*sure, one]):
+                continue
             sure.append(one)
             taken |= fields
     return tuple(sure)
+
+
+def _stand(document: Plan, changes: Sequence[Recommendation]) -> bool:
+    """Whether the plan is one with all of them: two that each order two tasks may be a circle."""
+    from athena_prefect.plan.editing import patched
+
+    try:
+        patched(document, [c.patch for c in changes])
+    except (PlanError, ValueError):
+        return False
+    return True
 
 
 def with_patch(

@@ -93,7 +93,7 @@ def learn(
     if not found.runs:
         known_only(only, found.recommendations)
         return found
-    chosen = chosen_of(found.recommendations, only)
+    chosen = chosen_of(document, found.recommendations, only)
     told("writing the plan" if apply else "comparing with the plan")
     return with_patch(found, document, file, chosen, apply=apply, settings=settings, before=before)
 

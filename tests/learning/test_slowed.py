@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,22 @@ def test_what_the_plan_keeps_apart_or_what_gains_nothing_is_not_told() -> None:
         ]
     )
     assert told(after, runs_of(after, (2.5, 2.5))) == {}
+
+
+def test_two_that_are_kept_apart_for_failing_are_told_of_once() -> None:
+    plan = two()
+    rng = np.random.default_rng(11)
+    records: list[TaskRecord] = []
+    for one in runs_of(plan, (2.5, 2.5)):
+        if one.task_id == "b" and int(one.run[1:]) % 2 == 0 and rng.random() < 0.9:
+            again = replace(one, attempt=2, actual_start=(one.actual_start or T0) + 4 * H)
+            records += [replace(one, outcome=TaskOutcome.FAILURE), again]
+        else:
+            records.append(one)
+    found = ExecutionLearner(plan=plan).generate_recommendations(records)
+    ids = [r.recommendation_id for r in found]
+    assert "apart:b:a" in ids
+    assert not [name for name in ids if name.startswith(("slowed:", "elsewhere:"))]
 
 
 def test_several_tasks_share_a_resource() -> None:
