@@ -34,6 +34,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from athena_prefect.errors import InputError
 from athena_prefect.plan.graph import Network
 from athena_prefect.schedule.answer import Outcome
 from athena_prefect.schedule.exact import Program, load
@@ -97,30 +98,85 @@ class Instance:
 
 
 def read(path: Path, name: str, best: int) -> Instance:
-    """A `.sm` or `.mm` file of PSPLIB, or one of MMLIB."""
-    lines = path.read_text().splitlines()
+    """A `.sm` or `.mm` file of PSPLIB or MMLIB, or a `.rcp` one in Patterson's form.
+
+    Raises InputError for one that is neither, or where the numbers do not fit together.
+    """
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        form = _patterson if path.suffix.lower() == ".rcp" else _kolisch
+        found = Instance(name, best, *form(text))
+        _fits(found)
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(
+            f"{path}: no instance as PSPLIB (.sm, .mm), MMLIB (.mm) or Patterson (.rcp) "
+            f"writes them: {error!r}; is the file whole?"
+        ) from None
+    return found
+
+
+Parts = tuple[list[list[int]], list[list[Mode]], list[int], list[int]]
+"""Successors, modes, renewable and non-renewable resources."""
+
+
+def _kolisch(text: str) -> Parts:
+    lines = text.splitlines()
     at = {
         key: k
         for k, line in enumerate(lines)
         for key in _KEYS
-        if line.replace(" ", "").startswith(key)
+        if line.replace(" ", "").upper().startswith(key)
     }
     successors = []
-    for line in _until_stars(lines, at["PRECEDENCE"] + 2):
-        successors.append([int(x) - 1 for x in line.split()[3:]])
+    for row in _rows(lines, at["PRECEDENCE"]):
+        count = row[2]
+        if len(row) != 3 + count:
+            raise ValueError(f"job {row[0]} has {count} successors, but names {len(row) - 3}")
+        successors.append([job - 1 for job in row[3:]])
     counts = _counts(lines)
     modes: list[list[Mode]] = []
-    for line in _until_stars(lines, at["REQUESTS"] + 2):
-        row = [int(x) for x in line.replace("-", " ").split()]
-        if not row:
-            continue
+    for row in _rows(lines, at["REQUESTS"]):
         if len(row) == 3 + sum(counts):
             modes.append([])
             row = row[1:]
+        if len(row) != 2 + sum(counts):
+            raise ValueError(f"{len(row)} numbers for a mode with {sum(counts)} resources")
         use = row[2:]
         modes[-1].append((row[1], use[: counts[0]], use[counts[0] :]))
-    have = [int(x) for x in lines[at["RESOURCEAVAIL"] + 2].split()]
-    return Instance(name, best, successors, modes, have[: counts[0]], have[counts[0] :])
+    (have,) = _rows(lines, at["RESOURCEAVAIL"])
+    return successors, modes, have[: counts[0]], have[counts[0] :]
+
+
+def _patterson(text: str) -> Parts:
+    """Jobs and resources; capacities; a job's duration, demands and successors."""
+    numbers = iter(int(word) for word in text.split())
+    try:
+        jobs, resources = next(numbers), next(numbers)
+        have = [next(numbers) for _ in range(resources)]
+        successors: list[list[int]] = []
+        modes: list[list[Mode]] = []
+        for _ in range(jobs):
+            takes = next(numbers)
+            use = [next(numbers) for _ in range(resources)]
+            modes.append([(takes, use, [])])
+            successors.append([next(numbers) - 1 for _ in range(next(numbers))])
+    except (StopIteration, RuntimeError):
+        raise ValueError("it ends before its last job") from None
+    return successors, modes, have, []
+
+
+def _fits(instance: Instance) -> None:
+    jobs = len(instance.modes)
+    if len(instance.successors) != jobs or not jobs:
+        raise ValueError(f"{jobs} jobs with durations, {len(instance.successors)} with successors")
+    beyond = {h + 1 for heads in instance.successors for h in heads if not 0 <= h < jobs}
+    if beyond:
+        raise ValueError(f"successors {sorted(beyond)} of {jobs} jobs")
+    if not instance.renewable:
+        raise ValueError("no renewable resource")
 
 
 _KEYS = ("PRECEDENCE", "REQUESTS", "RESOURCEAVAIL")
@@ -130,25 +186,58 @@ def _counts(lines: list[str]) -> tuple[int, int]:
     found = {}
     for line in lines:
         for kind in ("renewable", "nonrenewable"):
-            words = line.replace("-", " ").split()
+            words = line.replace("-", " ").lower().split()
             if words[:1] == [kind] and ":" in line:
                 found[kind] = int(line.split(":")[1].split()[0])
     return found["renewable"], found.get("nonrenewable", 0)
 
 
-def _until_stars(lines: list[str], start: int) -> Iterator[str]:
-    for line in lines[start:]:
-        if line.startswith("*"):
+def _rows(lines: list[str], heading: int) -> Iterator[list[int]]:
+    """The rows of numbers under a heading, up to the line of stars."""
+    for line in lines[heading + 1 :]:
+        if line.lstrip().startswith("*"):
             return
-        yield line
+        words = line.split()
+        if words and words[0].isdigit():
+            yield [int(word) for word in words]
 
 
 def instances(folder: Path, name: str, most: int | None) -> list[Instance]:
-    """The instances of one set that have a best known makespan."""
-    with (folder / "best_known.csv").open(newline="") as table:
-        rows = [row for row in csv.DictReader(table) if row["set"] == name]
-    rows = rows[: most or len(rows)]
-    return [read(folder / name / r["file"], r["instance"], int(r["ub"])) for r in rows]
+    """The instances of one set that have a best known makespan; all where none is known.
+
+    Raises InputError where there are none, or one cannot be read.
+    """
+    listed = folder / "best_known.csv"
+    try:
+        with listed.open(newline="") as table:
+            rows = [
+                (str(row["file"]), str(row["instance"]), int(row["ub"] or 0))
+                for row in csv.DictReader(table)
+                if row["set"] == name
+            ]
+    except FileNotFoundError:
+        rows = []
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{listed}: columns set, instance, file and ub (a whole number) are needed: {error!r}"
+        ) from None
+    if not rows:
+        # Without best known makespans solvers are held against the best that one of them finds.
+        rows = [(file.name, file.stem, 0) for file in _files(folder / name)]
+    if not rows:
+        raise InputError(f"{folder / name}: no instances (files .sm, .mm or .rcp)")
+    return [read(folder / name / file, known, ub) for file, known, ub in rows[: most or len(rows)]]
+
+
+def _files(folder: Path) -> list[Path]:
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [f for f in there if f.suffix.lower() in (".sm", ".mm", ".rcp")]
+
+
+def sets_in(folder: Path) -> list[str]:
+    """The sets that a folder holds, those that are known by name first."""
+    there = sorted(f.name for f in folder.iterdir() if _files(f)) if folder.is_dir() else []
+    return [*(n for n in SETS if n in there), *(n for n in there if n not in SETS)]
 
 
 def ours(instance: Instance, budget: float, seed: int) -> tuple[float | None, float, float]:
@@ -296,7 +385,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--drawn", nargs="+", default=[], help="sets to draw, such as j60 or m50")
     parser.add_argument("--first", type=int, default=0, help="seed of the first one drawn")
-    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--sets", nargs="+", default=None, help="all that the folder holds")
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 1.0, 2.0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--most", type=int, default=None, help="instances of a set")
@@ -311,7 +400,13 @@ def main() -> None:
     elif given.folder is None:
         parser.error("name the folder of published instances, or sets to be --drawn")
     else:
-        sets = {name: instances(given.folder, name, given.most) for name in given.sets}
+        try:
+            names = given.sets or sets_in(given.folder)
+            sets = {name: instances(given.folder, name, given.most) for name in names}
+        except InputError as error:
+            parser.error(str(error))
+        if not sets:
+            parser.error(f"{given.folder}: no folder with sets of instances (.sm, .mm or .rcp)")
     load()
     rows = measure(sets, given.budgets, given.seeds, given.peers)
     machine = this_machine()

@@ -10,7 +10,8 @@ import pytest
 from athena_prefect.learning.memory import Consolidation, Evidence, LessonKind, Memory, recall
 from athena_prefect.orchestrator import Phase6Orchestrator, PlanOrchestrator
 from athena_prefect.plan.model import Plan
-from athena_prefect.schedule.answer import Objective
+from athena_prefect.schedule.answer import Answer, Objective
+from athena_prefect.schedule.generate import generate
 from athena_prefect.schedule.proposal import stability
 from athena_prefect.schedule.robustness import Scenario
 from athena_prefect.schedule.standing import Levers, Standing
@@ -141,3 +142,25 @@ def test_lessons_that_are_sure_change_the_schedule_and_are_told() -> None:
     assert proposal.feasible and set(proposal.standing.estimates) == {"a"}
     begun = Standing(plan=plan, spans={("a", None): (0.0, 10.0)}, now=1.0)
     assert planner.generate(begun).lessons == (), "what has begun takes what it takes"
+
+
+@pytest.mark.parametrize(("items", "least", "most"), [(1, 0.99, 1.0), (10_000, 0.6, 0.75)])
+def test_time_to_prove_and_simulate_a_large_schedule_is_kept_of_the_budget(
+    items: int, least: float, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def generated(*args: Any, budget_s: float, **options: Any) -> Answer:
+        given.append(budget_s)
+        return generate(*args, budget_s=budget_s, **options)
+
+    monkeypatch.setattr("athena_prefect.orchestrator.generate", generated)
+    tasks = [
+        {"id": "list", "duration": 1},
+        {"id": "each", "duration": 1, "inputs": {"x": "list"}, "map_over": "x",
+         "expected_items": items},
+    ]  # fmt: skip
+    plan = Plan.model_validate({"name": "many", "tasks": tasks, "runner": {"max_workers": 64}})
+    planner = PlanOrchestrator(clock=ticking(0.01), workers=1)
+    proposal = planner.propose(Standing(plan=plan), budget_s=1.0)
+    assert proposal.feasible and least <= given[0] <= most

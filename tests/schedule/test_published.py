@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from athena_prefect.errors import InputError
 from athena_prefect.schedule.answer import Outcome
 from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import generate
 from benchmarks import budgets
 from benchmarks.budgets import KINDS
-from benchmarks.psplib import drawn, instances, read
+from benchmarks.psplib import drawn, instances, read, sets_in
 from tests.schedule.rests import ticking
 
 TINY = """\
@@ -61,6 +62,63 @@ def test_an_instance_is_read_and_solved_to_its_optimum(tmp_path: Path) -> None:
     answer = generate(instance.rest(), budget_s=2.0, seed=0, clock=ticking())
     # Both quick ways use up 10 of 6: task 3 is done quickly, task 2 thriftily.
     assert answer.makespan == 4.0 and answer.status is Outcome.OPTIMAL
+
+
+def test_files_are_read_however_they_are_written(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.mm"
+    file.write_text(TINY)
+    plain = read(file, "tiny", 0)
+    odd = TINY.replace("jobnr.    #modes", "\njobnr.  #modes").replace("REQUESTS/D", "Requests/D")
+    file.write_bytes("\r\n".join(f"{line}  \t" for line in odd.splitlines()).encode() + b"\xe9")
+    assert read(file, "tiny", 0) == plain
+    patterson = tmp_path / "tiny.rcp"
+    patterson.write_text("4 1\n2\n0 0 2 2 3\n2 1 1\n4\n3 1 1 4\n0 0 0\n")
+    found = read(patterson, "tiny", 0)
+    assert found.successors == plain.successors and found.renewable == [2]
+    assert found.modes[1] == [(2, [1], [])] and found.consumed == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("REQUESTS/DURATIONS", "", "REQUESTS"),
+        ("   2        2          1           4", "   2        2          2           4", "job 2"),
+        ("1           4", "1           9", "successors"),
+        ("    2    6", "", "not enough"),
+        ("  3      1     3       1    5", "  3      1     3", "3 numbers"),
+    ],
+)
+def test_a_broken_file_is_told(tmp_path: Path, old: str, new: str, said: str) -> None:
+    file = tmp_path / "broken.mm"
+    file.write_text(TINY.replace(old, new, 1))
+    with pytest.raises(InputError, match=r"broken\.mm") as told:
+        read(file, "broken", 0)
+    assert said in str(told.value)
+    short = tmp_path / "short.rcp"
+    short.write_text("4 1\n2\n0 0 2")
+    with pytest.raises(InputError, match="ends before"):
+        read(short, "short", 0)
+
+
+def test_a_folder_needs_neither_every_set_nor_best_known_makespans(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no instances"):
+        instances(tmp_path, "j30", None)
+    for name in ("other", "j30"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tiny.mm").write_text(TINY)
+    assert sets_in(tmp_path) == ["j30", "other"]
+    (found,) = instances(tmp_path, "other", None)
+    assert (found.name, found.best) == ("tiny", 0)
+    listed = tmp_path / "best_known.csv"
+    listed.write_text("set,instance,file,ub\nj30,one,tiny.mm,4\n")
+    assert [(i.name, i.best) for i in instances(tmp_path, "j30", None)] == [("one", 4)]
+    assert len(instances(tmp_path, "other", None)) == 1, "whose makespans nobody lists"
+    listed.write_text("set,instance,file,ub\nj30,one,gone.mm,4\n")
+    with pytest.raises(InputError, match=r"gone\.mm"):
+        instances(tmp_path, "j30", None)
+    listed.write_text("set,instance\nj30,one\n")
+    with pytest.raises(InputError, match="columns"):
+        instances(tmp_path, "j30", None)
 
 
 @pytest.mark.parametrize("name", ["j12", "m10"])
