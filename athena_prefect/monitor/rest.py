@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +42,8 @@ class Work:
     slots: float
     instant: Bools
     """What is no work, like the end of a mapped task as a whole."""
+    strays: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Ended activities with troubles of their own: they say nothing of the others."""
 
     @cached_property
     def done(self) -> Bools:
@@ -63,9 +65,16 @@ class Work:
             categories=self.categories,
             category=self.category[real],
             planned=self.planned[real],
-            actual=np.where(self.done, self.finish - self.start, np.nan)[real],
+            actual=np.where(self._telling, self.finish - self.start, np.nan)[real],
             elapsed=np.where(self.running, self.now - self.start, np.nan)[real],
         )
+
+    @cached_property
+    def _telling(self) -> Bools:
+        """What has ended and says something of the others."""
+        mask = self.done.copy()
+        mask[self.strays] = False
+        return mask
 
     @property
     def open_work(self) -> dict[str, float]:
@@ -86,8 +95,8 @@ class Work:
     @cached_property
     def pace(self) -> float:
         """What ended tasks took over what was planned for them; 1 where none has."""
-        planned = float(self.planned[self.done].sum())
-        actual = float((self.finish - self.start)[self.done].sum())
+        planned = float(self.planned[self._telling].sum())
+        actual = float((self.finish - self.start)[self._telling].sum())
         return actual / planned if planned > 0 and actual > 0 else 1.0
 
     def list_schedule(self, durations: Floats) -> tuple[Floats, Floats]:

@@ -47,7 +47,7 @@ class ReplanningPolicy(BaseModel):
     """P(finish > latest finish) above which a task is at risk: more likely late than not."""
     accept_quantile: Share = Field(default=0.9, gt=0, lt=1)
     """Quantile of the forecast finish that is promised when a revision is accepted."""
-    estimates_trusted: Share = Field(default=0.8, ge=0, le=1)
+    estimates_trusted: Share = Field(default=0.65, ge=0, le=1)
     """Probability that three-point estimates have no bias, before a run without history has shown
     anything: what is promised for its rest goes by how long its tasks took. 1: by the estimates
     alone."""

@@ -4,23 +4,39 @@ The planner's own simulation draws each task's duration by itself. What finished
 teach is that tasks of a category are slow together, and so are the tasks of a run: sums
 of such durations spread more. A promise has to come from the same law as the forecast that
 will be held against it.
+
+But for one thing: replanning looks at runs in which something has happened. A task that took
+what only one with troubles of its own takes is no evidence of how slow the others are, as in
+`own_pace`; a forecast of any run has no reason to look for such a task.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from athena_prefect.monitor.chain import Chain
 from athena_prefect.monitor.history import SHORTEST
+from athena_prefect.monitor.knowledge import SHARED, Knowledge
 from athena_prefect.monitor.learned import Learned, capacity_of, samples_for, without
 from athena_prefect.monitor.rest import Work
 from athena_prefect.plan.estimate import Estimate, LearnedEstimate
-from athena_prefect.plan.graph import Floats
+from athena_prefect.plan.graph import Floats, Ints
 from athena_prefect.plan.model import DEFAULT_MODE
-from athena_prefect.replanning.own_pace import with_own_pace
+from athena_prefect.replanning.own_pace import (
+    LEAST_SPREAD,
+    STRAY,
+    STRAYS,
+    density,
+    with_own_pace,
+)
 from athena_prefect.schedule.problem import mean
 from athena_prefect.schedule.proposal import Proposal, running_of
 from athena_prefect.schedule.robustness import Robustness, quantiles_of
+
+LEAST_RUNS = 2
+"""Finished runs from which it is known what is usual of a category, and how far it varies."""
 
 
 def with_history(
@@ -42,7 +58,14 @@ def with_history(
     work = _work(proposal, learned)
     if work is None or work.done.all():
         return proposal
-    drawn = learned.drawn(work, samples_for(len(work.planned)), np.random.default_rng(seed))
+    samples, strays = samples_for(len(work.planned)), strays_of(work, learned.knowledge)
+    forecast = None
+    if len(strays):
+        # Nothing is to slip by being adopted: slip is told by forecasts, which know no strays.
+        alike = learned.drawn(work, samples, np.random.default_rng(seed))
+        forecast = float(np.median(alike.ends))
+        work = replace(work, strays=strays)
+    drawn = learned.drawn(work, samples, np.random.default_rng(seed))
     finishes = np.sort(drawn.ends)
     deadline = proposal.answer.rest.deadline
     measured = Robustness(
@@ -54,8 +77,52 @@ def with_history(
         criticality=proposal.robustness.criticality,
         late=proposal.robustness.late,
         finishes=finishes,
+        forecast_p50=forecast,
     )
     return proposal.found(robustness=measured)
+
+
+def strays_of(work: Work, knowledge: Knowledge) -> Ints:
+    """Ended activities that are likelier to have had troubles of their own than the run's pace.
+
+    What is usual of a category is told by the plan's own runs: of two and more. The pace of
+    the run is the median of all other ended activities against what is usual of theirs.
+    """
+    ended = np.flatnonzero(work.done & ~work.instant)
+    codes = np.array([knowledge.code.get(name, -1) for name in work.categories], dtype=np.int64)
+    own = np.ix_(knowledge.own, np.maximum(codes, 0))
+    before = np.where(codes >= 0, knowledge.theta[own], np.nan)
+    runs = np.isfinite(before).sum(axis=0)
+    ended = ended[runs[work.category[ended]] >= LEAST_RUNS]
+    if len(ended) < 2:
+        return np.zeros(0, dtype=np.int64)
+    known = runs >= LEAST_RUNS
+    usual, spread = np.zeros(len(codes)), np.zeros(len(codes))
+    usual[known] = np.nanmean(before[:, known], axis=0)
+    # Half of what runs differ by they have in common over all categories.
+    spread[known] = (1 - SHARED) * np.nanvar(before[:, known], axis=0, ddof=1)
+    inside = np.where(codes >= 0, knowledge.spread[own], np.nan)
+    told = np.isfinite(inside).any(axis=0)
+    spread[told] += np.square(np.nanmedian(inside[:, told], axis=0))
+    lasted = np.maximum((work.finish - work.start)[ended], SHORTEST)
+    category = work.category[ended]
+    off = np.log(lasted / work.planned[ended]) - usual[category]
+    # A median of m is off by π/2 times as much variance as a mean of m.
+    width = np.sqrt(spread[category] * (1 + 0.5 * np.pi / (len(off) - 1)))
+    off -= others_median(off)
+    ordinary = (1 - STRAYS) * density(off, np.maximum(width, LEAST_SPREAD))
+    found: Ints = ended[STRAYS * density(off, STRAY) > ordinary]
+    return found
+
+
+def others_median(values: Floats) -> Floats:
+    """Of each value the median of all the others; of two and more."""
+    rank = np.empty(len(values), dtype=np.int64)
+    rank[np.argsort(values)] = np.arange(len(values))
+    ordered, last = np.sort(values), len(values) - 2
+    low, high = last // 2, (last + 1) // 2
+    result: Floats = (ordered[low + (low >= rank)] + ordered[high + (high >= rank)]) / 2
+    return result
 
 
 def _work(proposal: Proposal, learned: Learned) -> Work | None:

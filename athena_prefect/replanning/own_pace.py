@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from athena_prefect.monitor.chain import medians_of
-from athena_prefect.monitor.knowledge import SHARED
+from athena_prefect.monitor.knowledge import ODDITIES, SHARED
 from athena_prefect.monitor.learned import samples_for
 from athena_prefect.plan.graph import Floats, Ints
 from athena_prefect.plan.model import DEFAULT_MODE
@@ -33,8 +33,6 @@ from athena_prefect.schedule.robustness import quantiles_of
 from athena_prefect.schedule.situation import NEVER
 from athena_prefect.schedule.standing import Standing
 
-SPREADS = (0.15, 0.3, 0.45)
-"""Spreads of θ, where estimates are wrong: by a sixth, a third, a half."""
 STRAYS = 0.25
 """Share of tasks that are thought to have troubles of their own: replanning looks at runs in
 which something has happened."""
@@ -215,8 +213,10 @@ def beliefs_of(paces: Paces, sure: Floats, trust: float) -> list[Belief]:
     told = np.flatnonzero(precision > 1e-9)
     middle = weighed[told] / precision[told]
     found, logs = [], []
-    priors = (trust, *((1.0 - trust) / len(SPREADS) for _ in SPREADS))
-    for prior, spread in zip(priors, (0.0, *SPREADS), strict=True):
+    # Where estimates are wrong they may be off as far as those of any plan never seen before.
+    spreads = ODDITIES.tolist()
+    priors = (trust, *((1.0 - trust) / len(spreads) for _ in spreads))
+    for prior, spread in zip(priors, (0.0, *spreads), strict=True):
         own, common = (1 - SHARED) * spread**2, SHARED * spread**2
         cov = common + np.diag([own] * (size - 1) + [0.0])
         seen = cov[np.ix_(told, told)] + np.diag(1 / precision[told])
@@ -238,11 +238,12 @@ def _no_stray(paces: Paces, sure: Floats, trust: float, one: int) -> float:
     ratio, spread, c = paces.ratio[one], paces.spread[one], paces.category[one]
     usual = stray = 0.0
     for p, centre, cov, _ in beliefs_of(paces, others, trust):
-        usual += p * _density(ratio - centre[c], np.sqrt(cov[c, c] + spread**2))
-        stray += p * _density(ratio - centre[c], np.sqrt(cov[c, c] + STRAY**2))
+        usual += p * float(density(ratio - centre[c], np.sqrt(cov[c, c] + spread**2)))
+        stray += p * float(density(ratio - centre[c], np.sqrt(cov[c, c] + STRAY**2)))
     usual, stray = (1 - STRAYS) * usual, STRAYS * stray
     return float(usual / max(usual + stray, 1e-300))
 
 
-def _density(off: float, spread: float) -> float:
-    return float(np.exp(-0.5 * (off / spread) ** 2) / spread)
+def density(off: Floats | float, spread: Floats | float) -> Floats:
+    """Of a normal distribution, but for a factor that all have in common."""
+    return np.asarray(np.exp(-0.5 * np.square(np.divide(off, spread))) / spread)

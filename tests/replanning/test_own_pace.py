@@ -9,11 +9,11 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from athena_prefect.monitor.knowledge import SHARED
+from athena_prefect.monitor.knowledge import ODDITIES, SHARED
 from athena_prefect.plan.model import Estimate, Plan
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.options import Kind, ReplanningOption
-from athena_prefect.replanning.own_pace import SPREADS, Paces, _paces, beliefs_of, drawn
+from athena_prefect.replanning.own_pace import Paces, _paces, beliefs_of, drawn
 from tests.replanning.test_engine import _do, _engine, _monitored
 
 
@@ -62,7 +62,7 @@ def test_categories_of_which_nothing_has_ended_are_drawn_as_a_dense_matrix_would
     few = told(1.5, 1.4, 0.9, category=[0, 0, 1], categories=2)
     place = np.array([0, 2, 1, 2])  # where a belief about `few` has each of the four
     look = np.eye(4)[ended.category]
-    for belief, spread in zip(beliefs_of(few, sure, 0.8), (0.0, *SPREADS), strict=True):
+    for belief, spread in zip(beliefs_of(few, sure, 0.8), (0.0, *ODDITIES.tolist()), strict=True):
         prior = spread**2 * ((1 - SHARED) * np.eye(4) + SHARED)
         gain = (
             prior @ look.T @ np.linalg.inv(look @ prior @ look.T + np.diag(ended.spread**2 / sure))
