@@ -127,7 +127,7 @@ def test_nobody_answers_and_the_processes_that_asked_are_dead(
         late.revised()
         late.drains()
         late.let_go()
-        late.ends(cut_off=["first"], patience=600.0)
+        late.ends(cut_off=["first"])
         return
     late.let_go()
     wait_for(f"the end of {name}", lambda: late.state.end_status, 600.0)

@@ -115,12 +115,20 @@ class Late:
         return [r for r in runs if r.parameters.get("plan_run") == str(self.run)]
 
     def replanning_over(self) -> list[str]:
-        """Names of the final states of the replanning flows, when all of them are over."""
+        """Names of the final states of the replanning flows, when all of them are over.
+
+        But for those that no worker could begin: a busy server says 503, and Prefect counts
+        them as crashed.
+        """
         found = wait_for(
             f"the end of the replanning flows of {self.name}",
             lambda: (r := self.replanning()) and all(x.state.is_final() for x in r) and r,
         )
-        return [r.state.name for r in found]
+        return [
+            r.state.name
+            for r in found
+            if not (r.state.is_crashed() and str(r.state.message).startswith("Failed to submit"))
+        ]
 
     # -- what happens -----------------------------------------------------------------------
 
@@ -140,13 +148,13 @@ class Late:
         """The first task ends."""
         (self.folder / "go").touch()
 
-    def ends(self, *, cut_off: Sequence[str] = (), patience: float = 240.0) -> None:
+    def ends(self, *, cut_off: Sequence[str] = ()) -> None:
         """The plan is finished by its continuation; what had succeeded is not repeated.
 
         `cut_off` may have begun when their process died.
         """
         try:
-            wait_for(f"the end of {self.name}", lambda: self.state.end_status, patience)
+            wait_for(f"the end of {self.name}", lambda: self.state.end_status)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.installation.words()}") from None
         state = self.state
@@ -273,7 +281,7 @@ def test_a_worker_that_is_killed_in_the_middle(installation: Installation, tmp_p
     late.let_go()
     installation.start_worker()
     # Looks that were killed hold the watching flow's slots for as long as Prefect counts them.
-    late.ends(cut_off=["first"], patience=600.0)
+    late.ends(cut_off=["first"])
     assert not late.of_kind(RunEventKind.SUPERSEDED), "the one that drained was killed"
 
 
@@ -303,7 +311,7 @@ def test_two_plans_at_once_and_every_event_twice(
     for late in both:
         late.ends()
         ends = late.replanning_over()
-        assert len(ends) >= 3, "the event was delivered as often as it was told"
+        assert len(late.replanning()) >= 3, "the event was delivered as often as it was told"
         assert ends.count("Replanned") == 1
         assert set(ends) <= {"Replanned", "AlreadyReplanned", "NothingToDo"}
 
