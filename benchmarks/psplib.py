@@ -10,8 +10,9 @@ with the same budgets in the same process: plain OR-Tools CP-SAT without hint, a
 PyJobShop where it is installed. Every schedule of ours is checked. With `--drawn`
 instances are drawn instead (`generated.py`): j and the number of jobs, m where they
 have three modes and two budgets, with options such as
-`m50:modes=9:consumables=4:budget_strength=0.1`; the best known is then the best of all
-the runs, and what no run solved has no solution, as far as is known, and counts nowhere.
+`m50:modes=9:consumables=4:budget_strength=0.1`, or `m100:mmlib=1` for the design of MMLIB;
+the best known is then the best of all the runs, and what no run solved has no solution, as
+far as is known, and counts nowhere.
 """
 
 from __future__ import annotations

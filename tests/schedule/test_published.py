@@ -20,6 +20,7 @@ from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import generate
 from benchmarks import budgets
 from benchmarks.budgets import KINDS
+from benchmarks.generated import Sort, draw
 from benchmarks.psplib import drawn, instances, read, sets_in
 from tests.schedule.rests import ticking
 
@@ -153,3 +154,28 @@ def test_published_optima(name: str) -> None:
         assert answer.makespan is not None and answer.makespan >= instance.best
         if answer.status is Outcome.OPTIMAL:
             assert answer.makespan == instance.best
+
+
+@pytest.mark.parametrize("order", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("factor", [0.5, 1.0])
+def test_instances_in_the_design_of_mmlib_are_as_it_says(order: float, factor: float) -> None:
+    name = f"m50:mmlib=1:order={order}:factor={factor}:budget_strength=0.25"
+    case = draw(Sort.named(name), seed=3)
+    count = len(case.modes)
+    after = np.zeros((count, count), dtype=np.bool_)
+    for i in reversed(range(count)):
+        for head in case.successors[i]:
+            assert head > i
+            after[i] |= after[head]
+            after[i, head] = True
+    # Source and sink are before and after all others, which are in order as often as asked.
+    assert after[0, 1:].all() and after[:-1, -1].all()
+    pairs = 50 * 49 / 2
+    assert order <= after[1:-1, 1:-1].sum() / pairs <= order + 0.05
+    for modes in case.modes[1:-1]:
+        assert len({duration for duration, _, _ in modes}) == 3
+        assert all(sum(use > 0 for use in needs) == 2 * factor for _, needs, _ in modes)
+    for b, have in enumerate(case.consumed):
+        uses = [[mode[2][b] for mode in modes] for modes in case.modes]
+        least, most = sum(map(min, uses)), sum(map(max, uses))
+        assert have == least + round(0.25 * (most - least))
