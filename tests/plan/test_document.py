@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from datetime import time, timedelta
 from pathlib import Path
@@ -340,3 +341,19 @@ def test_a_plan_of_many_tasks_is_read_without_recursion() -> None:
     plan = document.loads(json.dumps({"name": "x", "tasks": tasks}), file="p.json")
     assert len(plan.required) == 3000
     assert plan.get_task("t2999").planned_duration == timedelta(seconds=1)
+
+
+def test_garbage_is_collected_again_whatever_came_of_a_document() -> None:
+    assert gc.isenabled()
+    document.loads("name: p\ntasks: [{id: a, duration: 1}]")
+    assert gc.isenabled()
+    for broken in ("name: [", "name: p\ntasks: [{id: 3}]", ""):
+        with pytest.raises(PlanDocumentError):
+            document.loads(broken)
+        assert gc.isenabled()
+    gc.disable()
+    try:
+        document.loads("name: p\ntasks: [{id: a, duration: 1}]")
+        assert not gc.isenabled(), "who switched it off switches it on"
+    finally:
+        gc.enable()
