@@ -45,6 +45,8 @@ class Progress:
         """The network is not the run's any more: other items, other modes, other capacities."""
         self.effects: Effects = NO_EFFECTS
         """What violated assumptions do to the rest."""
+        self._again: frozenset[str] = frozenset()
+        """Tasks that a revision does again: what is left of them may be in another mode."""
 
     def seconds(self, moment: datetime) -> float:
         """`moment` in seconds from the start of the run."""
@@ -86,6 +88,7 @@ class Progress:
     def _go_by(self, accepted: Accepted, at: datetime) -> None:
         """A revision comes into force: from now on the rest goes by its schedule."""
         self.tally.reopen(accepted.again, self.state)
+        self._again |= set(accepted.again)
         self.rechain(at, accepted)
 
     def reckon_with(self, effects: Effects) -> None:
@@ -102,7 +105,8 @@ class Progress:
     def supposing(self, effects: Effects, now: datetime) -> Progress:
         """This run as it would stand at `now` with these effects instead of those in force."""
         other = Progress(self.plan, self.started, self.chain)
-        other.state, other.effects = self.state, effects
+        other.state, other.effects, other._again = self.state, effects, self._again
+        other.tally.reopen_like(self.tally)
         for item in self.state.tasks:
             other.tally.update(self.state, item)
         other.tally.hold(effects.blocked)
@@ -143,18 +147,19 @@ class Progress:
             return
         node = self.chain.node_of.get(item)
         if node is None:
-            self.outgrown |= not self._will_not_run(task_id, own)
+            self.outgrown |= not self._will_not_run(item, own)
             return
         if index is not None and item not in self.state.tasks:
+            item = (task_id, None)
             own = self.state.task(task_id)
-        self._put(node, task_id, own)
+        self._put(node, item, own)
 
     def _place_whole(self, task_id: str, own: TaskState) -> None:
         """Place a mapped task that is recorded as one; its items keep their distances."""
         nodes = self.chain.nodes_of.get(task_id, range(0))
         if own.status is not Status.RUNNING:
             for node in nodes:
-                self._put(node, task_id, own)
+                self._put(node, (task_id, None), own)
             return
         start, _ = self._span(own.attempts[-1])
         items = [n for n in nodes if not self.chain.joins[n]]
@@ -162,11 +167,11 @@ class Progress:
         for node, offset in zip(items, planned.tolist(), strict=True):
             self.course.begin(node, start + offset)
 
-    def _put(self, node: int, task_id: str, own: TaskState) -> None:
+    def _put(self, node: int, item: Item, own: TaskState) -> None:
         status = own.status
         if self.chain.joins[node]:
             # It is over when what is before it is; only what is dropped has to be said.
-            if self._will_not_run(task_id, own):
+            if self._will_not_run(item, own):
                 self.course.drop(node)
             elif self.course.stage[node] == Stage.DEAD:
                 self.course.wait(node)
@@ -174,8 +179,8 @@ class Progress:
             assert own.in_force is not None
             self.course.end(node, *self._span(own.in_force))
         elif status is Status.RUNNING:
-            self._run(node, task_id, own)
-        elif self._will_not_run(task_id, own):
+            self._run(node, item[0], own)
+        elif self._will_not_run(item, own):
             self.course.drop(node)
         elif self.course.stage[node] != Stage.WAITING:
             self.course.wait(node)
@@ -193,11 +198,12 @@ class Progress:
         if not self.course.run(node, self.seconds(attempt.started), duration):
             self.out_of_order = True
 
-    def _will_not_run(self, task_id: str, own: TaskState) -> bool:
+    def _will_not_run(self, item: Item, own: TaskState) -> bool:
+        task_id = item[0]
         if own.status is Status.SKIPPED or task_id in self.tally.stopped:
             return True
         failed = own.status in (Status.FAILURE, Status.BLOCKED)
-        if failed and self.tally.is_reopened(task_id, self.state):
+        if failed and self.tally.is_reopened(*item):
             return False
         return failed and tries_left(self.plan.get_task(task_id), own) == 0
 
@@ -241,6 +247,10 @@ class Progress:
                     continue  # of its items it is not known which run
                 modes[task_id] = mode_of(self.plan.get_task(task_id), attempt)
                 spans[item] = self._expected(task_id, modes[task_id], attempt, now)
+        for task_id in self._again & modes.keys():
+            # Items that are done keep what they gave; how the others are done says the revision.
+            if self.chain.is_mapped(task_id) and not self.tally.status(task_id).good:
+                del modes[task_id]
         for task_id, mode in self.effects.modes.items():
             if task_id in self.chain.place and not self.tally.status(task_id).good:
                 modes.setdefault(task_id, mode)

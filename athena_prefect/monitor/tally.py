@@ -39,8 +39,9 @@ class Tally:
         """Tasks that will not be done as the plan stands, and why, their cones included."""
         self._dead_ends: dict[str, str] = {}
         self._held: Mapping[str, str] = {}
-        self._reopened: dict[str, int] = {}
-        """Tasks that a revision does again, or that were blocked behind one: attempts by then."""
+        self._reopened: dict[str, dict[int | None, int]] = {}
+        """Tasks that a revision does again, or that were blocked behind one: of the task as a
+        whole and of its items that are still to begin anew, the attempts by then."""
         self._causes: dict[str, str] = {}
 
     def update(self, state: ExecutionState, item: Item) -> bool:
@@ -52,6 +53,7 @@ class Tally:
         own = state.task(*item)
         self._measure(task, item, own)
         now = own.status
+        self._note_begun(item, len(own.attempts))
         if index is not None:
             before = self._item_status.get(item)
             if before is not None:
@@ -114,12 +116,30 @@ class Tally:
             self._set_status(self._tasks[task_id], state)
         return tuple(found)
 
-    def is_reopened(self, task_id: str, state: ExecutionState) -> bool:
-        """Whether a revision does it again, and it has not begun since."""
-        return self._reopened.get(task_id) == _attempts(task_id, state)
+    def reopen_like(self, other: Tally) -> None:
+        """What is still to begin anew there is so here."""
+        self._reopened = {t: dict(waits) for t, waits in other._reopened.items()}
+
+    def is_reopened(self, task_id: str, index: int | None = None) -> bool:
+        """Whether a revision does it again, and it has not begun since.
+
+        A mapped task as a whole: whether that is so of any of its items.
+        """
+        waits = self._reopened.get(task_id, {})
+        return bool(waits) if index is None else index in waits
+
+    def _note_begun(self, item: Item, attempts: int) -> None:
+        """What is done again and has another attempt waits for it no more."""
+        task_id, index = item
+        waits = self._reopened.get(task_id)
+        if not waits or waits.get(index) == attempts:
+            return
+        waits.pop(index, None)
+        if index is None or waits.keys() <= {None}:
+            waits.clear()
 
     def _dead_end(self, task: PlanTask, state: ExecutionState, status: Status) -> str:
-        if task.id in self._reopened and self.is_reopened(task.id, state):
+        if self.is_reopened(task.id):
             return ""
         if status is Status.BLOCKED:
             return f"{task.id} is blocked"
@@ -222,9 +242,11 @@ class Tally:
         return result
 
 
-def _attempts(task_id: str, state: ExecutionState) -> int:
-    own = (state.task(task_id), *state.items(task_id).values())
-    return sum(len(s.attempts) for s in own)
+def _attempts(task_id: str, state: ExecutionState) -> dict[int | None, int]:
+    """Of a task and of its items that did not end well, the attempts so far."""
+    items = state.items(task_id).items()
+    found: dict[int | None, int] = {k: len(s.attempts) for k, s in items if not s.status.good}
+    return {None: len(state.task(task_id).attempts), **found}
 
 
 def tries_left(task: PlanTask, own: TaskState) -> int:

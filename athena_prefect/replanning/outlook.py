@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import numpy as np
@@ -142,7 +142,7 @@ def _going_on(view: Picture, standing: Standing) -> Standing:
     """As if what failed went on, so that there is a schedule to look at."""
     if not view.failed:
         return standing
-    return replace(standing, again=view.standing.again, left_out=view.standing.left_out)
+    return view.done_again(standing, view.standing.again, view.standing.left_out)
 
 
 def _exceeds(

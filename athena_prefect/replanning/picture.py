@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
@@ -67,6 +67,8 @@ class Picture:
     failed: tuple[str, ...]
     """Tasks that failed for good, in the order of the plan."""
     policy: ReplanningPolicy
+    kept: Mapping[Item, Span] = field(default_factory=dict)
+    """Finished items of mapped tasks that stay undone in `calm`: done again, they keep them."""
 
     @property
     def plan(self) -> Plan:
@@ -123,7 +125,10 @@ class Picture:
         only = effects.modes.get(task_id)
         if only is not None:
             return (only,)
-        tried = {mode_of(task, a) for a in self.monitor.state.task(task_id).attempts}
+        state = self.monitor.state
+        # Of a mapped task it is its items that were tried, and some of them failed.
+        own = [state.task(task_id), *state.items(task_id).values()]
+        tried = {mode_of(task, a) for s in own if not s.status.good for a in s.attempts}
         unused = tuple(
             m for m in task.mode_names if m not in tried and _known(self.calm, task_id, m)
         )
@@ -187,12 +192,20 @@ class Picture:
         if not again and capacities == carried.capacities:
             # Whoever plans for it reads it once.
             return carried
+        standing = self.done_again(carried, again, self._out(carried.blocked, lost))
+        return replace(standing, capacities=capacities, overran=dict(self._overran(again)))
+
+    def done_again(
+        self, carried: Standing, again: Mapping[str, tuple[str, ...]], left_out: frozenset[str]
+    ) -> Standing:
+        """`carried` with failed tasks done again; what is done of their items stays done."""
+        kept = {item: span for item, span in self.kept.items() if item[0] not in left_out}
         return replace(
             carried,
             again=again,
-            left_out=self._out(carried.blocked, lost),
-            capacities=capacities,
-            overran=dict(self._overran(again)),
+            left_out=left_out,
+            spans={**carried.spans, **kept},
+            over=carried.over | kept.keys(),
         )
 
     def _overran(self, again: Iterable[str]) -> Iterator[tuple[tuple[str, str], float]]:
@@ -299,6 +312,11 @@ def picture(
     spans = {item: span for item, span in given.spans.items() if item[0] not in given.left_out}
     state = progress.state
     over = frozenset(item for item in spans if state.task(*item).in_force is not None)
+    kept = {
+        item: span
+        for item, span in given.spans.items()
+        if item[0] in given.left_out and item[1] is not None and state.task(*item).status.good
+    }
     course = progress.course
     previous = {
         item: float(start)
@@ -350,4 +368,5 @@ def picture(
         reaches=tuple(reaches),
         failed=failed,
         policy=rules,
+        kept=kept,
     )

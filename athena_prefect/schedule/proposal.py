@@ -144,10 +144,14 @@ class Proposal:
 
     @cached_property
     def starts(self) -> dict[str, float]:
-        """Start of each task; of a mapped one that of its first item."""
+        """Start of each task; of a mapped one that of its first item, of one that is done again
+        that of the first item to be done.
+        """
         found: dict[str, float] = {}
-        for (task, _), (start, _) in self.spans.items():
-            found[task] = min(start, found.get(task, start))
+        again, kept = self.standing.again, self.standing.spans
+        for item, (start, _) in self.spans.items():
+            if item[0] not in again or item not in kept:
+                found[item[0]] = min(start, found.get(item[0], start))
         return found
 
     @cached_property
@@ -312,6 +316,7 @@ def claim_of(
         over=standing.over,
         modes={**standing.modes, **modes},
         begun_in={t: m for t, m in standing.modes.items() if standing.begun(t)},
+        again=frozenset(standing.again),
         items=standing.items,
         only_mode=standing.only_mode,
         barred=standing.barred,

@@ -37,7 +37,8 @@ class Standing:
     left_out: frozenset[str] = frozenset()
     """Tasks that will not run: skipped, or stopped for good."""
     again: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Failed task that is to be done again → the modes in which it may."""
+    """Failed task that is to be done again → the modes in which it may. Of a mapped one only
+    the items that have not ended well: `spans` has the others, and they stay."""
     previous: Mapping[Item, float] = field(default_factory=dict)
     """Starts by the order so far."""
     previous_makespan: float | None = None
@@ -59,10 +60,12 @@ class Standing:
 
     @cached_property
     def _begun(self) -> frozenset[str]:
-        return frozenset(item[0] for item in self.spans)
+        return frozenset(item[0] for item in self.spans if item[0] not in self.again)
 
     def begun(self, task_id: str) -> bool:
-        """Whether any of a task has begun."""
+        """Whether any of a task has begun that binds the rest of it: what is done again begins
+        anew, whatever of it is done already.
+        """
         return task_id in self._begun
 
     @cached_property

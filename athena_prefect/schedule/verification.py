@@ -107,6 +107,9 @@ class Claim:
     modes: Mapping[str, str] = field(default_factory=dict)
     begun_in: Mapping[str, str] = field(default_factory=dict)
     """Task that has begun → its mode, where it is not the default one."""
+    again: Collection[str] = frozenset()
+    """Failed tasks that are done again: of mapped ones what has ended well stays as it is, and
+    the rest begins anew, in whatever mode."""
     items: Mapping[str, int] = field(default_factory=dict)
     """Items of mapped tasks, where they are known; as many as the plan expects elsewhere."""
     only_mode: Mapping[str, str] = field(default_factory=dict)
@@ -150,7 +153,7 @@ class _Examination:
         }
         """What is still to begin."""
         self.waits_of = {t.id: tuple(self._waits_in(t)) for t in claim.plan.tasks}
-        self.began = {item[0] for item in claim.begun}
+        self.began = {item[0] for item in claim.begun} - set(claim.again)
         # A mapped task is over when all of its items are.
         ended = frozenset(claim.over)
         self.over = {name for name, index in ended if index is None} | {
@@ -237,6 +240,8 @@ class _Examination:
     def _finished(self) -> Iterator[Objection]:
         claim = self.claim
         for item, span in claim.begun.items():
+            if item[0] in claim.again and item[0] not in self.tasks:
+                continue  # left out, with what is done of it
             given = claim.spans.get(item)
             if given is None or any(abs(a - b) > MARGIN for a, b in zip(given, span, strict=True)):
                 yield _against(
@@ -337,7 +342,7 @@ class _Examination:
         for name, task in self.tasks.items():
             if task.timeout is None or name in self.began or task.timeout == given.get(name):
                 continue
-            spans = (self.claim.spans[i] for i in self.items_of.get(name, ()))
+            spans = (self.free[i] for i in self.items_of.get(name, ()) if i in self.free)
             longest = max((f - s for s, f in spans), default=0.0)
             if longest > task.timeout.total_seconds() + MARGIN:
                 yield _against(

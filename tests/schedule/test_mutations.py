@@ -66,7 +66,11 @@ def _can_be_carried_out(claim: Claim) -> bool:
         _in_some_order(tasks, claim)
         and all(i[0] in tasks for i in claim.spans)
         and all(claim.modes.get(t, DEFAULT_MODE) in tasks[t].mode_names for t in tasks)
-        and all(claim.spans.get(i) == s for i, s in claim.begun.items())
+        and all(
+            claim.spans.get(i) == s
+            for i, s in claim.begun.items()
+            if i[0] in tasks or i[0] not in claim.again
+        )
         and all(_placed(claim, task) for task in tasks.values())
         and all(_goal_met(claim, tasks, name) for name in claim.original.required)
         and all(_right(claim, tasks, item) for item in free)
@@ -127,14 +131,11 @@ def _right(claim: Claim, tasks: dict[str, PlanTask], item: Item) -> bool:
     """Whether something that is still to begin begins and ends as it can."""
     task, (start, end) = tasks[item[0]], claim.spans[item]
     mode = claim.modes.get(task.id, DEFAULT_MODE)
-    begun = any(i[0] == task.id for i in claim.begun)
+    bound = {i[0] for i in claim.begun} - set(claim.again)
+    begun = task.id in bound
     known = claim.estimates.get(task.id) if mode == DEFAULT_MODE else None
     estimate = known or task.mode(mode).estimate
-    if (
-        estimate is None
-        or start < claim.now - SLACK
-        or task.id in set(claim.blocked) - {i[0] for i in claim.begun}
-    ):
+    if estimate is None or start < claim.now - SLACK or task.id in set(claim.blocked) - bound:
         return False
     three = (estimate.optimistic, 4 * estimate.likely, estimate.pessimistic)
     mean = sum((d.total_seconds() for d in three), 0.0) / 6 * claim.factors.get(task.id, 1.0)
