@@ -397,9 +397,16 @@ def _why(found: Why) -> RenderableType:
     return Group(*parts)
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def _simulated(found: SimulatedPlan) -> RenderableType:
     parts: list[RenderableType] = [
-        Text.assemble((found.name, "bold"), f" · {found.tasks} tasks · {found.samples:,} runs")
+        Text.assemble(
+            (found.name, "bold"),
+            f" · {_many(found.tasks, 'task')} · {_many(found.samples, 'run')}",
+        )
     ]
     if found.reason:
         return Group(*parts, Text(found.reason, style="yellow"))

@@ -98,6 +98,14 @@ def test_simulate(athena: Athena, run: str) -> None:
     assert athena("simulate", "no-such.yaml").code == 2
 
 
+def test_one_task_and_one_run_are_no_more_than_one(athena: Athena, tmp_path: Path) -> None:
+    """Of a plan without uncertainty one run says all."""
+    file = tmp_path / "one.yaml"
+    file.write_text("name: one\ntasks:\n  - {id: only, call: made:up, duration: 5}\n")
+    told = athena("simulate", str(file))
+    assert told.code == 0 and "one · 1 task · 1 run\n" in told.out
+
+
 def test_text_is_no_markup() -> None:
     drafted = "tags: [audit]\nresources: {gpu: [a, b]}\n[/b]"
     assert render.laid_out(terminal(), drafted) == drafted + "\n"
