@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from athena_prefect.assumptions.validator import AssumptionValidator
-from athena_prefect.journal.events import TaskOutcome
+from athena_prefect.journal.events import CheckEvent, TaskOutcome
+from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.orchestrator import PlanOrchestrator
 from athena_prefect.replanning.engine import AdaptiveReplanningEngine
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, Rule
 from athena_prefect.replanning.options import Kind
+from athena_prefect.replanning.picture import picture
+from athena_prefect.replanning.scope import levers_of_all
 from athena_prefect.replanning.why import why
 from tests.scenarios.replans import Violated, adopt, engine_of, ticking
 from tests.scenarios.test_adjustment_and_deviation import eight_tasks, ten_tasks
@@ -322,3 +325,87 @@ def test_scenario_3_with_checks_in_the_journal(drive: Callable[..., Any]) -> Non
     result = engine.full_replan(str(violations[0]), {})
     assert result.verification_passed and run.hours(result.accepted_finish) == 39.0
     assert result.confidence == 1.0
+
+
+def _that_can_grow(run: Any, *values: float) -> tuple[AdaptiveReplanningEngine, dict[str, float]]:
+    """The engine when the check of the cpus has found these values, and what may be added."""
+    expected = run.monitor.plan.get_assumption("resources_available").expected_value
+    for k, value in enumerate(values):
+        run.journal.append(
+            CheckEvent(
+                plan_run=run.context.plan_run, assumption_id="resources_available",
+                check_id=str(k), at=run.clock.now(), data={"value": value},
+                verdict="violated" if value < expected else "holds",
+            )
+        )  # fmt: skip
+    run.monitor.refresh()
+    validator = AssumptionValidator(run.monitor.plan, run.monitor)
+    planner = PlanOrchestrator(clock=ticking(), policy=run.monitor.policy, workers=1)
+    engine = AdaptiveReplanningEngine(run.monitor, validator, planner)
+    view = picture(run.monitor, validator.get_violated_assumptions())
+    return engine, dict(levers_of_all(view, run.monitor.policy).capacity)
+
+
+def test_nobody_adds_what_is_observed_to_be_short(drive: Callable[..., Any]) -> None:
+    """The dispatcher goes by the observed amount as long as the shortage is in force: more than
+    that is not offered, and what is promised meanwhile is what is forecast.
+    """
+    document = shortfall()
+    document["resources"]["cpu"] |= {"max_capacity": 16}
+    run = drive(document)
+    run.chain(("t1", 2), ("t2", 2), ("t3", 3), ("t4", 5))
+    _, more = _that_can_grow(run)
+    assert more == {"cpu": 16}, "there is no shortage yet"
+    engine, more = _that_can_grow(run, 5)
+    assert more == {}
+    found = engine.get_replanning_options(
+        run.monitor.get_plan_deviation(),
+        engine.validator.get_violated_assumptions(),
+        strategy=AdaptiveReplanning.FULL,
+    )
+    assert not [o for o in found if o.kind is Kind.ADD_RESOURCES]
+    result = engine.full_replan("short of cpus", {})
+    adopt(run, result)
+    after = ExecutionMonitor(result.new_plan, run.context, samples=60)
+    assert after.get_plan_deviation().estimated_completion == result.finish
+    assert after.get_plan_deviation().slip == pytest.approx(0.0)
+
+
+def test_a_shortage_after_more_was_added_is_forecast_as_it_is(drive: Callable[..., Any]) -> None:
+    """Once it is over, the run has again what was added."""
+    work = [
+        {"id": f"t{k}", "duration": "4h", "resources": {"cpu": 8}, "depends_on": ["t1"]}
+        for k in (2, 3, 4)
+    ]
+    document = {
+        "name": "grows", "deadline": "8h",
+        "resources": {"cpu": {"capacity": 8, "max_capacity": 24}},
+        "tasks": [{"id": "t1", "duration": "2h"}, *work],
+        "assumptions": [
+            {**shortfall()["assumptions"][0], "milestones": [{"after": "t1"}],
+             "affects": ["t2", "t3", "t4"], "expected_value": 24}
+        ],
+    }  # fmt: skip
+    run = drive(document)
+    run.chain(("t1", 2))
+    engine, _ = _that_can_grow(run)
+    option = next(
+        o
+        for o in engine.get_replanning_options(
+            run.monitor.get_plan_deviation(), [], strategy=AdaptiveReplanning.FULL
+        )
+        if o.kind is Kind.ADD_RESOURCES
+    )
+    result = engine.adopt(option, AdaptiveReplanning.FULL)
+    assert result.new_plan.resources["cpu"].capacity == 24
+    adopt(run, result)
+    run.monitor = ExecutionMonitor(result.new_plan, run.context, samples=60)
+
+    def finish() -> float:
+        return float(run.hours(run.monitor.get_plan_deviation().estimated_completion))
+
+    assert finish() == run.hours(result.finish) == 6
+    _that_can_grow(run, 8)
+    assert finish() == 14, "one after the other"
+    _that_can_grow(run, 8, 24)
+    assert finish() == 6
