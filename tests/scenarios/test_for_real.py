@@ -22,6 +22,9 @@ from tests.scenarios.test_replanning import deviated
 
 pytestmark = [pytest.mark.prefect, pytest.mark.usefixtures("prefect_api")]
 
+PATIENT = {"timeout": "5m"}
+"""Of a check: a busy machine takes longer to begin the first one than a healthy system."""
+
 
 def scaled(document: dict[str, Any], hour: float, took: dict[str, float]) -> dict[str, Any]:
     """The document with hours of so many seconds, its tasks taking what is planned, or `took`."""
@@ -71,7 +74,7 @@ def test_scenario_2_in_one_process() -> None:
     document["assumptions"] = [
         {"id": "resources_available", "milestones": [{"after": "t4"}], "expected_value": 8,
          "sense": "at_least", "affects": ["t5", "t6", "t8"],
-         "check": {"kind": "function", "call": "deeds:five"},
+         "check": {"kind": "function", "call": "deeds:five"} | PATIENT,
          "effect": {"capacity": {"cpu": "observed"}}}
     ]  # fmt: skip
     # t4 takes 6.5 h instead of 5 h.
@@ -100,8 +103,12 @@ def test_scenario_3_in_one_process() -> None:
     document = deviated()
     document["name"] = "critical-deviation-for-real"
     for assumption in document["assumptions"]:
-        assumption |= {"expected_value": True, "check": {"kind": "function", "call": "deeds:no"}}
-    plan = scaled(document, 0.5, {})
+        check = {"kind": "function", "call": "deeds:no"} | PATIENT
+        assumption |= {"expected_value": True, "check": check}
+    plan = scaled(document, 1.0, {})
+    # That a busy machine is late is no reason for the one replan: t3's failure is.
+    late = {"tolerated_slip": 0.5, "segment_slip": 1, "probability_drop": 1}
+    plan["replanning"] |= {"policy": late}
     plan["tasks"][2]["call"] = "deeds:fail_after"
     done = run(Plan.model_validate(plan))
     assert done.final.is_completed(), done.final
@@ -120,8 +127,8 @@ def test_scenario_3_in_one_process() -> None:
     }
     assert "t3 failed, which is required, and can be done in mode rework" in change.data["reason"]
     assert adopted(done.plan_run) == [("full", "adopted")]
-    # The promise: 39 h of half a second, what had passed beyond the plan added.
-    assert change.data["p50"] >= 39 * 0.5
+    # The promise: 39 h of a second, what had passed beyond the plan added.
+    assert change.data["p50"] >= 39
     failed, again = state.task("t3").attempts
     assert (failed.outcome, failed.data["mode"]) == (TaskOutcome.FAILURE, "default")
     assert (again.outcome, again.data["mode"]) == (TaskOutcome.SUCCESS, "rework")
