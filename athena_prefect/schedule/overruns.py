@@ -49,8 +49,8 @@ def tries(task: PlanTask) -> int:
 
 def _any_item(task: PlanTask, standing: Standing, one: float) -> float:
     count = 1 if task.map_over is None else standing.items.get(task.id, task.expected_items)
-    # Of a task that is done again, what has ended well stays.
-    count -= sum(item[0] == task.id for item in standing.spans)
+    if task.id in standing.again:  # what has ended well of it stays
+        count -= sum(name == task.id for name, _ in standing.spans)
     return 1.0 - (1.0 - one) ** count
 
 
