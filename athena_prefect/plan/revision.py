@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from athena_prefect.plan.model import DEFAULT_MODE, Assumption, Plan, PlanTask, SuccessCriteria
+from athena_prefect.plan.terms import Resource
 from athena_prefect.plan.units import format_duration
 
 
@@ -100,7 +101,7 @@ def revised(
     if timeouts or relaxed:
         tasks = tuple(_loosened(t, (timeouts or {}).get(t.id), t.id in relaxed) for t in tasks)
     resources = {
-        name: resource.model_copy(update={"capacity": amount})
+        name: _with_capacity(resource, amount)
         for name, resource in plan.resources.items()
         if (amount := (capacities or {}).get(name)) is not None
     }
@@ -120,6 +121,12 @@ def _copied(plan: Plan, **changes: Any) -> Plan:
         result.__dict__.pop(name, None)
     result._source = plan.source
     return result
+
+
+def _with_capacity(resource: Resource, amount: float) -> Resource:
+    most = resource.max_capacity
+    most = None if most is None else max(most, amount)
+    return resource.model_copy(update={"capacity": amount, "max_capacity": most})
 
 
 def _without(task: PlanTask, gone: frozenset[str], cuts: frozenset[tuple[str, str]]) -> PlanTask:

@@ -85,8 +85,12 @@ class Constraints:
             barred={t: frozenset(m) for t, m in self.exclude.items() if not standing.begun(t)},
         )
 
-    def allowed(self, levers: Levers) -> Levers:
-        """The levers that may still be pulled."""
+    def allowed(self, levers: Levers, plan: Plan) -> Levers:
+        """The levers that may still be pulled, and the capacities that `plan` is to have.
+
+        They become the revision's, so that a run goes by what its promise was made with. A
+        capacity that is less than some task takes only limits the schedule: no plan can say it.
+        """
         modes = {
             t: tuple(m for m in names if m not in self.exclude.get(t, ()))
             for t, names in levers.modes.items()
@@ -97,10 +101,19 @@ class Constraints:
             modes={t: names for t, names in modes.items() if names},
             droppable=levers.droppable - self.pin,
             soft=frozenset(arc for arc in levers.soft if arc[1] not in self.pin),
-            capacity={n: c for n, c in levers.capacity.items() if n not in self.capacity},
+            capacity={
+                **{n: c for n, c in levers.capacity.items() if n not in self.capacity},
+                **{n: c for n, c in self.capacity.items() if _can_have(plan, n, c)},
+            },
             timeouts={t: s for t, s in levers.timeouts.items() if t not in self.pin},
             relaxed=levers.relaxed - self.pin,
         )
+
+
+def _can_have(plan: Plan, resource: str, units: float) -> bool:
+    """Whether a plan may say that there is so much, and does not yet."""
+    taken = (t.mode(m).resources.get(resource, 0.0) for t in plan.tasks for m in t.mode_names)
+    return 0 < units != plan.resources[resource].capacity and units >= max(taken, default=0.0)
 
 
 def _mapping(name: str, given: object, right: str) -> Mapping[str, Any]:

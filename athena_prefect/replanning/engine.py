@@ -318,7 +318,7 @@ class AdaptiveReplanningEngine:
             standing = view.standing_with(asked.replace)
             asked.check(standing)
             standing = asked.on(standing, self.monitor.started)
-            levers = asked.allowed(levers)
+            levers = asked.allowed(levers, view.plan)
         proposal = self.taught.propose(
             standing,
             levers,

@@ -195,6 +195,19 @@ def _late(**more: Any) -> tuple[ExecutionMonitor, VirtualClock]:
     return monitor, clock
 
 
+@pytest.mark.parametrize(
+    ("there", "has"), [(2.5, 2.5), (2, 2), (5, 5), (1, 2)], ids=["more", "same", "most", "less"]
+)
+def test_a_capacity_that_is_asked_for_is_the_revisions(there: float, has: float) -> None:
+    monitor, _ = _late(resources={"cpu": {"capacity": 2, "max_capacity": 4}})
+    result = _engine(monitor).full_replan("asked", {"capacity": {"cpu": there}})
+    assert result.verification_passed
+    # In one of its modes b takes two: a plan with one unit could not be read any more.
+    assert result.new_plan.resources["cpu"].capacity == has
+    assert any("cpu" in change for change in result.changes) is (has != 2)
+    assert Plan.model_validate(as_dict(result.new_plan)) == result.new_plan
+
+
 def test_a_local_adjustment_changes_one_task() -> None:
     monitor, _ = _late()
     result = _engine(monitor).generate_local_adjustment("b", monitor.get_plan_deviation())
