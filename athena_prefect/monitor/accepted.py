@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from athena_prefect.journal.events import RunEvent, RunEventKind
-from athena_prefect.journal.state import Item
+from athena_prefect.journal.state import ExecutionState, Item
 from athena_prefect.plan.revision import ChangeKind
 
 
@@ -43,6 +44,22 @@ class Accepted:
             )
             or tuple(data.get("again") or ()),
         )
+
+
+def still_to_redo(state: ExecutionState) -> frozenset[str]:
+    """Failed tasks that a revision, not only the newest, does again and that wait for it still."""
+    return frozenset(
+        task_id
+        for event in state.decisions
+        if (accepted := Accepted.of(event)) is not None
+        for task_id in accepted.again
+        if not _begun_since(state, task_id, event.at)
+    )
+
+
+def _begun_since(state: ExecutionState, task_id: str, at: datetime) -> bool:
+    own = (state.task(task_id), *state.items(task_id).values())
+    return any(a.started is not None and a.started >= at for s in own for a in s.attempts)
 
 
 def _in(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -99,10 +99,11 @@ class Tally:
             return Status.FAILURE if items[Status.FAILURE] else Status.BLOCKED
         return Status.RUNNING if final else Status.READY
 
-    def reopen(self, again: Iterable[str], state: ExecutionState) -> tuple[str, ...]:
+    def reopen(self, again: Iterable[str], state: ExecutionState) -> None:
         """What a revision does again, with what was blocked behind it, is no dead end any more.
 
-        It is once more when another attempt has failed. The tasks that this is said of.
+        It is once more when another attempt has failed. What an earlier revision does again
+        and has not begun since stays so.
         """
         todo = [t for t in again if t in self._tasks]
         found = dict.fromkeys(todo)
@@ -111,10 +112,9 @@ class Tally:
                 if after not in found and self.status(after) is Status.BLOCKED:
                     found[after] = None
                     todo.append(after)
-        self._reopened = {t: _attempts(t, state) for t in found}
+        self._reopened |= {t: _attempts(t, state) for t in found}
         for task_id in found:
             self._set_status(self._tasks[task_id], state)
-        return tuple(found)
 
     def reopen_like(self, other: Tally) -> None:
         """What is still to begin anew there is so here."""

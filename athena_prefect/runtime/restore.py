@@ -22,6 +22,7 @@ from athena_prefect.journal.events import (
     TaskOutcome,
 )
 from athena_prefect.journal.state import Attempt, Item, Status, fold_entries
+from athena_prefect.monitor.accepted import still_to_redo
 from athena_prefect.runtime.continuing import SUPERSEDED, superseded
 from athena_prefect.runtime.facts import label
 from athena_prefect.runtime.frontier import input_revisions, results_taken
@@ -60,12 +61,12 @@ def take_up(dispatcher: Dispatcher, before: Plan | None) -> None:
     """Go on by a revision that another process made, the first time that it is gone on by.
 
     What it leaves out, of the plan `before`, is skipped; what has failed is done again
-    only where it says so: a mere resume tries everything again.
+    only where it says so, or one before it that came to nothing yet: a mere resume tries
+    everything again.
     """
     plan, state = dispatcher.facts.plan, dispatcher.state
-    again = set(state.acceptance.get("again") or ())
     failed = {t for t in plan.task_ids if state.status(t) is Status.FAILURE}
-    dispatcher.given_up = frozenset(failed - again)
+    dispatcher.given_up = frozenset(failed - still_to_redo(state))
     for task_id in () if before is None else before.task_ids:
         if task_id not in plan.task_ids:
             leave_out(dispatcher, task_id, f"left out by revision {dispatcher.facts.revision}")

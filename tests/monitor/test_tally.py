@@ -9,8 +9,16 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from athena_prefect.journal.events import TaskEvent, TaskEventKind, TaskOutcome
+from athena_prefect.journal.events import (
+    Event,
+    RunEvent,
+    RunEventKind,
+    TaskEvent,
+    TaskEventKind,
+    TaskOutcome,
+)
 from athena_prefect.journal.state import ExecutionState, Status, evolve, fold
+from athena_prefect.monitor.accepted import still_to_redo
 from athena_prefect.monitor.tally import Tally
 from athena_prefect.plan.model import Plan
 
@@ -139,6 +147,33 @@ def test_events_of_tasks_that_the_plan_does_not_have_are_passed_over() -> None:
     tally = Tally(PLAN)
     assert not tally.update(state, ("gone", None))
     assert tally.total == 6
+
+
+def test_what_an_earlier_revision_does_again_is_no_dead_end_by_a_later_one() -> None:
+    happened = [*ran("e", TaskOutcome.FAILURE), *ran("c", TaskOutcome.FAILURE)]
+    state, tally = tallied(happened)
+    tally.reopen(["c"], state)
+    tally.reopen(["e"], state)
+    assert tally.is_reopened("c") and tally.is_reopened("e")
+    assert not tally.stopped and tally.blocked == ""
+    state, again = tallied(happened)
+    again.reopen(["e"], state)
+    assert "c" in again.stopped, "nobody does that again"
+
+
+def test_what_a_revision_does_again_waits_for_that_until_it_begins() -> None:
+    def revised(number: int, second: int, *again: str) -> RunEvent:
+        return RunEvent(
+            plan_run=UUID(int=1), kind=RunEventKind.REVISED, at=T0 + timedelta(seconds=second),
+            source=str(number), data={"revision": number, "again": list(again)},
+        )  # fmt: skip
+
+    both = [*ran("c", TaskOutcome.FAILURE), *ran("e", TaskOutcome.FAILURE)]
+    happened: list[Event] = [*both, revised(2, 2, "c"), revised(3, 3, "e")]
+    assert still_to_redo(fold(happened)) == {"c", "e"}
+    begun = event(TaskEventKind.STARTED, "c", 4, source="again")
+    assert still_to_redo(fold([*happened, begun])) == {"e"}
+    assert not still_to_redo(fold(both))
 
 
 def test_a_long_list_of_waiting_tasks_is_cut() -> None:

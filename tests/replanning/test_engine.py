@@ -33,6 +33,7 @@ from athena_prefect.replanning.picture import picture
 from athena_prefect.replanning.wishes import wish_from
 from athena_prefect.schedule.proposal import claim_of
 from athena_prefect.schedule.verification import verify
+from tests.replanning.pasts import one_after_another
 from tests.schedule.standings import plans
 
 T0 = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -296,24 +297,13 @@ def test_too_little_time_is_said_and_every_lever_is_tried_all_the_same() -> None
 
 def test_with_history_a_promise_comes_from_the_law_of_the_forecast() -> None:
     plan = Plan.model_validate(_document(deadline=600))
-    rng = np.random.default_rng(3)
-    runs = []
-    for number in range(8):
-        slow = float(np.exp(rng.normal(0.2, 0.3)))
-        at, tasks = 0.0, list[PastTask]()
-        for task in plan.tasks:
-            lasts = 100 * slow * float(np.exp(rng.normal(0, 0.03)))
-            tasks.append(
-                PastTask(id=task.id, category=task.group, planned=100, actual=lasts, started=at,
-                         after=tuple(d.task for d in task.upstream))
-            )  # fmt: skip
-            at += lasts
-        runs.append(PastRun(key=str(number), plan=plan.name, tasks=tasks))
     clock = VirtualClock(T0)
     context = ExecutionContext(
         plan_run=UUID(int=1), clock=clock, started_at=T0, journal=MemoryJournal()
     )
-    monitor = ExecutionMonitor(plan, context, samples=100, history=History.of(runs))
+    monitor = ExecutionMonitor(
+        plan, context, samples=100, history=one_after_another(plan, slow=0.2, runs=0.3, tasks=0.03)
+    )
     _do(monitor, clock, "a", 200.0)
     engine = _engine(monitor)
     deviation, forecast = monitor.get_plan_deviation(), monitor.forecast()

@@ -10,12 +10,12 @@ import pytest
 
 from athena_prefect.journal.journal import MemoryJournal
 from athena_prefect.monitor.context import ExecutionContext, VirtualClock
-from athena_prefect.monitor.history import History, PastRun, PastTask
 from athena_prefect.monitor.monitor import ExecutionMonitor
 from athena_prefect.plan.model import Plan
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.from_history import others_median
 from athena_prefect.schedule.robustness import Robustness
+from tests.replanning.pasts import one_after_another
 from tests.replanning.test_engine import T0, _do, _engine
 
 CATEGORIES = 3
@@ -32,22 +32,6 @@ def _plan() -> Plan:
     )
 
 
-def _history(plan: Plan) -> History:
-    """Eight runs, each as a whole a tenth faster or slower, its tasks by a twentieth more."""
-    rng, runs = np.random.default_rng(3), []
-    for number in range(8):
-        slow, at, tasks = float(np.exp(rng.normal(0, 0.1))), 0.0, list[PastTask]()
-        for task in plan.tasks:
-            lasts = 100 * slow * float(np.exp(rng.normal(0, 0.05)))
-            tasks.append(
-                PastTask(id=task.id, category=task.group, planned=100, actual=lasts, started=at,
-                         after=tuple(d.task for d in task.upstream))
-            )  # fmt: skip
-            at += lasts
-        runs.append(PastRun(key=str(number), plan=plan.name, tasks=tasks))
-    return History.of(runs)
-
-
 def _carried_on(*lasts: float) -> tuple[Robustness, float]:
     """What carrying on promises after tasks that took so long; and P50 of the forecast."""
     plan = _plan()
@@ -55,7 +39,9 @@ def _carried_on(*lasts: float) -> tuple[Robustness, float]:
     context = ExecutionContext(
         plan_run=UUID(int=1), clock=clock, started_at=T0, journal=MemoryJournal()
     )
-    monitor = ExecutionMonitor(plan, context, samples=100, history=_history(plan))
+    monitor = ExecutionMonitor(
+        plan, context, samples=100, history=one_after_another(plan, runs=0.1, tasks=0.05)
+    )
     for k, seconds in enumerate(lasts):
         _do(monitor, clock, f"t{k}", seconds)
     deviation = monitor.get_plan_deviation()
