@@ -1,0 +1,39 @@
+"""What the run is for is still reached: goals, inputs, nothing that cannot run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from athena_prefect.schedule.verification.findings import Flaw, Objection, against
+from athena_prefect.schedule.verification.reading import Reading
+
+
+def goals(reading: Reading) -> Iterator[Objection]:
+    """Everything that a goal needs is done."""
+    out = set(reading.claim.left_out)
+    for name in sorted(reading.claim.original.required):
+        if name not in reading.over and (name not in reading.tasks or name in out):
+            yield against(Flaw.GOAL, f"{name}, which a goal needs, is not done", name)
+
+
+def inputs(reading: Reading) -> Iterator[Objection]:
+    """Every result that is taken will be there."""
+    out = set(reading.claim.left_out)
+    for task in reading.tasks.values():
+        if task.id in out or task.id in reading.began:
+            continue
+        for argument, source in task.inputs.items():
+            if source in out and source not in reading.over:
+                yield against(
+                    Flaw.INPUT,
+                    f"{task.id} takes {argument} from {source}, which will not run",
+                    task.id,
+                    source,
+                )
+
+
+def blocked(reading: Reading) -> Iterator[Objection]:
+    """Nothing is planned that an assumption keeps from running."""
+    for name in sorted(set(reading.claim.blocked) - reading.began):
+        if name in reading.items_of:
+            yield against(Flaw.BLOCKED, f"{name} cannot run: its assumption fails", name)
