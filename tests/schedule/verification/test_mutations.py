@@ -26,7 +26,7 @@ from athena_prefect.replanning.scope import levers_of_all
 from athena_prefect.schedule.proposal import claim_of
 from athena_prefect.schedule.verification import Claim, Flaw, verify
 from tests.replanning.rich import rich_run
-from tests.schedule.rests import ticking
+from tests.schedule.rests import steps_for_seconds, ticking
 
 Item = tuple[str, int | None]
 T = TypeVar("T", str, Item)
@@ -47,7 +47,8 @@ def _claim(seed: int) -> Claim | None:
     violations = AssumptionValidator(monitor.plan, monitor).get_violated_assumptions()
     view = picture(monitor, violations)
     planner = PlanOrchestrator(clock=ticking(0.01), policy=monitor.policy, workers=1)
-    found = planner.propose(view.standing, levers_of_all(view, monitor.policy), budget_s=0.3)
+    with steps_for_seconds():
+        found = planner.propose(view.standing, levers_of_all(view, monitor.policy), budget_s=0.3)
     if not found.feasible:
         return None
     return claim_of(found.standing, found.answer, found.levers, found.plan, found.modes)
@@ -73,6 +74,7 @@ def _can_be_carried_out(claim: Claim) -> bool:
         )
         and all(_placed(claim, task) for task in tasks.values())
         and all(_goal_met(claim, tasks, name) for name in claim.original.required)
+        and all(_kept(claim, name) for name in tasks)
         and all(_right(claim, tasks, item) for item in free)
         and all(
             _enough(claim, tasks, claim.spans[i][0])
@@ -125,6 +127,13 @@ def _goal_met(claim: Claim, tasks: dict[str, PlanTask], name: str) -> bool:
     own = [i for i in claim.spans if i[0] == name]
     done = (name, None) in claim.over or (bool(own) and all(i in claim.over for i in own))
     return done or (name in tasks and name not in claim.left_out)
+
+
+def _kept(claim: Claim, name: str) -> bool:
+    """Whether a task of which something has begun is done as it was begun."""
+    begun = name in {i[0] for i in claim.begun} - set(claim.again)
+    mode = claim.modes.get(name, DEFAULT_MODE)
+    return not begun or mode == claim.begun_in.get(name, DEFAULT_MODE)
 
 
 def _right(claim: Claim, tasks: dict[str, PlanTask], item: Item) -> bool:
@@ -197,7 +206,8 @@ def _free(claim: Claim) -> list[Item]:
 
 def _moved(claim: Claim, item: Item, to: float) -> Claim:
     start, end = claim.spans[item]
-    return replace(claim, spans={**claim.spans, item: (to, to + end - start)})
+    # So that what takes no time takes none wherever it is moved to.
+    return replace(claim, spans={**claim.spans, item: (to, to + (end - start))})
 
 
 def _with(claim: Claim, task_id: str, **fields: object) -> Claim:
