@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,13 +12,22 @@ from athena_prefect.schedule.rest import Way
 from athena_prefect.schedule.variables import Variables
 
 
+class Interval(NamedTuple):
+    """An activity in one of its ways."""
+
+    variable: Any
+    size: int
+    literal: Any
+    """Whether it is done so; None where it always is."""
+
+
 class Constraints:
     """Constraints on the variables of one rest, each family added by its method."""
 
     def __init__(self, variables: Variables) -> None:
         self.variables = variables
         self.model, self.rest, self.ticks = variables.model, variables.rest, variables.ticks
-        self._intervals: dict[tuple[int, int], Any] = {}
+        self._intervals: dict[tuple[int, int], Interval] = {}
 
     def precedence(self) -> None:
         """Starts after what is waited for."""
@@ -66,7 +75,7 @@ class Constraints:
         held = [d for d, _ in running]
         scale = scale_of(np.concatenate((amounts, have, held)))
         most = int(whole(np.array([max(have)]), scale, up=False)[0])
-        intervals = [interval for _, _, interval in uses]
+        intervals = [interval.variable for _, _, interval in uses]
         demands: list[int] = whole(amounts, scale, up=True).tolist()
         # What is missing at a moment is taken by an interval that stands for it; what
         # runs may hold more than there is.
@@ -91,7 +100,30 @@ class Constraints:
                 demands.append(missing)
         model.add_cumulative(intervals, demands, most)
 
-    def _uses(self, r: int) -> Iterator[tuple[int, float, Any]]:
+    def work(self, makespan: Any) -> None:
+        """What is done on a resource takes up no more than there is of it until the makespan.
+
+        This follows from the capacities, but no start stands in it: it says to the linear
+        relaxation, and so to the search, which ways are too much work together.
+        """
+        if not self.variables.chosen:
+            return
+        rest = self.rest
+        for r in range(len(rest.problem.resources)):
+            uses = list(self._uses(r))
+            have = np.array([c for _, c in rest.capacity_at(r)])
+            amounts = np.array([u for _, u, _ in uses])
+            scale = scale_of(np.concatenate((amounts, have)))
+            demands: list[int] = whole(amounts, scale, up=True).tolist()
+            total: Any = 0
+            for demand, (_, _, interval) in zip(demands, uses, strict=True):
+                total += (
+                    demand * interval.size * (1 if interval.literal is None else interval.literal)
+                )
+            if uses:
+                self.model.add(total <= int(whole(have, scale, up=False).max()) * makespan)
+
+    def _uses(self, r: int) -> Iterator[tuple[int, float, Interval]]:
         """(activity, units, interval) of all that may take from a resource."""
         rest = self.rest
         demands = rest.problem.demands[:, r]
@@ -109,7 +141,7 @@ class Constraints:
 
     def _interval(
         self, i: int, k: int, start: Any, way: Way | None, task: int, literal: Any
-    ) -> Any:
+    ) -> Interval:
         if (i, k) not in self._intervals:
             size = self.variables.lengths[i] if way is None else self.ticks.up(way.duration)
             presence = self.variables.present.get(task)
@@ -121,11 +153,12 @@ class Constraints:
             else:
                 literal = literal if literal is not None else presence
             make = self.model
-            self._intervals[i, k] = (
+            variable = (
                 make.new_fixed_size_interval_var(start, size, f"i{i} {k}")
                 if literal is None
                 else make.new_optional_fixed_size_interval_var(start, size, literal, f"i{i} {k}")
             )
+            self._intervals[i, k] = Interval(variable, size, literal)
         return self._intervals[i, k]
 
     def budgets(self) -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
 
 from athena_prefect.plan.graph import Floats
+from athena_prefect.schedule.affording import afforded
+from athena_prefect.schedule.answer import Outcome
 from athena_prefect.schedule.breeding import Breeding
 from athena_prefect.schedule.generation import Frame, serial
 from athena_prefect.schedule.incumbent import Incumbent
 from athena_prefect.schedule.rest import AS_IT_STANDS, Choice, Rest
 from athena_prefect.schedule.search import Improver, right_shifted
+
+AFFORDING = 0.5
+"""Most of what is left of a budget that goes into ways that keep within what is used up, where
+repairs found none: without them there is no schedule at all."""
+CHEAPEST = 0.05
+"""Seconds that it gets at least."""
 
 
 class Construction:
@@ -28,6 +37,8 @@ class Construction:
         for choice in self._choices():
             if not choice or not self.incumbent.in_time_as_it_stands():
                 self.attempt(choice)
+        if self.incumbent.best is None and self.rest.budgets:
+            self._afford()
         self._pull_everything()
 
     def _repair(self) -> None:
@@ -102,6 +113,26 @@ class Construction:
         if best is not None and best.choice == choice:
             better = improver.improved(best.starts, go_on=lambda: self.budget.fits(3 * step))
             self.incumbent.offer(better, choice, "forward-backward improvement")
+
+    def _afford(self) -> None:
+        """Schedules in ways that CP-SAT says keep the budgets; without levers first, then with all.
+
+        Whatever time is left: what repairs did not find, breeding seldom does.
+        """
+        rest = self.rest
+        breed = self.breeding.mode_breed(AS_IT_STANDS)
+        badness = rest.way_table.durations
+        if breed is not None:
+            deque(breed.balance.assignments(), maxlen=0)
+            badness = breed.balance.score
+        for dropped in dict.fromkeys((frozenset[int](), frozenset(rest.droppable))):
+            seconds = max(AFFORDING * self.budget.left, CHEAPEST)
+            found, choice = afforded(rest, badness, dropped=dropped, seconds=seconds)
+            if found is Outcome.FEASIBLE:
+                self.attempt(choice)
+                return
+            if found is Outcome.INFEASIBLE and dropped == frozenset(rest.droppable):
+                self.incumbent.impossible("no choice of modes keeps within the budgets")
 
     def _pull_everything(self) -> None:
         """One schedule with every lever pulled where none was yet, whatever time is left.

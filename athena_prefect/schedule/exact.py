@@ -66,8 +66,12 @@ class Program:
         *,
         horizon: float,
         limits: Limits = NO_LIMITS,
+        implied: bool = True,
     ) -> None:
-        """`incumbent` is a schedule under `choice`, the hint; nothing ends after `horizon`."""
+        """`incumbent` is a schedule under `choice`, the hint; nothing ends after `horizon`.
+
+        `implied`: with constraints that only say once more what follows from the others.
+        """
         from ortools.sat.python import cp_model
 
         self.cp = cp_model
@@ -80,7 +84,10 @@ class Program:
         constraints.precedence()
         constraints.capacities()
         constraints.budgets()
-        Goal(self.variables).minimise(aim, limits)
+        goal = Goal(self.variables)
+        if implied:
+            constraints.work(goal.makespan)
+        goal.minimise(aim, limits)
 
     @property
     def exact(self) -> bool:
@@ -105,7 +112,7 @@ class Program:
             # The relaxation of a model that chooses starts and nothing else has no rows.
             given.subsolvers.append("no_lp")
             _with_little_presolve(given)
-        elif trial is not None:
+        elif not self.model.proto.solution_hint.vars:
             given.linearization_level = 2
         elif self.aim is Aim.MAKESPAN:
             _with_little_presolve(given)

@@ -147,18 +147,15 @@ class Hinted:
         if trial is not None:
             horizon = self._trivial_horizon()
         program = Program(rest, aim, incumbent, choice, horizon=horizon, limits=limits)
-        if trial is not None:
+        if trial is not None or self.incumbent.best is None:
             program.forget()
         left -= self.budget.spent - began + RESERVE * self.budget.seconds
         if left <= 0:
             return None
         solution = program.solve(left, seed=self.seed, workers=self.workers, trial=trial)
         exact = program.exact
-        if solution.outcome is Outcome.INFEASIBLE and self.incumbent.best is None:
-            self.incumbent.proven = exact
-            self.incumbent.conflict = (
-                self.incumbent.conflict or "no choice of modes keeps within the budgets"
-            )
+        if solution.outcome is Outcome.INFEASIBLE and self.incumbent.best is None and exact:
+            self.incumbent.impossible("no choice of modes keeps within the budgets")
         if solution.starts is None:
             return None
         if aim is not Aim.CHANGE:

@@ -48,10 +48,10 @@ class Incumbent:
         """What came of it."""
         best = self.best
         if best is None:
-            status = Outcome.INFEASIBLE if self.proven or self.conflict else Outcome.UNKNOWN
+            self._look_for_the_impossible()
             return Answer(
                 rest=self.rest,
-                status=status,
+                status=Outcome.INFEASIBLE if self.proven else Outcome.UNKNOWN,
                 seconds=self.budget.spent,
                 conflict=self.conflict or "no schedule was found within the time",
             )
@@ -64,6 +64,21 @@ class Incumbent:
             seconds=self.budget.spent,
             history=tuple(self.history),
         )
+
+    def impossible(self, why: str) -> None:
+        """Take it as proven that there is no schedule."""
+        self.proven, self.conflict = True, why
+
+    def _look_for_the_impossible(self) -> None:
+        """There is no schedule where a task needs more than there is, whatever its way."""
+        rest, table = self.rest, self.rest.way_table
+        fitting = table.chosen(table.least(table.durations))
+        try:
+            rest.require_capacity(
+                rest.problem_in(Choice.of(fitting, dropped=frozenset(rest.droppable)))
+            )
+        except InfeasibleError as error:
+            self.impossible(str(error))
 
     def _schedule(self, best: Found) -> Schedule:
         problem = self.rest.problem_in(best.choice)
@@ -119,8 +134,7 @@ class Incumbent:
         if choice not in self.frames:
             try:
                 self.frames[choice] = Frame(self.rest, choice)
-            except InfeasibleError as error:
-                self.conflict = self.conflict or str(error)
+            except InfeasibleError:
                 return None
         return self.frames[choice]
 

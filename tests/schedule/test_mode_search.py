@@ -12,6 +12,7 @@ from ortools.sat.python import cp_model
 
 from athena_prefect.errors import InfeasibleError
 from athena_prefect.plan.graph import Ints
+from athena_prefect.schedule.affording import afforded
 from athena_prefect.schedule.answer import Objective, Outcome
 from athena_prefect.schedule.breeding import Breeding
 from athena_prefect.schedule.construction import Construction
@@ -232,3 +233,104 @@ def test_a_trial_that_is_behind_is_given_up() -> None:
 
 def test_a_trial_that_is_not_behind_goes_on_to_the_end() -> None:
     assert _tried(_large(8), Trial(seconds=0.001, most=np.inf)) is Outcome.OPTIMAL
+
+
+@settings(max_examples=40, deadline=None)
+@given(rests(most=4))
+def test_what_is_implied_takes_no_schedule_away(rest: Rest) -> None:
+    horizon = 100.0
+    found = []
+    for implied in (False, True):
+        program = Program(
+            rest, Aim.MAKESPAN, rest.floor, Choice(), horizon=horizon, implied=implied
+        )
+        program.forget()
+        solution = program.solve(60.0, seed=0, workers=1)
+        found.append((solution.outcome, solution.bound))
+    assert found[0] == found[1]
+    assert found[0][0] in (Outcome.OPTIMAL, Outcome.INFEASIBLE)
+
+
+def test_what_is_done_on_each_resource_is_a_row_of_the_model_where_ways_are_chosen() -> None:
+    quick = Way(mode="quick", estimate=(1.0, 1.0, 1.0), demands=(10.0, 0.0))
+    slow = Way(mode="slow", estimate=(8.0, 8.0, 8.0), demands=(1.0, 0.5))
+    problem = Problem.build(network_of(3, ()), [1.0] * 3, [[10.0, 0.0]] * 3, [10.0, 2.0])
+
+    def rows(ways: dict[int, tuple[Way, ...]]) -> list[dict[str, int]]:
+        program = Program(
+            Rest(problem=problem, ways=ways), Aim.MAKESPAN, np.zeros(3), Choice(), horizon=24.0
+        )
+        names = [v.name for v in program.model.proto.variables]
+        found = []
+        for constraint in program.model.proto.constraints:
+            row = constraint.linear
+            named = dict(zip([names[v] for v in row.vars], row.coeffs, strict=True))
+            # The other rows with the makespan say that it is no earlier than an end.
+            if "makespan" in named and not any(name.startswith("s") for name in named):
+                found.append(named)
+        return found
+
+    chosen = rows(dict.fromkeys(range(3), (quick, slow)))
+    # Units times seconds of each way; of the second resource in half units.
+    assert [abs(r["makespan"]) for r in chosen] == [10, 4]
+    assert {abs(c) for name, c in chosen[0].items() if name != "makespan"} == {10, 8}
+    assert {abs(c) for name, c in chosen[1].items() if name != "makespan"} == {8}
+    assert rows({}) == []
+
+
+def _budgeted(amounts: list[list[tuple[float, ...]]], budgets: tuple[float, ...]) -> Rest:
+    count = len(amounts)
+    problem = Problem.build(network_of(count, ()), [1.0] * count, [[1.0]] * count, [2.0])
+    ways = {
+        t: tuple(
+            Way(mode=str(k), estimate=(1.0 + k,) * 3, demands=(1.0,), consumes=used)
+            for k, used in enumerate(several)
+        )
+        for t, several in enumerate(amounts)
+    }
+    return Rest(problem=problem, ways=ways, budgets=budgets)
+
+
+def _only_just(count: int) -> Rest:
+    """Four ways a task and four budgets, which hold just what one assignment uses up."""
+    amounts = np.random.default_rng(5).integers(0, 50, (count, 4, 4)).astype(np.float64)
+    thrifty = amounts[np.arange(count), amounts.sum(axis=2).argmin(axis=1)]
+    listed = [[tuple(map(float, way)) for way in task] for task in amounts]
+    return _budgeted(listed, tuple(thrifty.sum(axis=0).tolist()))
+
+
+def test_ways_that_keep_the_budgets_are_found_where_there_are_some() -> None:
+    rest = _only_just(40)
+    outcome, choice = afforded(rest, rest.way_table.durations, dropped=frozenset(), seconds=60.0)
+    assert outcome is Outcome.FEASIBLE and rest.within_budgets(choice)
+    beggar = replace(rest, budgets=tuple(0.5 * b for b in rest.budgets))
+    outcome, _ = afforded(beggar, rest.way_table.durations, dropped=frozenset(), seconds=60.0)
+    assert outcome is Outcome.INFEASIBLE
+
+
+def test_a_first_schedule_is_found_where_repairs_find_no_ways(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rest = _only_just(60)
+    monkeypatch.setattr(ModeBreed, "affordable", lambda *_: None)
+    incumbent = Incumbent(rest, Objective.MAKESPAN, Budget(ticking(0.0), 60.0))
+    # The thriftiest way by the sum of shares is not in itself enough of all four budgets.
+    Construction(incumbent, Breeding(incumbent, np.random.default_rng(0))).construct()
+    assert incumbent.best is not None and rest.within_budgets(incumbent.best.choice)
+    beggar = replace(rest, budgets=tuple(0.5 * b for b in rest.budgets))
+    answer = generate(beggar, budget_s=60.0, seed=0, clock=ticking(0.0))
+    assert answer.status is Outcome.INFEASIBLE and "budgets" in answer.conflict
+
+
+def test_a_mode_that_does_not_fit_is_no_proof() -> None:
+    wide = Way(mode="wide", estimate=(1.0, 1.0, 1.0), demands=(3.0,), consumes=(0.0,))
+    narrow = Way(mode="narrow", estimate=(4.0, 4.0, 4.0), demands=(1.0,), consumes=(2.0,))
+    problem = Problem.build(network_of(1, ()), [1.0], [[3.0]], [2.0])
+    rest = Rest(problem=problem, ways={0: (wide, narrow)}, budgets=(2.0,))
+    answer = generate(rest, budget_s=5.0, seed=0, clock=ticking(0.0))
+    assert answer.makespan == 4.0 and answer.status is Outcome.OPTIMAL
+    poor = generate(replace(rest, budgets=(1.0,)), budget_s=5.0, seed=0, clock=ticking(0.0))
+    assert poor.status is Outcome.INFEASIBLE and "budgets" in poor.conflict
+    none = generate(replace(rest, ways={0: (wide,)}), budget_s=5.0, seed=0, clock=ticking(0.0))
+    assert none.status is Outcome.INFEASIBLE
+    assert none.conflict == "'n0' needs 3 of 'r0', of which there is 2"
