@@ -280,8 +280,8 @@ class AdaptiveReplanningEngine:
         Raises UnknownNameError, and PlanError for a number or constraint that is wrong.
         """
         self.plan.get_task(segment_start_task)
-        if num_tasks < 1:
-            raise PlanError(f"a segment of {num_tasks} tasks; at least one is needed")
+        if type(num_tasks) is not int or num_tasks < 1:
+            raise PlanError(f"a segment of {num_tasks!r} tasks; give a whole number of at least 1")
         view = self._watch.view(self.validator.get_violated_assumptions())
         asked = Constraints.of(constraints, view.plan)
         named = (segment_start_task, *(t for r in view.reaches for t in r.tasks))

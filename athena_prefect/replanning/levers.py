@@ -139,6 +139,11 @@ def candidates(standing: Standing, levers: Levers) -> Iterator[tuple[Kind, Lever
             yield Kind.COMBINE, everything
 
 
+def gains_time(levers: Levers) -> bool:
+    """Whether any of them can move a date."""
+    return bool(levers.modes or levers.soft or levers.droppable or levers.capacity)
+
+
 def pairs(standing: Standing, levers: Levers) -> Iterator[Levers]:
     """Two sorts of levers together, where there are more than two: what `candidates` leaves out."""
     wide, other = _sorted_modes(standing, levers)

@@ -12,7 +12,7 @@ import numpy as np
 from athena_prefect.plan.revision import ChangeKind
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.from_history import with_history
-from athena_prefect.replanning.levers import candidates, pairs
+from athena_prefect.replanning.levers import candidates, gains_time, pairs
 from athena_prefect.replanning.options import (
     Effort,
     Kind,
@@ -111,6 +111,7 @@ class Options:
         todo = list(candidates(self.standing, levers))
         found: list[Proposal] = []
         hurried: list[Kind] = []
+        unused: list[Levers] = []
         for k, (kind, some) in enumerate(todo):
             # What solving leaves is needed to verify and to simulate.
             share = 0.7 * max(until - clock(), 0.0) / (len(todo) - k)
@@ -120,23 +121,40 @@ class Options:
                     found.append(self._as_carried)
                     continue
                 hurried += [kind] if some else []
-            self._add(found, some, max(share, least))
+            if not self._add(found, some, max(share, least)) and gains_time(some):
+                unused.append(some)
         self.hurried = tuple(dict.fromkeys(hurried))
         options = self._kept(found)
-        for some in pairs(self.standing, levers):
-            if len(options) >= ENOUGH - 1 or clock() >= until:
+        # What is in time at the least price pulls no lever that costs; to end earlier for more
+        # is an alternative all the same.
+        for k, some in enumerate(unused):
+            left = until - clock()
+            if len(options) >= ENOUGH - 1 and left <= 0:
                 break
-            if self._add(found, some, 0.7 * (until - clock())):
+            share = max(0.7 * left / (len(unused) - k), LEAST_BUDGET, 3 * self._first_took())
+            if self._add(found, some, share, Objective.MAKESPAN):
                 options = self._kept(found)
+        for some in pairs(self.standing, levers):
+            for objective in (Objective.COST, Objective.MAKESPAN):
+                if len(options) >= ENOUGH - 1 or clock() >= until:
+                    break
+                if self._add(found, some, 0.7 * (until - clock()), objective):
+                    options = self._kept(found)
         self.conflict = "" if found else self.conflict
         return [replace(o, option_id=k) for k, o in enumerate([*options, self._abort()])]
 
-    def _add(self, found: list[Proposal], levers: Levers, budget_s: float) -> bool:
+    def _add(
+        self,
+        found: list[Proposal],
+        levers: Levers,
+        budget_s: float,
+        objective: Objective = Objective.COST,
+    ) -> bool:
         """Solve another set of levers; whether it is another way to go on than those known."""
         proposal = self.orchestrator.propose(
             self.standing,
             levers,
-            objective=Objective.COST,
+            objective=objective,
             budget_s=budget_s,
             seed=self.seed,
         )
@@ -321,7 +339,7 @@ class Options:
             description="Stop work and hand over to a human"
             + (f"; {listed(undone)} stay undone" if undone else ""),
             timeline_impact=None,
-            cost_impact=-saved,
+            cost_impact=0.0 - saved,  # nothing is 0, not -0
             resource_impact={n: -h for n, h in self._carried_hours.items()},
             success_probability=0.0,
             implementation_effort=Effort.HARD,

@@ -26,7 +26,7 @@ class ReplanResult:
     """What changed, in words."""
     verification_passed: bool
     confidence: float | None
-    """P(deadline); without one P(accepted finish). None where there is no schedule."""
+    """P(deadline); without one P(accepted finish). None where verification did not pass."""
     implementation_time: timedelta | None
     """Median of the recorded change-over times; None while none is recorded."""
     learning: Mapping[str, Any] = field(default_factory=dict)

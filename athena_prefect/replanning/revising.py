@@ -33,7 +33,9 @@ def result_of(
 
     `due`: somebody asks for a deadline, whatever the plan's.
     """
-    monitor, robust = view.monitor, proposal.robustness
+    monitor, passed = view.monitor, proposal.feasible
+    # What does not get to the goals promises nothing, however early it would be over.
+    robust = proposal.robustness if passed else None
     deadline = monitor.deadline
     confidence = p_deadline = None
     if robust is not None:
@@ -44,7 +46,6 @@ def result_of(
             p_deadline = robust.probability((deadline - monitor.started) / timedelta(seconds=1))
     end = monitor.accepted_p50 or proposal.answer.makespan or 0.0
     old = dict(monitor.accepted_starts)
-    passed = proposal.feasible
     return ReplanResult(
         original_plan=view.plan,
         new_plan=proposal.plan if passed else view.plan,
