@@ -83,6 +83,7 @@ class Constraints:
             capacities={**standing.capacities, **self.capacity},
             only_mode={**standing.only_mode, **self.replace},
             barred={t: frozenset(m) for t, m in self.exclude.items() if not standing.begun(t)},
+            pinned=self.pin,
         )
 
     def allowed(self, levers: Levers, plan: Plan) -> Levers:

@@ -297,7 +297,6 @@ def claim_of(
     """What an answer claims, for `verification.verify`; `spans` where they are known already."""
     if spans is None:
         spans = spans_of(standing, answer)
-    rest = answer.rest
     arcs = answer.arcs
     items = items_of(standing, answer)
     pairs = [
@@ -316,17 +315,18 @@ def claim_of(
         over=standing.over,
         modes={**standing.modes, **modes},
         begun_in={t: m for t, m in standing.modes.items() if standing.begun(t)},
-        again=frozenset(standing.again),
+        again=standing.again,
         items=standing.items,
         only_mode=standing.only_mode,
         barred=standing.barred,
+        pinned={t: standing.mode_of(t) for t in standing.pinned},
         factors=standing.factors,
         estimates=standing.estimates,
         capacities={n: c for n, c in capacities.items() if n != RUNNER},
         blocked=standing.blocked,
         left_out=standing.left_out - dropped,
         arcs=pairs,
-        deadline=rest.deadline,
+        deadline=standing.deadline,
     )
 
 

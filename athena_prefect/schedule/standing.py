@@ -49,6 +49,8 @@ class Standing:
     """Task → the only mode it can be done in, by an assumption's effect."""
     barred: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Task → modes that somebody does not want it done in."""
+    pinned: frozenset[str] = frozenset()
+    """Tasks that somebody wants left as they are."""
     factors: Mapping[str, float] = field(default_factory=dict)
     """Task → how many times as long it takes, by an assumption's effect."""
     capacities: Mapping[str, float] = field(default_factory=dict)

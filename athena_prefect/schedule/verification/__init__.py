@@ -7,9 +7,10 @@ solver know are the values of a plan's document (`Plan`, `PlanTask`, `Estimate` 
 one of its modes).
 
 One file a subject: `structure` (references, circles, deadlocks), `places` (everything has
-one, none in the past), `precedence` (and lags), `durations` (and time-outs), `resources`,
-`modes`, `goals` (and inputs, and what is blocked), `begun` (work that stays as it is),
-`deadlines`; `findings` has what is said, and how.
+one, none in the past), `changes` (what a revision may change of the plan), `precedence` (and
+lags, and who hands on units to whom), `durations` (and time-outs), `resources`, `modes`,
+`goals` (and inputs, and what is blocked), `begun` (work that stays as it is), `deadlines`;
+`findings` has what is said, and how.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from athena_prefect.schedule.verification.begun import finished
+from athena_prefect.schedule.verification.changes import changed, pinned
 from athena_prefect.schedule.verification.claim import MARGIN, RUNNER, Claim, Item, Span
 from athena_prefect.schedule.verification.deadlines import late, overdue
 from athena_prefect.schedule.verification.durations import durations, timeouts
@@ -24,7 +26,7 @@ from athena_prefect.schedule.verification.findings import Flaw, Objection, Verif
 from athena_prefect.schedule.verification.goals import blocked, goals, inputs
 from athena_prefect.schedule.verification.modes import modes
 from athena_prefect.schedule.verification.places import past, unplanned
-from athena_prefect.schedule.verification.precedence import precedence
+from athena_prefect.schedule.verification.precedence import handed_on, precedence
 from athena_prefect.schedule.verification.reading import Reading
 from athena_prefect.schedule.verification.resources import capacity
 from athena_prefect.schedule.verification.structure import cycles, deadlock, references
@@ -45,6 +47,8 @@ Look = Callable[[Reading], Iterator[Objection]]
 
 LOOKS: tuple[Look, ...] = (
     unplanned,
+    changed,
+    pinned,
     finished,
     goals,
     inputs,
@@ -54,6 +58,7 @@ LOOKS: tuple[Look, ...] = (
     durations,
     timeouts,
     precedence,
+    handed_on,
     capacity,
     deadlock,
 )

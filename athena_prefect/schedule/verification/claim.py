@@ -13,7 +13,12 @@ Item = tuple[str, int | None]
 Span = tuple[float, float]
 
 MARGIN = 1e-6
-"""Seconds, and share of an amount, by which sums may be off without being wrong."""
+"""Seconds by which times may be off without being wrong: the least that a plan can say.
+
+Floats of seconds are that exact up to 10⁹, three decades from the start of a run.
+"""
+SHARE = 1e-8
+"""Share of a capacity, of one unit at least, by which sums of amounts may be off."""
 RUNNER = "(runner)"
 
 
@@ -35,14 +40,16 @@ class Claim:
     modes: Mapping[str, str] = field(default_factory=dict)
     begun_in: Mapping[str, str] = field(default_factory=dict)
     """Task that has begun → its mode, where it is not the default one."""
-    again: Collection[str] = frozenset()
-    """Failed tasks that are done again: of mapped ones what has ended well stays as it is, and
-    the rest begins anew, in whatever mode."""
+    again: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Failed task that is done again → the modes in which it may: of mapped ones what has ended
+    well stays as it is, and the rest begins anew."""
     items: Mapping[str, int] = field(default_factory=dict)
     """Items of mapped tasks, where they are known; as many as the plan expects elsewhere."""
     only_mode: Mapping[str, str] = field(default_factory=dict)
     barred: Mapping[str, Collection[str]] = field(default_factory=dict)
     """Task → modes that somebody does not want it done in."""
+    pinned: Mapping[str, str] = field(default_factory=dict)
+    """Task that somebody wants left as it is → the mode that it was planned in."""
     factors: Mapping[str, float] = field(default_factory=dict)
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
     capacities: Mapping[str, float] = field(default_factory=dict)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ulp
 
 from athena_prefect.plan.model import DEFAULT_MODE
 from athena_prefect.schedule.verification.claim import MARGIN
-from athena_prefect.schedule.verification.findings import Flaw, Objection, against, name_of
+from athena_prefect.schedule.verification.findings import (
+    Flaw,
+    Objection,
+    against,
+    name_of,
+    seconds,
+)
 from athena_prefect.schedule.verification.reading import Reading
 
 
@@ -27,10 +34,11 @@ def durations(reading: Reading) -> Iterator[Objection]:
             d.total_seconds() for d in (estimate.optimistic, estimate.likely, estimate.pessimistic)
         )
         lasts = (low + 4 * likely + high) / 6 * reading.claim.factors.get(task.id, 1.0)
-        if abs(finish - start - lasts) > max(MARGIN, 1e-6 * lasts) * 10:
+        # Three durations of whole microseconds times a factor, and a difference of two floats.
+        if abs(finish - start - lasts) > 2 * MARGIN + 4 * ulp(finish):
             yield against(
                 Flaw.DURATION,
-                f"{name_of(item)} is given {finish - start:g} s, but takes {lasts:g} s",
+                f"{name_of(item)} is given {seconds(finish - start)}, but takes {seconds(lasts)}",
                 task.id,
             )
 
@@ -46,7 +54,7 @@ def timeouts(reading: Reading) -> Iterator[Objection]:
         if longest > task.timeout.total_seconds() + MARGIN:
             yield against(
                 Flaw.TIME_OUT,
-                f"{name} is planned to take {longest:g} s, but may take "
-                f"{task.timeout.total_seconds():g} s",
+                f"{name} is planned to take {seconds(longest)}, but may take "
+                f"{seconds(task.timeout.total_seconds())}",
                 name,
             )

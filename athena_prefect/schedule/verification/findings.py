@@ -31,6 +31,8 @@ class Flaw(StrEnum):
     INPUT = "input"
     FINISHED = "finished"
     """Work that has begun was changed."""
+    EDITED = "edited"
+    """Something of the plan was changed that no revision of a run may change."""
     BLOCKED = "blocked"
     TIME_OUT = "time-out"
     """A time-out was changed, and the schedule still runs past it."""
@@ -77,6 +79,16 @@ class Verification:
 def against(flaw: Flaw, message: str, *tasks: str) -> Objection:
     """What speaks against a revision."""
     return Objection(flaw=flaw, tasks=tuple(dict.fromkeys(tasks)), message=message)
+
+
+def seconds(value: float) -> str:
+    """A moment or a length of time as sentences give it: to the microsecond, whatever its size."""
+    return f"{units(value)} s"
+
+
+def units(value: float) -> str:
+    """An amount as sentences give it, without what adding up floats leaves behind."""
+    return f"{round(value, 6):.15g}"
 
 
 def name_of(item: Item) -> str:

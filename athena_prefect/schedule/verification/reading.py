@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from athena_prefect.plan.model import DEFAULT_MODE, PlanTask, ResolvedMode
 from athena_prefect.schedule.verification.claim import Claim, Item
@@ -39,6 +39,11 @@ class Reading:
     def waits(self, task: PlanTask) -> tuple[tuple[str, float], ...]:
         """(task waited for, lag in seconds) of everything that a task waits for."""
         return self.waits_of[task.id]
+
+    def takes(self, name: str) -> Mapping[str, float]:
+        """Resource → units that one item of a task takes in its mode; empty where it has none."""
+        known = self.done_in.get(name)
+        return {} if known is None else known.resources
 
     def mode(self, name: str) -> str:
         """The mode that a task is to be done in."""

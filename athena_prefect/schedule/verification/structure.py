@@ -13,8 +13,12 @@ T = TypeVar("T", bound=Hashable)
 
 
 def references(reading: Reading) -> Iterator[Objection]:
-    """Everything that is waited for is a task."""
+    """Everything that is waited for is a task, everything that is taken a resource."""
     for task in reading.tasks.values():
+        for resource in reading.takes(task.id).keys() - reading.plan.resources.keys():
+            yield against(
+                Flaw.REFERENCE, f"{task.id} takes {resource}, which is no resource", task.id
+            )
         for name, _ in reading.waits(task):
             if name not in reading.tasks:
                 yield against(
@@ -33,21 +37,22 @@ def cycles(reading: Reading) -> Iterator[Objection]:
 
 def deadlock(reading: Reading) -> Iterator[Objection]:
     """No work waits for each other by the plan and the order of the resources together."""
-    before: dict[Item, list[Item]] = {item: [] for item in reading.claim.spans}
-    for item in before:
-        task = reading.tasks.get(item[0])
-        for name, _ in reading.waits(task) if task is not None else ():
-            before[item] += reading.items_of.get(name, ())
+    spans, begun = reading.claim.spans, reading.claim.begun
+    # A task's name stands for the last of its items: who waits for it has one arc to it.
+    before: dict[Item | str, list[Item | str]] = {}
+    for name, items in reading.items_of.items():
+        before[name] = [*items]
+        task = reading.tasks.get(name)
+        waits = [n for n, _ in reading.waits(task)] if task is not None else []
+        # What has begun waits for nothing.
+        before |= {item: [] if item in begun else [*waits] for item in items}
     for earlier, later in reading.claim.arcs:
-        before.setdefault(later, []).append(earlier)
-    for item in reading.claim.begun:
-        before[item] = []  # what has begun waits for nothing
-    circle = circle_of(before)
+        if later not in begun and earlier in spans:
+            before.setdefault(later, []).append(earlier)
+    circle = [node for node in circle_of(before)[:-1] if not isinstance(node, str)]
     if circle:
-        names = tuple(name_of(i) for i in circle)
-        yield against(
-            Flaw.DEADLOCK, f"a deadlock: {' waits for '.join(names)}", *(i[0] for i in circle)
-        )
+        words = " waits for ".join(name_of(i) for i in (*circle, circle[0]))
+        yield against(Flaw.DEADLOCK, f"a deadlock: {words}", *(i[0] for i in circle))
 
 
 def circle_of(before: Mapping[T, Sequence[T]]) -> tuple[T, ...]:

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from athena_prefect.orchestrator import PlanOrchestrator
-from athena_prefect.plan.model import Plan
+from athena_prefect.plan.model import Estimate, Plan, When
 from athena_prefect.plan.revision import revised
 from athena_prefect.schedule.answer import Objective
 from athena_prefect.schedule.proposal import Proposal, claim_of
@@ -148,7 +148,9 @@ def test_what_waits_in_a_circle_is_found() -> None:
     claim = Claim(plan=plan, original=plan, now=0.0, spans=spans)
     assert verify(claim).passed
     arcs = ((("c", None), ("b", None)), (("b", None), ("a", None)))
-    (deadlock,) = verify(replace(claim, arcs=arcs)).objections
+    *early, deadlock = verify(replace(claim, arcs=arcs)).objections
+    assert {o.flaw for o in early} == {Flaw.PRECEDENCE}
+    assert str(early[0]) == "b starts at 2 s, but gets its units from c, which ends at 5 s"
     assert deadlock.flaw is Flaw.DEADLOCK and set(deadlock.tasks) == {"a", "b", "c"}
     circle = plan.model_copy(
         update={
@@ -212,7 +214,7 @@ def test_what_cannot_run_is_not_planned() -> None:
     plan = _tiny()
     spans = IN_TURN
     claim = Claim(plan=plan, original=plan, now=0.0, spans=spans)
-    assert _flaws(replace(claim, left_out=frozenset({"c"}))) == {Flaw.GOAL}
+    assert _flaws(replace(claim, left_out=frozenset({"c"}))) == {Flaw.GOAL, Flaw.UNPLANNED}
     assert _flaws(replace(claim, blocked=frozenset({"c"}))) == {Flaw.BLOCKED}
 
 
@@ -306,7 +308,22 @@ def _together(claim: Claim) -> Claim:
     return replace(claim, spans=spans)
 
 
-_JOIN, _LEFT, _MADE = ("join", None), ("left", None), ("made", None)
+def _as_one(claim: Claim) -> Claim:
+    """Three items as one piece of work, as long as one of them."""
+    left = _without(claim, "spread")
+    end = max(f for i, (_, f) in claim.spans.items() if i[0] == "spread")
+    return replace(left, spans={**left.spans, _SPREAD: (end - 2.0, end)}, arcs=())
+
+
+def _workers(claim: Claim, most: int) -> Claim:
+    """The revision says that there are more workers, and units of all; the run has no more."""
+    runner = claim.plan.runner.model_copy(update={"max_workers": most})
+    plan = claim.plan.model_copy(update={"runner": runner})
+    return replace(claim, plan=plan, capacities={"cpu": 9.0})
+
+
+_JOIN, _LEFT, _MADE, _SPREAD = ("join", None), ("left", None), ("made", None), ("spread", None)
+_WHEN = When(task="made", is_=True)
 
 MUTATIONS: list[tuple[Flaw, Callable[[Claim], Claim]]] = [
     (Flaw.CYCLE, lambda c: _with(c, "left", depends_on=c.plan.get_task("join").depends_on[:1])),
@@ -333,6 +350,23 @@ MUTATIONS: list[tuple[Flaw, Callable[[Claim], Claim]]] = [
     (Flaw.FINISHED, lambda c: _without(c, "made")),
     (Flaw.FINISHED, lambda c: _with(c, "made", call="m:other")),
     (Flaw.BLOCKED, lambda c: replace(c, blocked=frozenset({"right"}))),
+    (Flaw.BLOCKED, lambda c: replace(c, blocked=frozenset({"made"}), begun={}, over=())),
+    (Flaw.EDITED, lambda c: _with(c, "join", depends_on=c.plan.get_task("join").depends_on[:2])),
+    (Flaw.EDITED, lambda c: _with(c, "right", depends_on=_later(c))),
+    (Flaw.EDITED, lambda c: _with(c, "right", duration=Estimate.model_validate(5))),
+    (Flaw.EDITED, lambda c: _with(c, "spread", expected_items=2)),
+    (Flaw.EDITED, lambda c: _with(c, "right", success_criteria=None, when=_WHEN)),
+    (Flaw.EDITED, lambda c: replace(c, pinned={"left": "default"})),
+    (Flaw.EDITED, lambda c: replace(c, plan=revised(c.plan, dropped=["join"]))),
+    (Flaw.MODE, lambda c: replace(c, again={"right": ("other",)})),
+    (Flaw.UNPLANNED, _as_one),
+    (Flaw.UNPLANNED, lambda c: replace(c, spans={**c.spans, ("right", 0): (90.0, 94.0)})),
+    (Flaw.UNPLANNED, lambda c: replace(c, left_out=frozenset({"right"}))),
+    (Flaw.PAST, lambda c: replace(c, spans={**c.spans, _JOIN: (90.0, float("nan"))})),
+    (Flaw.PAST, lambda c: replace(c, spans={**c.spans, _JOIN: (float("inf"), float("inf"))})),
+    (Flaw.REFERENCE, lambda c: _with(c, "right", resources={"gpu": 1.0})),
+    (Flaw.PRECEDENCE, lambda c: replace(c, arcs=[*c.arcs, (_JOIN, _LEFT)])),
+    (Flaw.CAPACITY, lambda c: _workers(_together(c), 9)),
     (Flaw.TIME_OUT, lambda c: _with(c, "left", timeout=timedelta(seconds=1))),
 ]  # fmt: skip
 

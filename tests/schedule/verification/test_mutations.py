@@ -7,7 +7,7 @@ of it can still be carried out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 
 from athena_prefect.assumptions.validator import AssumptionValidator
 from athena_prefect.orchestrator import PlanOrchestrator
-from athena_prefect.plan.model import DEFAULT_MODE, Dependency, PlanTask
+from athena_prefect.plan.model import DEFAULT_MODE, Dependency
 from athena_prefect.replanning.picture import picture
 from athena_prefect.replanning.scope import levers_of_all
 from athena_prefect.schedule.proposal import claim_of
 from athena_prefect.schedule.verification import Claim, Flaw, verify
 from tests.replanning.rich import rich_run
 from tests.schedule.rests import steps_for_seconds, ticking
+from tests.schedule.verification.reckoning import can_be_carried_out
 
 Item = tuple[str, int | None]
 T = TypeVar("T", str, Item)
@@ -36,8 +37,6 @@ Mutation = Callable[[Claim, Random], Mutated | None]
 
 SECOND = timedelta(seconds=1)
 SEEDS = range(160)
-SLACK = 1e-5
-"""Seconds by which the second reckoning lets times be off."""
 
 
 @cache
@@ -52,149 +51,6 @@ def _claim(seed: int) -> Claim | None:
     if not found.feasible:
         return None
     return claim_of(found.standing, found.answer, found.levers, found.plan, found.modes)
-
-
-# -- the second reckoning -----------------------------------------------------------------
-
-
-def _can_be_carried_out(claim: Claim) -> bool:
-    """Whether it can, late or not: reckoned moment by moment."""
-    tasks = {t.id: t for t in claim.plan.tasks}
-    if any(d.task not in tasks for t in tasks.values() for d in t.upstream):
-        return False
-    free = [i for i in claim.spans if i not in claim.begun and (i[0], None) not in claim.begun]
-    return (
-        _in_some_order(tasks, claim)
-        and all(i[0] in tasks for i in claim.spans)
-        and all(claim.modes.get(t, DEFAULT_MODE) in tasks[t].mode_names for t in tasks)
-        and all(
-            claim.spans.get(i) == s
-            for i, s in claim.begun.items()
-            if i[0] in tasks or i[0] not in claim.again
-        )
-        and all(_placed(claim, task) for task in tasks.values())
-        and all(_goal_met(claim, tasks, name) for name in claim.original.required)
-        and all(_kept(claim, name) for name in tasks)
-        and all(_right(claim, tasks, item) for item in free)
-        and all(
-            _enough(claim, tasks, claim.spans[i][0])
-            for i in free
-            if claim.spans[i][1] > claim.spans[i][0]
-        )
-    )
-
-
-def _in_some_order(tasks: dict[str, PlanTask], claim: Claim) -> bool:
-    """Whether all can be put in a row: by the plan, and by who hands on units to whom."""
-    items: dict[str, list[Item]] = {t: [] for t in tasks}
-    for item in claim.spans:
-        items.setdefault(item[0], []).append(item)
-    before: dict[Item, set[Item]] = {i: set() for i in claim.spans}
-    for item in before:
-        if item not in claim.begun and item[0] in tasks:
-            for arc in tasks[item[0]].upstream:
-                before[item] |= set(items[arc.task])
-    for one, other in claim.arcs:
-        if other not in claim.begun and other in before and one in before:
-            before[other].add(one)
-    by_plan = {t: {d.task for d in task.upstream} for t, task in tasks.items()}
-    return _sortable(before) and _sortable(by_plan)
-
-
-def _sortable(before: Mapping[T, set[T]]) -> bool:
-    left = dict(before)
-    while left:
-        ready = [k for k, v in left.items() if not v & left.keys()]
-        if not ready:
-            return False
-        for k in ready:
-            del left[k]
-    return True
-
-
-def _placed(claim: Claim, task: PlanTask) -> bool:
-    """Whether each item of a task that is to run is there, and no other."""
-    own = {i for i in claim.spans if i[0] == task.id}
-    if task.id in claim.left_out or (task.id, None) in own:
-        return True
-    if task.map_over is None:
-        return False
-    wanted = {(task.id, k) for k in range(claim.items.get(task.id, task.expected_items))}
-    return wanted <= own and own - wanted <= claim.begun.keys()
-
-
-def _goal_met(claim: Claim, tasks: dict[str, PlanTask], name: str) -> bool:
-    own = [i for i in claim.spans if i[0] == name]
-    done = (name, None) in claim.over or (bool(own) and all(i in claim.over for i in own))
-    return done or (name in tasks and name not in claim.left_out)
-
-
-def _kept(claim: Claim, name: str) -> bool:
-    """Whether a task of which something has begun is done as it was begun."""
-    begun = name in {i[0] for i in claim.begun} - set(claim.again)
-    mode = claim.modes.get(name, DEFAULT_MODE)
-    return not begun or mode == claim.begun_in.get(name, DEFAULT_MODE)
-
-
-def _right(claim: Claim, tasks: dict[str, PlanTask], item: Item) -> bool:
-    """Whether something that is still to begin begins and ends as it can."""
-    task, (start, end) = tasks[item[0]], claim.spans[item]
-    mode = claim.modes.get(task.id, DEFAULT_MODE)
-    bound = {i[0] for i in claim.begun} - set(claim.again)
-    begun = task.id in bound
-    known = claim.estimates.get(task.id) if mode == DEFAULT_MODE else None
-    estimate = known or task.mode(mode).estimate
-    if estimate is None or start < claim.now - SLACK or task.id in set(claim.blocked) - bound:
-        return False
-    three = (estimate.optimistic, 4 * estimate.likely, estimate.pessimistic)
-    mean = sum((d.total_seconds() for d in three), 0.0) / 6 * claim.factors.get(task.id, 1.0)
-    if abs(end - start - mean) > max(SLACK, SLACK * mean):
-        return False
-    if not begun and claim.only_mode.get(task.id, mode) != mode:
-        return False
-    if not begun and mode in claim.barred.get(task.id, ()):
-        return False
-    given = claim.original.get_task(task.id).timeout
-    if not begun and task.timeout not in (None, given) and end - start > task.timeout / SECOND:
-        return False
-    for arc in task.upstream:
-        lag = arc.lag / SECOND
-        ends = [s[1] for i, s in claim.spans.items() if i[0] == arc.task]
-        if any(start < e + lag - SLACK for e in ends):
-            return False
-    takes = set(task.inputs.values())
-    gone = set(claim.left_out) - _all_over(claim)
-    return task.id in claim.left_out or begun or not takes & gone
-
-
-def _all_over(claim: Claim) -> set[str]:
-    """Tasks all of which is over."""
-    names = {i[0] for i in claim.over}
-    return {
-        n
-        for n in names
-        if (n, None) in claim.over or all(i in claim.over for i in claim.spans if i[0] == n)
-    }
-
-
-def _enough(claim: Claim, tasks: dict[str, PlanTask], start: float) -> bool:
-    """Whether just after `start` no more is in use than there is."""
-    at = start + SLACK / 2
-    runs = [
-        i for i, (s, e) in claim.spans.items() if s <= at and e > at + SLACK / 2 and i[0] in tasks
-    ]
-    have = {n: r.capacity for n, r in claim.plan.resources.items()} | dict(claim.capacities)
-    if len(runs) > claim.plan.runner.max_workers:
-        return False
-    for name, capacity in have.items():
-        used = 0.0
-        for item in runs:
-            task = tasks[item[0]]
-            mode = claim.modes.get(task.id, DEFAULT_MODE)
-            used += task.mode(mode).resources.get(name, 0.0)
-        if used > capacity * (1 + SLACK) + SLACK:
-            return False
-    return True
 
 
 # -- what is changed ----------------------------------------------------------------------
@@ -386,13 +242,13 @@ def test_what_is_broken_is_refused_and_named_and_nothing_else_is(
     claim = _claim(seed)
     assume(claim is not None and _free(claim))
     assert claim is not None
-    assert verify(claim).passed and _can_be_carried_out(claim)
+    assert verify(claim).passed and can_be_carried_out(claim)
     changed = mutate(claim, Random(luck))
     assume(changed is not None)
     assert changed is not None
     broken, names = changed
     found = verify(broken)
-    assert found.passed == _can_be_carried_out(broken), str(found)
+    assert found.passed == can_be_carried_out(broken), str(found)
     if not found.passed:
         named = {t for o in found.objections for t in o.tasks}
         assert named & names, f"{found} names none of {names}"
