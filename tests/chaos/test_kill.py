@@ -52,7 +52,7 @@ def one_run(api: str, folder: Path, chance: random.Random, most: int) -> tuple[i
         if killed < most and wait_to_kill(process, folder, sum(counted.values()), chance):
             os.kill(process.pid, 9)
             killed += 1
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=300)
         again = {t for t in before if starts(folder)[t] != counted[t]}
         assert not again, f"successes in force were repeated: {again}"
         if process.returncode == 0:
@@ -79,7 +79,7 @@ def wait_to_kill(process: object, folder: Path, counted: int, chance: random.Ran
 def test_of_two_dispatchers_one_wins(prefect_api: str, tmp_path: Path) -> None:
     path, plan_run = thirty_tasks(tmp_path, seconds=0.3), uuid4()
     both = [start(path, plan_run, PREFECT_API_URL=prefect_api) for _ in range(2)]
-    outputs = [p.communicate(timeout=180) for p in both]
+    outputs = [p.communicate(timeout=300) for p in both]
     ends = sorted(out.split(maxsplit=1)[0] for out, _ in outputs)
     plan = Plan.load(path)
     state = state_of(plan, plan_run)

@@ -55,5 +55,5 @@ def run(plan: Plan, plan_run: UUID | None = None, **parameters: Any) -> Run:
     plan_run = plan_run or uuid4()
     flow = compile_plan(plan, root=PROJECT)
     final = flow(**parameters, plan_run=str(plan_run), return_state=True)
-    assert wait_for_afterwards(60)
+    assert wait_for_afterwards(240)
     return Run(plan, plan_run, final)

@@ -91,7 +91,7 @@ def flow_run_of(project: Path) -> UUID:
 
 
 def test_tasks_of_a_process_pool_are_seen(project: Path) -> None:
-    assert started(project, "0", "pool").wait(120) == 0
+    assert started(project, "0", "pool").wait(300) == 0
     state = state_of(PLAN, flow_run_of(project))
     assert [str(state.status(t)) for t in PLAN.task_ids] == ["success"] * 3
     assert (state.end_status, state.end_reason) == ("completed", "")
@@ -102,7 +102,7 @@ def killed(project: Path) -> UUID:
     """A flow run whose process was killed while its second task ran."""
     process = started(project, "600")
     try:
-        for _ in range(600):
+        for _ in range(2400):
             if (project / "flow_run").exists() and _runs(flow_run_of(project), "two"):
                 break
             assert process.poll() is None, "the flow ended by itself"

@@ -72,7 +72,8 @@ def test_milestones_are_checked_before_what_rests_on_them(tmp_path: Path) -> Non
     # Task runs of the same flow run, tagged, Completed whatever the verdict; no task of the plan.
     with get_client(sync_client=True) as client:
         filter_ = FlowRunFilter(id=FlowRunFilterId(any_=[done.final.state_details.flow_run_id]))
-        for _ in range(40):
+        end = time.monotonic() + 240  # more than a loaded machine needs
+        while time.monotonic() < end:
             found = client.read_task_runs(flow_run_filter=filter_)
             checks = {r.name: r for r in found if "athena-check" in r.tags}
             if len(checks) == 3 and all(r.state and r.state.is_final() for r in checks.values()):
@@ -132,13 +133,12 @@ def test_block_holds_a_task_until_it_holds_again() -> None:
 
     def person() -> None:
         journal.append(answer(False))
-        for _ in range(400):
-            if state_of(plan, plan_run).status("free").good:
-                break
-            time.sleep(0.05)
-        time.sleep(1.5)
-        seen.append(state_of(plan, plan_run).status("held"))
-        journal.append(answer(True))
+        try:
+            until(plan, plan_run, lambda s: s.status("free").good)
+            time.sleep(1.5)
+            seen.append(state_of(plan, plan_run).status("held"))
+        finally:
+            journal.append(answer(True))
 
     someone = Thread(target=person)
     someone.start()
@@ -171,7 +171,6 @@ def test_a_mode_is_the_only_one_while_it_is_violated() -> None:
 
 
 def test_a_check_that_hangs_is_ended_and_the_run_goes_on() -> None:
-    begun = time.monotonic()
     done = run(
         plan_of(
             {"id": "first", "call": "one"},
@@ -187,7 +186,6 @@ def test_a_check_that_hangs_is_ended_and_the_run_goes_on() -> None:
         )
     )  # fmt: skip
     assert done.final.is_completed(), done.final.message
-    assert time.monotonic() - begun < 120
     errors = {n: done.state.checks[n][0].data["error"] for n in ("hangs", "dies", "raises")}
     assert errors["hangs"] == "gave no answer within 1s; it was ended"
     assert errors["dies"] == "its process ended without an answer"

@@ -70,7 +70,8 @@ def test_where_no_flow_takes_the_default_the_run_does(
     monkeypatch: pytest.MonkeyPatch, unanswered: str
 ) -> None:
     left_to_a_flow(monkeypatch)
-    monkeypatch.setattr(replan_handing_over, "HANDED_OVER_SECONDS", 3.0)
+    # The flow is there until it has asked; then it is waited for no longer.
+    monkeypatch.setattr(replan_handing_over, "HANDED_OVER_SECONDS", 240.0)
     plan = with_a_way_on(f"deserted-{unanswered.replace('_', '-')}", decide="ask",
                          unanswered=unanswered)  # fmt: skip
 
@@ -85,6 +86,7 @@ def test_where_no_flow_takes_the_default_the_run_does(
             RunEvent(plan_run=plan_run, kind=RunEventKind.ASKED, at=datetime.now(UTC),
                      source="question-1-1", data=asked)
         )  # fmt: skip
+        monkeypatch.setattr(replan_handing_over, "HANDED_OVER_SECONDS", 1.0)
 
     done = beside(plan, act)
     (answered,) = of_kind(plan, done.plan_run, RunEventKind.ANSWERED)

@@ -80,7 +80,7 @@ def test_finished_work_is_shown_as_carried(tmp_path: Path) -> None:
     wanted = {"numbers", "square[0]", "square[1]", "square[2]"}
     with get_client(sync_client=True) as client:
         found: dict[str, Any] = {}
-        for _ in range(100):  # records reach the API behind the run's back
+        for _ in range(2400):  # records reach the API behind the run's back
             runs = list(task_runs_of(client, [done.final.state_details.flow_run_id]))
             found = {r.name: r for r in runs}
             if "total" in found:
@@ -166,7 +166,7 @@ def served(prefect_api: str) -> Iterator[str]:
     )
     try:
         with get_client(sync_client=True) as client:
-            for _ in range(600):
+            for _ in range(2400):
                 try:
                     client.read_deployment_by_name("other/served")
                     break
@@ -176,7 +176,7 @@ def served(prefect_api: str) -> Iterator[str]:
         yield "other/served"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def test_a_deployment_runs_as_a_task(served: str) -> None:

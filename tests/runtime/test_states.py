@@ -177,7 +177,7 @@ def test_the_api_knows_nothing_that_the_journal_does_not(everything: Run) -> Non
         flow_run = everything.final.state_details.flow_run_id
         wanted = sum(len(t.attempts) for t in everything.state.tasks.values())
         seen: dict[Any, Any] = {}
-        for _ in range(100):  # records reach the API behind the run's back
+        for _ in range(1200):  # records reach the API behind the run's back
             seen = {r.id: r for r in task_runs_of(client, [flow_run])}
             states = {i: client.read_task_run_states(i) for i in seen}
             if sum(len(attempts_in(s)) for s in states.values()) == wanted:

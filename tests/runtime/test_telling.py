@@ -258,7 +258,7 @@ def test_the_documented_automation_sends_one_message_a_breach(
                 break
             time.sleep(0.1)
         assert Sender().send([last])
-        for _ in range(600):
+        for _ in range(2400):
             if any("last" in p for p in posted):
                 break
             time.sleep(0.1)
@@ -289,7 +289,7 @@ def test_a_real_run_tells_of_itself_once(prefect_api: str) -> None:
     flow_run = done.final.state_details.flow_run_id
     found: list[dict[str, Any]] = []
     with get_client(sync_client=True) as client:
-        for _ in range(300):
+        for _ in range(2400):
             wanted = {"related": {"id": [f"prefect.flow-run.{flow_run}"]}}
             wanted["event"] = {"prefix": ["athena."]}
             answer = client.request("POST", "/events/filter", json={"filter": wanted})

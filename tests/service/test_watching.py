@@ -165,7 +165,7 @@ def told(plan: str, wanted: Callable[[list[dict[str, Any]]], bool]) -> list[dict
     """The events about a plan that the server has, once they are as `wanted`."""
     found: list[dict[str, Any]] = []
     with get_client(sync_client=True) as client:
-        for _ in range(300):
+        for _ in range(2400):
             answer = client.request(
                 "POST",
                 "/events/filter",
