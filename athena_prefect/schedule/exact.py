@@ -112,9 +112,7 @@ class Program:
             # The relaxation of a model that chooses starts and nothing else has no rows.
             given.subsolvers.append("no_lp")
             _with_little_presolve(given)
-        elif not self.model.proto.solution_hint.vars:
-            given.linearization_level = 2
-        elif self.aim is Aim.MAKESPAN:
+        elif self.aim is Aim.MAKESPAN and self.model.proto.solution_hint.vars:
             _with_little_presolve(given)
         status = solver.solve(self.model) if trial is None else self._tried(solver, trial)
         if status == self.cp.INFEASIBLE:
