@@ -114,20 +114,50 @@ def proposed(entries: Iterable[Entry], revision: int) -> Mapping[str, Any] | Non
     return found
 
 
-def asked_by_its_process(entries: Iterable[Entry]) -> bool:
-    """Whether the run's own process asks people, for no flow came in time to do so."""
-    asks = False
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnQuestion:
+    """One that the run's own process asks, for no flow came in time to do so."""
+
+    key: str
+    """Of the proposal; empty where an older version wrote it."""
+    again: bool
+    """Whether it is asked a second time, because the first answer came too late."""
+    at: datetime
+    position: int
+    """Of the journal."""
+    data: Mapping[str, Any]
+    """Strategy, reason, options and what is recommended, as it was asked."""
+
+    @classmethod
+    def of(cls, entry: Entry, event: RunEvent) -> OwnQuestion:
+        """The question in a proposal."""
+        data = event.data
+        return cls(
+            key=str(data.get("key") or ""), again=bool(data.get("again")), at=event.at,
+            position=entry.position, data=data,
+        )  # fmt: skip
+
+
+def own_question(entries: Iterable[Entry]) -> OwnQuestion | None:
+    """What the run's own process asks people, and nothing has come of yet; None of nothing."""
+    found: OwnQuestion | None = None
     for entry in entries:
         event = entry.event
         if not isinstance(event, RunEvent) or entry.conflict:
             continue
         if event.kind is RunEventKind.ASKED or event.kind in SETTLING:
-            asks = False
+            found = None
         elif event.kind is RunEventKind.PROPOSED:  # without options it only escalates
             data = event.data
             asks = data.get("decide") == "ask" and bool(data.get("options"))
             asks = asks and not data.get("handed_over")
-    return asks
+            found = OwnQuestion.of(entry, event) if asks else None
+    return found
+
+
+def asked_by_its_process(entries: Iterable[Entry]) -> bool:
+    """Whether the run's own process asks people, for no flow came in time to do so."""
+    return own_question(entries) is not None
 
 
 def declined(entries: Iterable[Entry]) -> frozenset[str]:

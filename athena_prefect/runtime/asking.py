@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -155,6 +155,35 @@ def ask(
         form.close("Withdrawn", "it could not be opened")  # nobody can answer in half a form
         raise
     return form
+
+
+def left_open(
+    client: SyncPrefectClient, plan_run: UUID, choices: Mapping[str, str | None]
+) -> Iterator[tuple[Form, bool]]:
+    """The forms of a run that nobody has closed, the newest first, and which offer `choices`.
+
+    Also those that were answered while no process read it. Raises httpx.HTTPError.
+    """
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+
+    still = filters.FlowRunFilterStateType(any_=[StateType.PAUSED, StateType.RUNNING])
+    runs = client.read_flow_runs(
+        flow_filter=filters.FlowFilter(name=filters.FlowFilterName(any_=[FLOW])),
+        flow_run_filter=filters.FlowRunFilter(
+            tags=filters.FlowRunFilterTags(all_=[f"plan-run:{plan_run}"]),
+            state=filters.FlowRunFilterState(type=still),
+        ),
+    )
+    for run in sorted(runs, key=lambda r: str(r.created), reverse=True):
+        kept = (s.state_details.run_input_keyset for s in client.read_flow_run_states(run.id))
+        keyset = next((k for k in kept if k), None)
+        offered: list[str] = []
+        if keyset is not None:  # else its process ended before it was open
+            schema = json.loads(client.read_flow_run_input(run.id, keyset["schema"]))
+            offered = schema["properties"]["choice"]["enum"]
+        form = Form(client=client, flow_run=run.id, keyset=keyset or {}, choices=choices)
+        yield form, bool(offered) and offered == list(choices)
 
 
 def close_form(client: SyncPrefectClient, flow_run: UUID, name: str, message: str) -> None:

@@ -7,23 +7,27 @@ has no worker free for that flow.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from athena_prefect.journal.events import RunEventKind
+from athena_prefect.journal.state import Status
+from athena_prefect.replanning.asked import own_question
 from athena_prefect.replanning.options import Kind, ReplanningOption
 from athena_prefect.replanning.wishes import wish_from
 from athena_prefect.report.replanning import question_markdown
 from athena_prefect.runtime.adopting import Revision
-from athena_prefect.runtime.asking import Form, ask
+from athena_prefect.runtime.asking import Form, ask, choices_of, left_open
 from athena_prefect.runtime.replan_finding import Finder, Proposed
 from athena_prefect.runtime.replan_holding import Held
 from athena_prefect.runtime.replan_log import ReplanLog
+
+if TYPE_CHECKING:
+    from athena_prefect.journal.journal import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -53,20 +57,74 @@ class AskingHere:
     """When it is tried again."""
     _asked_again: set[str] = field(default_factory=set)
     """Keys of proposals that were asked a second time."""
+    _forms_left: bool = False
+    """Whether an earlier process may have left forms open that were not looked for yet."""
+    _tried_again: frozenset[str] = frozenset()
+    """Failed tasks about which an earlier process asked, and which a resume does again."""
+
+    def take_up(self, entries: Iterable[Entry]) -> None:
+        """Wait for the answer to what an earlier process of this run has asked.
+
+        Where the time for it has passed, that is written down, and whoever goes on with the
+        run is asked anew.
+        """
+        if self.log.decide != "ask":
+            return
+        self._forms_left = True
+        question = own_question(entries)
+        if question is None:
+            return
+        found = Proposed.asked_before(question)
+        if self.clock() - found.at >= self.finder.facts.plan.replanning.answer_within:
+            self.log.record(
+                RunEventKind.NOT_REPLANNED, f"{found.key}:{found.position}:expired",
+                strategy=str(found.evaluation.strategy), outcome="expired",
+                reason="nobody answered before the time was over, and no process ran the plan",
+            )  # fmt: skip
+            return
+        self.pending = found
+        self.log.said.add(found.key)
+        if question.again:
+            self._asked_again.add(found.key)
+        state, about = self.log.dispatcher.state, found.about
+        failed = {t for t in self.finder.facts.plan.task_ids if state.status(t) is Status.FAILURE}
+        self._tried_again = frozenset(t for t in failed if any(g.endswith(f": {t}") for g in about))
+        self.held.asked_for = set(self._tried_again)
+        why_again = str(question.data.get("reason", "")) if question.again else ""
+        self._unopened = question_markdown(question.data, why_again=why_again)
+
+    def look_for_forms(self) -> None:
+        """Take up the form that an earlier process has opened for what is asked; close others."""
+        if not self._forms_left:
+            return
+        pending, facts = self.pending, self.finder.facts
+        offered = {} if pending is None else _choices(pending)
+        try:
+            for form, fits in left_open(facts.client, facts.plan_run, offered):
+                if fits and pending is not None and self._form is None:
+                    self._form, self._unopened = form, None
+                else:
+                    form.close("Superseded", "the process that asked is gone")
+        except (httpx.HTTPError, KeyError, ValueError) as error:
+            logger.warning("forms of an earlier process cannot be looked for yet: %r", error)
+            return
+        self._forms_left = False
 
     def propose(self, found: Proposed) -> None:
         """Say what would be done; and with `ask`, wait for an answer."""
         first = found.key not in self.log.said
-        self.log.once(
-            RunEventKind.PROPOSED,
-            found,
-            decide=self.log.decide,
-            recommended=found.recommended,
-            reason=found.evaluation.rationale,
-            once=True,
-            **found.account,
-        )
         if first:
+            self.log.once(
+                RunEventKind.PROPOSED,
+                found,
+                decide=self.log.decide,
+                key=found.key,
+                recommended=found.recommended,
+                reason=found.evaluation.rationale,
+                # Who is asked anew, for the same reasons, has a question of its own.
+                once=self.log.decide != "ask",
+                **found.account,
+            )
             logger.warning(
                 "%s: %s; %s", found.evaluation.strategy.value.upper(), found.evaluation.rationale,
                 self._what_to_do(found),
@@ -85,6 +143,12 @@ class AskingHere:
 
     def wait(self, pending: Proposed) -> None:
         """Nothing more until a person has chosen, or the time for that is up."""
+        if self._mended():
+            self.pending = None
+            self.close("Settled", "what had failed has succeeded since")
+            reason = f"{', '.join(sorted(self._tried_again))} has succeeded since"
+            self.log.once(RunEventKind.NOT_REPLANNED, pending, reason=reason, outcome="settled")
+            return
         if self._read_form(pending):
             return
         terms = self.finder.facts.plan.replanning
@@ -95,6 +159,13 @@ class AskingHere:
         if terms.unanswered == "recommended" and self._take_recommended(pending):
             return
         self._decline(pending, "nobody answered in time")
+
+    def _mended(self) -> bool:
+        """Whether all that failed, and is asked about, has come right when it was done again."""
+        if not self._tried_again or self.sent is not None:
+            return False
+        state = self.log.dispatcher.state
+        return all(state.status(t).good for t in self._tried_again)
 
     def settled(self) -> None:
         """A revision is in force: nothing is asked any more."""
@@ -118,7 +189,7 @@ class AskingHere:
         """Wait for an answer from now on, and have a form opened for it in Prefect's UI."""
         self.close("Superseded", "there is a newer proposal")
         self.held.wait()
-        self.pending = found
+        self.pending, self._tried_again = found, frozenset()
         data = {
             **found.account,
             "recommended": found.recommended,
@@ -133,6 +204,8 @@ class AskingHere:
         again = self._form_again
         if self._unopened is None or (again is not None and self.clock() < again):
             return
+        if self._forms_left:
+            return  # it may be open already
         facts = self.finder.facts
         try:
             self._form = ask(
@@ -160,6 +233,8 @@ class AskingHere:
             RunEventKind.PROPOSED,
             f"{pending.key}:{found.position}:again",
             decide=self.log.decide,
+            key=pending.key,
+            again=True,
             strategy=str(found.evaluation.strategy),
             recommended=found.recommended,
             reason=f"asked again: {why}",
@@ -208,10 +283,13 @@ class AskingHere:
             self.close("Answered", f"carry on, by {who}")
             self._decline(pending, f"{who}: carry on")
             return True
-        self.sent = self._send(pending, found.title, who)
+        assert self._form is not None
+        # The same answer, read again by whoever takes the run up, is the same command.
+        command_id = f"answer in form {self._form.flow_run}"
+        self.sent = self._send(pending, found.title, who, command_id)
         return True
 
-    def _send(self, pending: Proposed, title: str, author: str) -> str:
+    def _send(self, pending: Proposed, title: str, author: str, command_id: str) -> str:
         """Have the dispatcher verify and adopt what was chosen, as any other command."""
         told: Mapping[str, Any] = next(
             (o for o in pending.account["options"] if o["title"] == title), {}
@@ -222,7 +300,7 @@ class AskingHere:
             "strategy": str(pending.evaluation.strategy),
             "revision": self.finder.facts.revision,
         }
-        return self.log.command(wish_from(data).as_data(), author, str(uuid4()))
+        return self.log.command(wish_from(data).as_data(), author, command_id)
 
     def _decline(self, pending: Proposed, reason: str) -> None:
         self.pending = None
@@ -242,3 +320,7 @@ class AskingHere:
             revision = self.finder.revision(monitor, found, option, "unanswered")
         self.adopts(found, option, revision)
         return True
+
+
+def _choices(asked: Proposed) -> dict[str, str | None]:
+    return choices_of(list(asked.account["options"]), asked.recommended)

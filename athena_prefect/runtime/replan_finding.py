@@ -27,6 +27,7 @@ from athena_prefect.runtime.continuing import changeovers, last_revised
 
 if TYPE_CHECKING:
     from athena_prefect.journal.journal import Entry
+    from athena_prefect.replanning.asked import OwnQuestion
     from athena_prefect.replanning.engine import AdaptiveReplanningEngine
     from athena_prefect.runtime.facts import RunFacts
 
@@ -51,7 +52,34 @@ class Proposed:
     @property
     def best(self) -> ReplanningOption | None:
         """The option that is recommended."""
-        return None if self.recommended is None else self.options[self.recommended]
+        return next((o for o in self.options if o.option_id == self.recommended), None)
+
+    @classmethod
+    def asked_before(cls, question: OwnQuestion) -> Proposed:
+        """What an earlier process has asked, as it wrote it down; its schedules are gone."""
+        data = question.data
+        recommended = data.get("recommended")
+        evaluation = ReplanningEvaluation(
+            replanning_needed=True,
+            strategy=AdaptiveReplanning(str(data["strategy"])),
+            confidence=None,
+            rationale=str(data.get("reason") or ""),
+            affected_tasks=(),
+            estimated_time_impact=None,
+            estimated_cost_impact=None,
+            risk_level="",
+            recommended_option=recommended,
+        )
+        return cls(
+            evaluation=evaluation,
+            options=(),
+            recommended=recommended,
+            position=question.position,
+            at=question.at,
+            key=question.key,
+            about=tuple(data.get("about") or ()),
+            account=data,
+        )
 
 
 @dataclass(slots=True)

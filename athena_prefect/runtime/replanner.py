@@ -114,6 +114,7 @@ class Replanner:
                 self.look()
             except Exception as error:  # noqa: BLE001 - the boundary: replanning never ends the run
                 self._give_up(error)
+        self.asking.look_for_forms()
         if self.asking.pending is None:
             self.asking.close("Answered", "the run goes by it")
         self.asking.close("Withdrawn", "the run has ended")
@@ -121,7 +122,9 @@ class Replanner:
         self.log.look_back()
 
     def _remember(self) -> None:
-        """What an earlier process knew: when the run was replanned, and what people declined."""
+        """What an earlier process knew: when the run was replanned, and what people declined or
+        are asked.
+        """
         if not (self.dispatcher.state.replans or self.dispatcher.state.decisions):
             return
         try:
@@ -131,6 +134,7 @@ class Replanner:
             return
         self.finder.remember(entries)
         self.log.declined.update(declined(entries))
+        self.asking.take_up(entries)
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -224,6 +228,7 @@ class Replanner:
         """Evaluate the run once, and do what follows."""
         if self.decide == "off" or self.dispatcher.superseded:
             return
+        self.asking.look_for_forms()
         if self.flow.waits():
             return
         if self.asking.pending is None:

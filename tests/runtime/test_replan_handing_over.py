@@ -205,6 +205,7 @@ class Waiting:
         clock = SimpleNamespace(monotonic=lambda: self.seconds)
         monkeypatch.setattr(replan_handing_over, "time", clock)
         monkeypatch.setattr(replan_asking, "ask", self._open)
+        monkeypatch.setattr(replan_asking, "left_open", lambda *_: [(f, True) for f in self.forms])
         monkeypatch.setattr(replan_asking, "question_markdown", lambda *_, **__: "the options")
         monkeypatch.setattr(Finder, "propose", lambda *_: self.finds)
         self.forms: list[Any] = []
@@ -226,7 +227,10 @@ class Waiting:
         )  # fmt: skip
         dispatcher: Any = SimpleNamespace(
             facts=facts, held={"bad"}, news=queue.SimpleQueue(), let_go=self._let_go,
-            state=SimpleNamespace(answers=self.answers, replans=0, decisions=known.decisions),
+            state=SimpleNamespace(
+                answers=self.answers, replans=0, decisions=known.decisions,
+                status=lambda t: Status.FAILURE if t == "bad" else Status.WAITING,
+            ),
             superseded=False, gate=None,
         )  # fmt: skip
         monitor = SimpleNamespace(refresh=lambda: None, state=known)
@@ -381,7 +385,7 @@ def test_a_process_that_takes_the_run_up_does_not_ask_what_was_declined(
     assert proposed.data["about"] == ["1: failed: bad", "1: failed: late"], "that is new"
 
 
-def test_a_process_that_takes_the_run_up_asks_what_nobody_has_answered(
+def test_a_process_that_takes_the_run_up_waits_for_what_nobody_has_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = Waiting(monkeypatch)
@@ -389,7 +393,9 @@ def test_a_process_that_takes_the_run_up_asks_what_nobody_has_answered(
     run.looks(run.found())
     run.begin()
     run.looks(run.found())
-    assert len(run.forms) == 2 and run.replanner.asking.pending is not None
+    assert len(run.forms) == 1 and run.replanner.asking.pending is not None
+    proposed = [e for e in run.events if isinstance(e, RunEvent)]
+    assert [e.kind for e in proposed] == [RunEventKind.PROPOSED]
 
 
 def test_a_run_that_asks_itself_is_not_left_to_a_flow_any_more(
