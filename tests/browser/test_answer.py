@@ -63,12 +63,11 @@ def form_of(page: Page) -> Locator:
     while time.monotonic() < end:
         page.locator("button[aria-haspopup=menu]").last.click()
         try:
-            item.wait_for(timeout=10_000)
-        except NotThere:
+            item.click(timeout=10_000)
+            dialog.wait_for(timeout=10_000)
+        except NotThere:  # also where the page was renewed below the menu
             page.keyboard.press("Escape")
             continue
-        item.click()
-        dialog.wait_for()
         return dialog
     raise AssertionError(f"no menu offers to resume:\n{page.inner_text('body')}")
 

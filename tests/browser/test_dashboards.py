@@ -109,7 +109,7 @@ def artifacts(server: Server, plan: str) -> dict[str, Any]:
         f"{server.url}/api/artifacts/filter", body, {"Content-Type": "application/json"}
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=10) as answer:
+    with opener.open(request, timeout=SECONDS) as answer:
         found = json.loads(answer.read())
     return {a["key"].rpartition("-")[2]: a for a in found}
 
@@ -119,6 +119,7 @@ def look(browser: Browser, server: Server, plan_run: UUID, folder: Path) -> str:
     status = status_of(server, plan_run)
     found = artifacts(server, status.plan.name)
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(SECONDS * 1000)
     try:
         page.goto(f"{server.url}/v2/artifacts/artifact/{found['status']['id']}")
         # In one go: the page of a live run takes its content away for a moment to renew it.

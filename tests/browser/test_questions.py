@@ -15,6 +15,7 @@ from athena_prefect.journal.events import CheckEvent
 from athena_prefect.service import open_run
 from athena_prefect.settings import AthenaSettings
 from tests.browser.conftest import SECONDS, Server
+from tests.browser.test_answer import form_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,18 +45,14 @@ def test_the_form_is_there_and_its_answer_is_a_check(
     plan_run = server.run(plan, DEEDS, to_its_end=False)
     question = asked(server)
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(SECONDS * 1000)
     try:
         page.goto(f"{server.url}/v2/runs/flow-run/{question}")
         page.get_by_text("asked-in-the-ui: reviewers?").first.wait_for()
         page.screenshot(path=tmp_path / "question.png", full_page=True)
-        resume = page.get_by_role("button", name="Resume")
-        if not resume.count():
-            page.get_by_role("button", name="Open menu").last.click()
-            resume = page.get_by_role("menuitem", name="Resume")
-        resume.first.click()
-        page.get_by_text("Enough reviewers are there").first.wait_for()
+        form = form_of(page)
+        form.get_by_text("Enough reviewers are there").first.wait_for()
         page.screenshot(path=tmp_path / "form.png", full_page=True)
-        form = page.get_by_role("dialog")
         form.get_by_label("Enough reviewers are there").fill("0.9")
         form.get_by_label("Your name").fill("Kim")
         form.get_by_role("button", name="Resume").click()
@@ -78,7 +75,7 @@ def asked(server: Server) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        with opener.open(request, timeout=10) as reply:
+        with opener.open(request, timeout=SECONDS) as reply:
             found: list[dict[str, Any]] = json.loads(reply.read())
         if found:
             return str(found[0]["id"])
