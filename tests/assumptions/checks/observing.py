@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from athena_prefect.assumptions.checks.base import CheckContext
 from athena_prefect.assumptions.checks.making import Made, make, prepare
 from athena_prefect.plan.assumption import CheckSpec
@@ -41,3 +43,11 @@ def error(kind: str, root: Path = Path(), **options: Any) -> str:
     assert made.observation is None, made.observation
     assert made.error and SECRET not in made.error
     return made.error
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that was killed takes a moment to."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
