@@ -24,13 +24,8 @@ from athena_prefect.monitor.rest import Work
 from athena_prefect.plan.estimate import Estimate, LearnedEstimate
 from athena_prefect.plan.graph import Floats, Ints
 from athena_prefect.plan.model import DEFAULT_MODE
-from athena_prefect.replanning.own_pace import (
-    LEAST_SPREAD,
-    STRAY,
-    STRAYS,
-    density,
-    with_own_pace,
-)
+from athena_prefect.replanning.own_pace import with_own_pace
+from athena_prefect.replanning.pace_law import LEAST_SPREAD, STRAY, STRAYS, density
 from athena_prefect.schedule.problem import mean
 from athena_prefect.schedule.proposal import Proposal, running_of
 from athena_prefect.schedule.robustness import Robustness, quantiles_of

@@ -3,29 +3,25 @@
 Only of a run without history, and only of three-point estimates: one number is certain,
 and no run effect applies to it. Of each category the slowness θ = log(actual / planned) is
 unknown. That estimates are right (θ = 0) has a prior probability; else θ is normal around
-0, its spread one of some, with half of its variance common to all categories. Tasks that
-have ended are the evidence; one that is far from what the others say is a stray, which
-says nothing of the rest. What runs, and what is still to be done, takes as much longer.
+0, its spread one of some, with half of its variance common to all categories. As unknown is
+how far single tasks differ from that: as their estimates say, or by one of the spreads that
+forecasts think possible. Tasks that have ended are the evidence, and that what runs has not
+ended yet; a task that is far from what the others say is a stray, which says nothing of the
+rest. What is still to be done takes as much longer, and varies as much.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
 from athena_prefect.monitor.chain import medians_of
-from athena_prefect.monitor.knowledge import ODDITIES, SHARED
 from athena_prefect.monitor.learned import samples_for
-from athena_prefect.plan.graph import Floats, Ints
+from athena_prefect.plan.graph import Floats
 from athena_prefect.plan.model import DEFAULT_MODE
-from athena_prefect.schedule.beta_pert import (
-    LEVELS,
-    PROBABILITIES,
-    quantile_rows,
-    single_rows,
-)
+from athena_prefect.replanning.pace_law import LEAST_SPREAD, Paces, Running, drawn
+from athena_prefect.schedule.beta_pert import quantile_rows
 from athena_prefect.schedule.passes import forward
 from athena_prefect.schedule.problem import mean
 from athena_prefect.schedule.proposal import Proposal, running_of
@@ -33,29 +29,8 @@ from athena_prefect.schedule.robustness import quantiles_of
 from athena_prefect.schedule.situation import NEVER
 from athena_prefect.schedule.standing import Standing
 
-STRAYS = 0.25
-"""Share of tasks that are thought to have troubles of their own: replanning looks at runs in
-which something has happened."""
-STRAY = 1.0
-"""Spread of log durations of those: a factor of three."""
-PASSES = 3
-"""Times that strays are told from the rest by what the rest says; more change nothing."""
-LEAST_SPREAD = 0.02
-"""Least spread of log durations that an estimate is believed: a narrower one would outweigh, by
-its square, all the other tasks."""
 MOST = 60
 """Ended tasks that are looked at one by one, the newest: they are evidence enough."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Paces:
-    """Log ratios of tasks that have ended, and how much they spread by the estimates."""
-
-    categories: tuple[str, ...]
-    """Those of the whole plan."""
-    category: Ints
-    ratio: Floats
-    spread: Floats
 
 
 def with_own_pace(
@@ -83,15 +58,21 @@ def with_own_pace(
     if not moved.any():
         return proposal
     samples = samples_for(len(problem))
-    factors = np.exp(drawn(paces, trust, samples, rng)).T
+    law = drawn(paces, trust, samples, rng)
+    started = {i: rest.now - float(rest.starts[i]) for i in running if problem.uncertain[i]}
+    rows = {
+        i: Running(elapsed, category[i], *_row_of(problem.estimates[i]))
+        for i, elapsed in started.items()
+    }
+    law = law.given([*rows.values()], rng)
     lengths = np.repeat(problem.durations[:, None], samples, axis=1)
     waiting = np.flatnonzero(moved & rest.free)
-    rows = single_rows(problem.estimates[waiting])
-    luck = rng.integers(0, LEVELS, size=(len(waiting), samples))
-    lengths[waiting] = np.take_along_axis(rows, luck, axis=1) * factors[category[waiting]]
+    lengths[waiting] = law.durations(problem.estimates[waiting], category[waiting], rng)
     for i in running:
-        elapsed = rest.now - float(rest.starts[i])
-        lengths[i] = _beyond(problem.estimates[i], elapsed, factors[category[i]], rng)
+        if i in rows:
+            lengths[i] = law.beyond(rows[i], rng)
+        else:
+            lengths[i] = max(float(problem.durations[i]), rest.now - float(rest.starts[i]))
     ends = np.sort(_ends(proposal, lengths))
     deadline = rest.deadline
     measured = replace(
@@ -104,17 +85,6 @@ def with_own_pace(
         forecast_p50=before.p50,
     )
     return proposal.found(robustness=measured)
-
-
-def _beyond(estimate: Floats, elapsed: float, factors: Floats, rng: np.random.Generator) -> Floats:
-    """Durations of what has run so long and is not over; past its support it ends now."""
-    if estimate[0] == estimate[2]:
-        return np.full(len(factors), max(float(estimate[0]), elapsed))
-    row = quantile_rows(estimate[None])[0]
-    below = np.interp(elapsed / factors, row, PROBABILITIES, left=0.0, right=1.0)
-    luck = below + (1 - below) * rng.random(len(factors))
-    longer: Floats = np.interp(luck, PROBABILITIES, row) * factors
-    return np.maximum(longer, elapsed)
 
 
 def _ends(proposal: Proposal, lengths: Floats) -> Floats:
@@ -169,81 +139,5 @@ def _paces(standing: Standing) -> Paces:
     )
 
 
-def drawn(paces: Paces, trust: float, samples: int, rng: np.random.Generator) -> Floats:
-    """θ of each category by what has ended, shape (samples, categories)."""
-    sure = np.full(len(paces.ratio), 1.0)
-    # Of categories of which nothing has ended strays tell nothing, and there may be thousands.
-    here, place = np.unique(paces.category, return_inverse=True)
-    told = replace(paces, categories=tuple(paces.categories[c] for c in here), category=place)
-    for _ in range(PASSES):
-        sure = np.array([_no_stray(told, sure, trust, i) for i in range(len(sure))])
-    beliefs = beliefs_of(told, sure, trust)
-    counts = rng.multinomial(samples, [b.probability for b in beliefs]).tolist()
-    found = []
-    for belief, count in zip(beliefs, counts, strict=True):
-        theta = rng.multivariate_normal(belief.centre, belief.cov, size=count, method="eigh")
-        own = rng.standard_normal((count, len(paces.categories))) if belief.own else 0.0
-        # What nothing has ended of shares with the others what all have in common.
-        every = np.repeat(theta[:, -1:], len(paces.categories), axis=1) + belief.own * own
-        every[:, here] = theta[:, :-1]
-        found.append(every)
-    return np.concatenate(found)
-
-
-class Belief(NamedTuple):
-    """What is to be thought of θ if it has a certain spread."""
-
-    probability: float
-    """That it has it."""
-    centre: Floats
-    """Means: θ of each category of which something has ended, and last what all have in common."""
-    cov: Floats
-    """Their covariances."""
-    own: float
-    """Spread of θ of any other category round what all have in common."""
-
-
-def beliefs_of(paces: Paces, sure: Floats, trust: float) -> list[Belief]:
-    """What is to be thought of θ under each spread, 0 among them."""
-    size = len(paces.categories) + 1
-    precision = np.bincount(paces.category, weights=sure / paces.spread**2, minlength=size)
-    weighed = np.bincount(
-        paces.category, weights=sure * paces.ratio / paces.spread**2, minlength=size
-    )
-    told = np.flatnonzero(precision > 1e-9)
-    middle = weighed[told] / precision[told]
-    found, logs = [], []
-    # Where estimates are wrong they may be off as far as those of any plan never seen before.
-    spreads = ODDITIES.tolist()
-    priors = (trust, *((1.0 - trust) / len(spreads) for _ in spreads))
-    for prior, spread in zip(priors, (0.0, *spreads), strict=True):
-        own, common = (1 - SHARED) * spread**2, SHARED * spread**2
-        cov = common + np.diag([own] * (size - 1) + [0.0])
-        seen = cov[np.ix_(told, told)] + np.diag(1 / precision[told])
-        gain = np.linalg.solve(seen, cov[told]).T if len(told) else np.zeros((size, 0))
-        log = np.log(max(prior, 1e-12))
-        if len(told):
-            log -= 0.5 * (middle @ np.linalg.solve(seen, middle) + np.linalg.slogdet(seen)[1])
-        logs.append(log)
-        found.append((gain @ middle, cov - gain @ cov[told], float(np.sqrt(own))))
-    shares = np.exp(np.array(logs) - max(logs))
-    shares /= shares.sum()
-    return [Belief(float(p), *rest) for p, rest in zip(shares, found, strict=True)]
-
-
-def _no_stray(paces: Paces, sure: Floats, trust: float, one: int) -> float:
-    """Probability that a task took what others say, and had no trouble of its own."""
-    others = sure.copy()
-    others[one] = 0.0
-    ratio, spread, c = paces.ratio[one], paces.spread[one], paces.category[one]
-    usual = stray = 0.0
-    for p, centre, cov, _ in beliefs_of(paces, others, trust):
-        usual += p * float(density(ratio - centre[c], np.sqrt(cov[c, c] + spread**2)))
-        stray += p * float(density(ratio - centre[c], np.sqrt(cov[c, c] + STRAY**2)))
-    usual, stray = (1 - STRAYS) * usual, STRAYS * stray
-    return float(usual / max(usual + stray, 1e-300))
-
-
-def density(off: Floats | float, spread: Floats | float) -> Floats:
-    """Of a normal distribution, but for a factor that all have in common."""
-    return np.asarray(np.exp(-0.5 * np.square(np.divide(off, spread))) / spread)
+def _row_of(estimate: Floats) -> tuple[float, Floats]:
+    return float(medians_of(estimate[None])[0]), quantile_rows(estimate[None])[0]

@@ -9,11 +9,23 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from athena_prefect.monitor.knowledge import ODDITIES, SHARED
+from athena_prefect.monitor.knowledge import ODDITIES, SCALES, SHARED
 from athena_prefect.plan.model import Estimate, Plan
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
 from athena_prefect.replanning.options import Kind, ReplanningOption
-from athena_prefect.replanning.own_pace import Paces, _paces, beliefs_of, drawn
+from athena_prefect.replanning.own_pace import _paces
+from athena_prefect.replanning.pace_law import (
+    STRAY,
+    Law,
+    Paces,
+    Running,
+    beliefs_of,
+    below,
+    drawn,
+    evidence,
+    point,
+)
+from athena_prefect.schedule.beta_pert import quantile_rows
 from tests.replanning.test_engine import _do, _engine, _monitored
 
 
@@ -28,7 +40,7 @@ def told(*ratios: float, category: Sequence[int] = (), categories: int = 2) -> P
 
 
 def theta(paces: Paces, trust: float = 0.8) -> np.ndarray:
-    return drawn(paces, trust, 2000, np.random.default_rng(0))
+    return drawn(paces, trust, 2000, np.random.default_rng(0)).theta
 
 
 def test_tasks_that_take_what_was_planned_leave_the_estimates_as_they_are() -> None:
@@ -62,23 +74,112 @@ def test_categories_of_which_nothing_has_ended_are_drawn_as_a_dense_matrix_would
     few = told(1.5, 1.4, 0.9, category=[0, 0, 1], categories=2)
     place = np.array([0, 2, 1, 2])  # where a belief about `few` has each of the four
     look = np.eye(4)[ended.category]
-    for belief, spread in zip(beliefs_of(few, sure, 0.8), (0.0, *ODDITIES.tolist()), strict=True):
+    found, reckoned = beliefs_of(few, sure, 0.8), evidence(few, sure, 0.8)
+    said = np.flatnonzero(found.spread == 0)
+    for b, spread in zip(said.tolist(), (0.0, *ODDITIES.tolist()), strict=True):
         prior = spread**2 * ((1 - SHARED) * np.eye(4) + SHARED)
         gain = (
             prior @ look.T @ np.linalg.inv(look @ prior @ look.T + np.diag(ended.spread**2 / sure))
         )
         cov = prior - gain @ look @ prior
-        mine = belief.cov[np.ix_(place, place)] + np.diag([0.0, 1.0, 0.0, 1.0]) * belief.own**2
-        assert belief.centre[place] == pytest.approx(gain @ ended.ratio, abs=1e-9)
+        mine = (
+            found.cov[b][np.ix_(place, place)] + np.diag([0.0, 1.0, 0.0, 1.0]) * found.own[b] ** 2
+        )
+        assert found.centre[b][place] == pytest.approx(gain @ ended.ratio, abs=1e-9)
         assert mine == pytest.approx(cov, abs=1e-9)
-    found = theta(ended)
-    assert np.corrcoef(found[:, 1], found[:, 3])[0, 1] > 0.2, "they have in common what all have"
+        for c in range(3):
+            centre, known = reckoned.of(c)
+            assert centre[b] == pytest.approx(found.centre[b][c], abs=1e-9)
+            assert known[b] == pytest.approx(found.cov[b][c, c], abs=1e-9)
+    each = theta(ended)
+    assert np.corrcoef(each[:, 1], each[:, 3])[0, 1] > 0.2, "they have in common what all have"
 
 
 def test_thousands_of_categories_are_drawn_without_a_matrix_of_them_all() -> None:
     many = told(1.5, 1.5, 1.5, 1.5, category=[0, 1, 2, 3], categories=20_000)
     found = drawn(many, 0.8, 50, np.random.default_rng(0))  # a matrix of them all: 3.2 GB
-    assert found.shape == (50, 20_000)
+    assert found.theta.shape == (50, 20_000)
+
+
+def test_each_pair_of_spreads_is_as_likely_as_the_textbook_says() -> None:
+    few, sure = told(1.5, 1.4, 0.9, 1.1, category=[0, 0, 1, 1]), np.ones(4)
+    found, look = evidence(few, sure, 0.8), np.eye(2)[few.category]
+    logs = []
+    for spread in (0.0, *ODDITIES.tolist()):
+        for own in (0.0, *SCALES.tolist()):
+            own = own or 0.1
+            prior = spread**2 * ((1 - SHARED) * np.eye(2) + SHARED)
+            cov = look @ prior @ look.T + own**2 * np.eye(4)
+            log = -0.5 * (few.ratio @ np.linalg.solve(cov, few.ratio) + np.linalg.slogdet(cov)[1])
+            logs.append(log + np.log(0.8 if spread == 0 else 0.2 / len(ODDITIES)))
+            logs[-1] += np.log(0.8 if own == 0.1 else 0.2 / len(SCALES))
+    shares = np.exp(np.array(logs) - max(logs))
+    assert found.probability == pytest.approx(shares / shares.sum(), abs=1e-9)
+
+
+def test_tasks_that_differ_more_than_their_estimates_say_make_others_differ_as_much() -> None:
+    rng = np.random.default_rng(1)
+    alike = drawn(told(*np.exp(rng.normal(0, 0.1, 20))), 0.8, 2000, rng)
+    unlike = drawn(told(*np.exp(rng.normal(0, 0.4, 20))), 0.8, 2000, rng)
+    assert (alike.spread <= 0.16).all() and (alike.spread == 0).mean() > 0.5, "10 %, as they say"
+    assert (unlike.spread == 0).mean() < 0.05 and np.median(unlike.spread) == 0.32
+    three = np.array([[80.0, 100.0, 130.0]])
+    narrow, wide = (law.durations(three, np.array([0]), rng)[0] for law in (alike, unlike))
+    assert np.log(wide).std() > 2 * np.log(narrow).std()
+
+
+def _running(elapsed: float) -> Running:
+    three = np.array([80.0, 100.0, 120.0])
+    return Running(elapsed, 0, 100.0, quantile_rows(three[None])[0])
+
+
+def _law(theta: np.ndarray, spread: float = 0.0) -> Law:
+    rows = np.repeat(theta[:, None], 1000, axis=0)
+    return Law(theta=rows, spread=np.full(len(rows), spread), stray=0.1)
+
+
+def test_what_runs_longer_than_planned_tells_of_the_pace_before_it_has_ended() -> None:
+    law = _law(np.log([1.0, 1.5]))
+    rng = np.random.default_rng(0)
+    early, late = law.given([_running(50.0)], rng), law.given([_running(118.0)], rng)
+    assert np.mean(early.theta > 0) == pytest.approx(0.5, abs=0.02)
+    # At the planned pace only a stray lasts so long: one in ten, and of those two in five.
+    odd = 0.1 * (1 - float(below(np.array(np.log(1.18) / STRAY))))
+    slow = 1 - 0.1 + 0.1 * (1 - float(below(np.array(np.log(1.18 / 1.5) / STRAY))))
+    assert np.mean(late.theta > 0) == pytest.approx(slow / (slow + odd), abs=0.03)
+
+
+def test_what_no_pace_explains_is_a_stray_that_may_last_as_strays_do() -> None:
+    found = _law(np.zeros(1)).beyond(_running(240.0), np.random.default_rng(0))
+    assert found.min() >= 240
+    # Beyond the support: the log-normal law of strays, given that it is longer than 240 s.
+    rest = 1 - below(np.array(np.log(2.4) / STRAY))
+    middle = 100 * np.exp(STRAY * float(point(np.array(1 - rest / 2))))
+    assert np.median(found) == pytest.approx(middle, rel=0.08)
+    usual = _law(np.zeros(1)).beyond(_running(0.0), np.random.default_rng(0))
+    assert np.median(usual) == pytest.approx(100, rel=0.03)
+
+
+def test_the_normal_table_is_that_of_the_distribution() -> None:
+    points = np.array([-2.0, 0.0, 1.2815515655])
+    assert below(points) == pytest.approx([0.0227501319, 0.5, 0.9], abs=1e-6)
+    assert point(below(points)) == pytest.approx(points, abs=1e-4)
+
+
+def test_an_overdue_task_is_not_promised_to_end_at_once() -> None:
+    monitor, clock = _monitored(_document(spread=True, trust=None))
+    for k in range(3):
+        _do(monitor, clock, f"t{k}", 100.0)
+    monitor.record_task_start("t3", clock.now(), {})
+    clock.advance(timedelta(seconds=250))
+    options = _engine(monitor).get_replanning_options(
+        monitor.get_plan_deviation(), [], strategy=AdaptiveReplanning.FULL
+    )
+    found = next(o for o in options if o.kind is Kind.EXTEND)
+    assert found.finish is not None and found.accepted_finish is not None
+    left = (found.finish - clock.now()).total_seconds()
+    assert left > 400 + 50, "four tasks of 100 s, and what is left of one that takes 2.5 times"
+    assert (found.accepted_finish - found.finish).total_seconds() > 100
 
 
 def _document(*, spread: bool, trust: float | None) -> Plan:
