@@ -78,7 +78,9 @@ class Construction:
         no_cut = frozenset[tuple[int, int]]()
         if len(table):
             levers = Choice(dropped=all_dropped, cut=rest.loose)
-            alone = self.incumbent.few or self.incumbent.in_time_as_it_stands()
+            # What no schedule could be made of any more is not weighed.
+            over = self.incumbent.best is not None and not self._another_fits()
+            alone = over or self.incumbent.few or self.incumbent.in_time_as_it_stands()
             breed = None if alone else self.breeding.mode_breed(levers)
             balanced = None if breed is None else next(self.breeding.balanced(breed), None)
             scores = (table.durations, _use(rest), table.quality_lost)
@@ -95,8 +97,7 @@ class Construction:
 
     def attempt(self, choice: Choice) -> None:
         """Schedules of one choice, improved; the first whatever it takes, where there is none."""
-        step = self.incumbent.first_cost()
-        if self.incumbent.best is not None and not self.budget.fits(1.3 * step):
+        if self.incumbent.best is not None and not self._another_fits():
             return
         frame = self.incumbent.frame(choice)
         if frame is None:
@@ -106,13 +107,16 @@ class Construction:
         known = choice == AS_IT_STANDS and not self.rest.previous
         for starts in improver.first(also_serial=not known):
             self.incumbent.offer(starts, choice, "generation")
-            step = self.incumbent.first_cost()
-            if not self.budget.fits(1.3 * step):
+            if not self._another_fits():
                 return
-        best = self.incumbent.best
+        best, step = self.incumbent.best, self.incumbent.first_cost()
         if best is not None and best.choice == choice:
             better = improver.improved(best.starts, go_on=lambda: self.budget.fits(3 * step))
             self.incumbent.offer(better, choice, "forward-backward improvement")
+
+    def _another_fits(self) -> bool:
+        """Whether there is time for one more schedule."""
+        return self.budget.fits(1.3 * self.incumbent.first_cost())
 
     def _afford(self) -> None:
         """Schedules in ways that CP-SAT says keep the budgets; without levers first, then with all.
