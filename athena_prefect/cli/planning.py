@@ -48,6 +48,8 @@ LEAST_HOURS = 1e-3
 """Unit-hours below which a difference is none: 3.6 seconds."""
 MOST_BARS = 40
 """Tasks of a chart on a terminal."""
+MOST_CRITICAL = 20
+"""Tasks that a simulation lists, the most critical first."""
 
 
 @app.command(
@@ -297,8 +299,11 @@ def _charts(found: Replanned) -> list[RenderableType]:
     end = max(f for spans in (found.before, found.after) for _, f in spans.values())
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("task")
-    table.add_column(f"carrying on, to {_seconds(end)}", no_wrap=True)
-    table.add_column(f"option {found.recommended}", no_wrap=True)
+    sides = (("carrying on", found.before), (f"option {found.recommended}", found.after))
+    for name, spans in sides:
+        # Each by its own schedule, on one axis: which a forecast's P50 need not be.
+        last = max(f for _, f in spans.values())
+        table.add_column(f"{name}, to {_seconds(last)}", no_wrap=True)
     names = sorted(
         {*found.before, *found.after},
         key=lambda t: (found.after.get(t) or found.before[t], t),
@@ -320,6 +325,8 @@ def _bar(span: tuple[float, float] | None, end: float, width: int) -> str:
 
 
 def _revisions(found: tuple[KeptRevision, ...]) -> RenderableType:
+    if not found:
+        return Text("no revisions yet; `athena register PLAN` or `athena run PLAN` makes the first")
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name in ("id", "of", "revision", "when", "by", "strategy", "promised", "what and why"):
         table.add_column(name)
@@ -368,7 +375,7 @@ _WORTH_A_ROW = 0.01
 
 def _why(found: Why) -> RenderableType:
     if found.slip is None:
-        return Text(f"no forecast: {found.reason}", style="yellow")
+        return Group(*_whose(found), Text(f"no forecast: {found.reason}", style="yellow"))
     amount = found.slip.total_seconds()
     if abs(amount) < 1e-3:
         head = "on time: the forecast finish is what was accepted"
@@ -388,13 +395,24 @@ def _why(found: Why) -> RenderableType:
             _signed(sum((s.amount for s in small), timedelta())),
             f"{links} of less than {_WORTH_A_ROW:.0%} of it each",
         )
-    parts: list[RenderableType] = [Text(head, style="bold")]
+    parts: list[RenderableType] = [*_whose(found), Text(head, style="bold")]
     if found.shares:
         parts.append(table)
     if found.chain:
         parts.append(Text("set by " + " → ".join(found.chain), style="dim"))
     parts += [Text(v, style="yellow") for v in found.violations]
     return Group(*parts)
+
+
+def _whose(found: Why) -> list[RenderableType]:
+    """Plan, run and revision, and both finishes in the times of the other commands."""
+    if found.plan_run is None:
+        return []
+    said = f" · run {str(found.plan_run)[:8]} · revision {found.revision}"
+    for name, moment in (("finish", found.finish), ("accepted", found.accepted)):
+        if moment is not None and found.started is not None:
+            said += f" · {name} {_seconds((moment - found.started).total_seconds())}"
+    return [Text.assemble((found.plan, "bold"), said)]
 
 
 def _many(count: int, what: str) -> str:
@@ -415,15 +433,21 @@ def _simulated(found: SimulatedPlan) -> RenderableType:
     parts += [Text(f"learned: {lesson}", style="dim") for lesson in found.lessons]
     if found.deadline is not None and found.p_deadline is not None:
         chance = f"{found.p_deadline:.2f}"
-        parts.append(Text(f"deadline {_seconds(found.deadline)} met with probability {chance}"))
+        when = f"deadline {_seconds(found.deadline)}"
+        if found.deadline_is:
+            when = f"deadline {found.deadline_is}, {_seconds(found.deadline)} after a start now,"
+        parts.append(Text(f"{when} met with probability {chance}"))
     scenarios = "  ".join(f"{name} {_seconds(v)}" for name, v in found.scenarios.items())
     parts.append(Text(scenarios, style="dim"))
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("task")
     table.add_column("critical in", justify="right")
-    for name, share in list(found.criticality.items())[:20]:
-        table.add_row(name, f"{share:.0%}")
+    for name, share in list(found.criticality.items())[:MOST_CRITICAL]:
+        table.add_row(escape(name), f"{share:.0%}")
     parts += ["", table]
+    left = len(found.criticality) - MOST_CRITICAL
+    if left > 0:
+        parts.append(Text(f"and {left:,} more; --json has all", style="dim"))
     if found.assumptions:
         hurts = Table(box=None, header_style="dim", pad_edge=False)
         for column in ("assumption", "finish if it fails", "P(deadline)", ""):

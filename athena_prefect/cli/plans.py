@@ -70,9 +70,11 @@ def validate(plan: PlanFile, /, *, json: Json = False) -> int:
 
 
 def _sound(found: ValidPlan) -> str:
-    lines = f"{found.file}: plan {found.name!r} is sound: {found.tasks} tasks, " + (
-        f"{found.resources} resources, {found.assumptions} assumptions"
-    )
+    counts = (
+        (found.tasks, "task"), (found.resources, "resource"), (found.assumptions, "assumption")
+    )  # fmt: skip
+    told = ", ".join(f"{n:,} {what}{'s' if n != 1 else ''}" for n, what in counts)
+    lines = f"{found.file}: plan {found.name!r} is sound: {told}"
     if found.unknown_durations:
         lines += f"\nwithout a duration until it is learned: {', '.join(found.unknown_durations)}"
     if not found.runnable:

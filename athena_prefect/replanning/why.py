@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 
@@ -68,10 +70,26 @@ class Why:
     """Assumptions that do not hold now."""
     reason: str = ""
     """Why there is no forecast."""
+    plan: str = ""
+    plan_run: UUID | None = None
+    revision: int = 1
+    """In force."""
+    started: datetime | None = None
+    finish: datetime | None = None
+    """Forecast P50 finish; of a run that is over, its end."""
+    accepted: datetime | None = None
+    """P50 finish when the revision in force was accepted, which the slip is measured against."""
+    promised: datetime | None = None
+    """The accepted finish, at the accept quantile: what `athena revisions` says was promised."""
 
     def as_dict(self) -> dict[str, object]:
-        """As JSON-able data; durations in seconds."""
+        """As JSON-able data; moments in ISO 8601, durations in seconds."""
+        moments = {n: getattr(self, n) for n in ("started", "finish", "accepted", "promised")}
         return {
+            "plan_run": None if self.plan_run is None else str(self.plan_run),
+            "plan": self.plan,
+            "revision": self.revision,
+            **{n: None if at is None else at.isoformat() for n, at in moments.items()},
             "as_of": self.as_of.isoformat(),
             "slip": None if self.slip is None else self.slip.total_seconds(),
             "shares": [
@@ -102,9 +120,18 @@ def why(
     told = tuple(str(v) for v in violations)
     accepted = monitor.accepted_p50
     finish = deviation.estimated_completion
+    known: dict[str, Any] = {
+        "plan": monitor.plan.name,
+        "plan_run": monitor.context.plan_run,
+        "revision": monitor.state.revision,
+        "started": monitor.started,
+        "finish": finish,
+        "accepted": None if accepted is None else monitor.started + timedelta(seconds=accepted),
+        "promised": monitor.accepted_finish,
+    }
     if finish is None or accepted is None:
         why_not = deviation.reason or "; ".join(monitor.baseline.reasons)
-        return Why(as_of=moment, slip=None, violations=told, reason=why_not)
+        return Why(as_of=moment, slip=None, violations=told, reason=why_not, **known)
     p50 = (finish - monitor.started) / timedelta(seconds=1)
     planned, revised = monitor.as_accepted(), monitor.state.replans > 0
     walk = _Walk(monitor, progress, planned, reaches)
@@ -122,6 +149,7 @@ def why(
         shares=tuple(s for s in shares if abs(s.amount.total_seconds()) > DUST),
         chain=tuple(dict.fromkeys(progress.chain.items[n][0] for n in walk.nodes)),
         violations=told,
+        **known,
     )
 
 

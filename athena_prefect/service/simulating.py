@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from athena_prefect.monitor.deadlines import next_deadline
 from athena_prefect.monitor.history import NO_HISTORY, History
@@ -45,6 +46,8 @@ class SimulatedPlan(_Answer):
 
     name: str
     tasks: int
+    as_of: datetime
+    """The start that it is simulated for."""
     deadline: float | None
     p_deadline: float | None
     quantiles: dict[str, float]
@@ -62,6 +65,10 @@ class SimulatedPlan(_Answer):
     """What the quantiles rest on: so many finished runs and records, or the plan's estimates."""
     lessons: tuple[str, ...] = ()
     """What was learned from earlier runs, also of other plans, and changed estimates."""
+    until: datetime | None = None
+    """The deadline as a moment, for a run that starts at `as_of`."""
+    deadline_is: str = ""
+    """A deadline of the clock, by its own clock; empty of one that counts from the start."""
 
 
 def simulate_plan(
@@ -160,7 +167,7 @@ def _simulated(
     answer = orchestrator.generate(standing, seed=seed)
     if answer.schedule is None:
         return SimulatedPlan(
-            name=plan.name, tasks=len(plan.tasks), deadline=deadline, p_deadline=None,
+            name=plan.name, tasks=len(plan.tasks), as_of=now, deadline=deadline, p_deadline=None,
             quantiles={}, accepted=None, samples=0, scenarios={}, criticality={},
             reason=answer.conflict,
         )  # fmt: skip
@@ -176,7 +183,10 @@ def _simulated(
     return SimulatedPlan(
         name=plan.name,
         tasks=len(plan.tasks),
+        as_of=now,
         deadline=deadline,
+        until=until,
+        deadline_is=_clock_of(plan, until),
         p_deadline=robust.p_deadline,
         quantiles=dict(robust.quantiles),
         accepted=robust.accepted,
@@ -186,6 +196,14 @@ def _simulated(
         assumptions=tuple(ranked),
         lessons=answer.lessons,
     )
+
+
+def _clock_of(plan: Plan, until: datetime | None) -> str:
+    """The next deadline of the clock in its own zone; empty where it counts from the start."""
+    said = plan.deadline
+    if said is None or said.at is None or until is None:
+        return ""
+    return f"{until.astimezone(ZoneInfo(said.timezone)):%a %Y-%m-%d %H:%M} {said.timezone}"
 
 
 def _how_much(hurt: Hurt) -> tuple[bool, bool, float, str]:
@@ -210,7 +228,11 @@ def _hurt(
         return Hurt(assumption_id=name, finish=None, p_deadline=None, reason=struck)
     answer = orchestrator.generate(struck, budget_s=0.0, seed=seed)
     if answer.schedule is None:
-        return Hurt(assumption_id=name, finish=None, p_deadline=0.0, reason=answer.conflict)
+        return Hurt(
+            assumption_id=name, finish=None, blocks=True,
+            p_deadline=None if standing.deadline is None else 0.0,
+            reason=f"leaves no way to the goals: {answer.conflict}",
+        )  # fmt: skip
     robust = orchestrator.simulate(struck, answer, seed=seed)
     return Hurt(
         assumption_id=name,

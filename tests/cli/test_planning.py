@@ -65,9 +65,18 @@ def test_revisions(athena: Athena, run: str) -> None:
 def test_why(athena: Athena, run: str) -> None:
     told = athena("why", run)
     assert told.code == 0 and "set by" in told.out
+    assert f"made-up · run {run[:8]} · revision 1 · finish " in told.out
     data = json.loads(athena("why", run, "--json").out)
     total = sum(s["seconds"] for s in data["shares"])
     assert total == pytest.approx(data["slip"], abs=0.05)
+    assert data["plan_run"] == run and data["plan"] == "made-up"
+    moments = {n: datetime.fromisoformat(data[n]) for n in ("started", "finish", "accepted")}
+    assert all(m.tzinfo is not None for m in moments.values())
+    late = (moments["finish"] - moments["accepted"]).total_seconds()
+    assert late == pytest.approx(data["slip"], abs=0.05)
+    (first,) = json.loads(athena("revisions", run, "--json").out)
+    promised = datetime.fromisoformat(data["promised"]) - moments["started"]
+    assert promised.total_seconds() == pytest.approx(first["promised"], abs=0.05)
     by_plan = athena("why", "made-up")
     assert by_plan.code == 2 and f"its newest run is {run[:8]}" in by_plan.err
 
@@ -104,6 +113,46 @@ def test_one_task_and_one_run_are_no_more_than_one(athena: Athena, tmp_path: Pat
     file.write_text("name: one\ntasks:\n  - {id: only, call: made:up, duration: 5}\n")
     told = athena("simulate", str(file))
     assert told.code == 0 and "one · 1 task · 1 run\n" in told.out
+
+
+def test_what_leaves_no_way_hurts_most_also_without_a_deadline(
+    athena: Athena, tmp_path: Path
+) -> None:
+    file = tmp_path / "short.yaml"
+    file.write_text("""
+name: short
+resources: {cpu: {capacity: 2}}
+tasks: [{id: only, call: "json:dumps", duration: 5s, resources: {cpu: 2}}]
+assumptions:
+  - {id: slower, affects: [only], effect: {duration_factor: 3}}
+  - {id: two_cpus, affects: [only], effect: {capacity: {cpu: 1}}}
+""")
+    told = athena("simulate", str(file))
+    assert "would hurt most: two_cpus, which leaves no way to the goals" in told.out
+    worst, slower = json.loads(athena("simulate", str(file), "--json").out)["assumptions"]
+    assert worst["blocks"] and worst["p_deadline"] is None and slower["finish"] == 10.0
+
+
+def test_a_deadline_of_the_clock_is_told_by_the_clock(athena: Athena, tmp_path: Path) -> None:
+    file = tmp_path / "clock.yaml"
+    file.write_text("""
+name: clock
+deadline: {at: "06:00", timezone: Europe/Berlin}
+tasks: [{id: only, call: "json:dumps", duration: 5s}]
+""")
+    assert "06:00 Europe/Berlin, " in athena("simulate", str(file)).out
+    data = json.loads(athena("simulate", str(file), "--json").out)
+    until, start = (datetime.fromisoformat(data[n]) for n in ("until", "as_of"))
+    assert (until - start).total_seconds() == pytest.approx(data["deadline"])
+
+
+def test_what_is_left_out_of_a_long_list_is_said(athena: Athena, tmp_path: Path) -> None:
+    file = tmp_path / "many.yaml"
+    tasks = "".join(f"  - {{id: t{n}, call: 'json:dumps', duration: 5s}}\n" for n in range(25))
+    file.write_text(f"name: many\ntasks:\n{tasks}")
+    assert "and 5 more; --json has all" in athena("simulate", str(file)).out
+    assert "no revisions yet" in athena("revisions", str(file)).out
+    assert "25 tasks, 0 resources, 0 assumptions" in athena("validate", str(file)).out
 
 
 def test_text_is_no_markup() -> None:
