@@ -63,9 +63,11 @@ def validate(plan: PlanFile, /, *, json: Json = False) -> int:
 
     Functions that tasks call are imported to see that they are there.
     """
+    from athena_prefect.plan.document import nothing_collected
     from athena_prefect.service import validate as use_case
 
-    answer_of("checking the plan", lambda: use_case(plan), json, _sound)
+    with nothing_collected():
+        answer_of("checking the plan", lambda: use_case(plan), json, _sound)
     return 0
 
 
@@ -103,10 +105,12 @@ def show(
     json: Json = False,
 ) -> int:
     """Show a plan's network, floats, critical path and baseline; nothing runs."""
+    from athena_prefect.plan.document import nothing_collected
     from athena_prefect.service import show as use_case
 
     kind = "json" if json else format
-    with working("planning", quiet=kind == "json" and output is None):
+    quiet = kind == "json" and output is None
+    with working("planning", quiet=quiet), nothing_collected():
         shown = use_case(plan)
         if kind == "table" and output is None:
             from athena_prefect.cli import render

@@ -77,15 +77,12 @@ def plan_table(shown: ShownPlan, limit: int | None = None) -> FittedTable:
         PLAN_COLUMNS,
         [
             (
-                Text(
-                    ("◆ " if task.critical else "  ") + task.task_id,
-                    style="bold" if task.critical else "",
-                ),
+                Text(f"◆ {task.task_id}", style="bold") if task.critical else f"  {task.task_id}",
                 seconds(task.duration),
                 seconds(task.planned_start),
                 seconds(task.planned_finish),
                 seconds(task.total_float),
-                Text(", ".join(f"{n} {a:g}" for n, a in task.resources.items())),
+                ", ".join(f"{n} {a:g}" for n, a in task.resources.items()),
                 Text(", ".join(task.after), style="dim"),
             )
             for task in shown.tasks[:limit]

@@ -118,6 +118,10 @@ def ticks(horizon: float, room: float, least: float = 70) -> Iterator[float]:
         yield i * step
 
 
+UNITS = (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1))
+"""Units of time from a minute on, their seconds, and the next smaller ones."""
+
+
 def elapsed(seconds: float) -> str:
     """`seconds` as people say them, to two units: ``1h 30m``, ``45s``, ``0.25s``."""
     sign = "−" if seconds < 0 else ""
@@ -125,12 +129,12 @@ def elapsed(seconds: float) -> str:
     if value < 10:
         return f"{sign}{value:.2f}".rstrip("0").rstrip(".") + "s"
     whole = round(value)
-    parts: list[tuple[int, str]] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, whole = divmod(whole, size)
-        if count or parts:
-            parts.append((count, unit))
-    return sign + " ".join(f"{n}{u}" for n, u in parts[:2] if n)
+    if whole < 60:
+        return f"{sign}{whole}s"
+    unit, size, smaller, part = next(u for u in UNITS if whole >= u[1])
+    count, rest = divmod(whole, size)
+    less = rest // part
+    return f"{sign}{count}{unit} {less}{smaller}" if less else f"{sign}{count}{unit}"
 
 
 def shortened(content: str, limit: int) -> str:

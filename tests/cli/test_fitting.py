@@ -70,6 +70,17 @@ def test_a_row_in_one_line_is_what_rich_makes_of_it(width: int) -> None:
     with console.capture() as fast:
         console.print(table)
     with console.capture() as slow, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FittedTable, "_lines", lambda self, _, widths: [self._table(widths, rows)])
+        patch.setattr(
+            FittedTable, "_lines", lambda self, _, widths, *__: [self._table(widths, rows)]
+        )
         console.print(table)
     assert fast.get() == slow.get()
+
+
+def test_text_is_no_markup_whatever_the_row() -> None:
+    columns = (Column(name="task", whole=False), Column(name="notes", whole=False))
+    rows = [("[bold]a[/bold]", "[x]"), ("[red]" + "long " * 30, "two\n[lines]")]
+    console = Console(width=60, color_system="truecolor", force_terminal=True)
+    with console.capture() as captured:
+        console.print(FittedTable(columns, rows))
+    assert all(word in captured.get() for word in ("[bold]a[/bold]", "[x]", "[red]", "[lines]"))
