@@ -129,6 +129,7 @@ class Proposal:
         again = [
             Change(kind=ChangeKind.AGAIN, subject=t, after=self.modes.get(t, DEFAULT_MODE))
             for t in self.standing.again
+            if t not in self.answer.dropped  # left out after all
         ]
         after = {t: m for t, m in self.modes.items() if t not in self.standing.again}
         before = {t: m for t, m in before.items() if t not in self.standing.again}
