@@ -164,12 +164,13 @@ class Chain:
         planned = [known.get(i, known.get((i[0], None), np.nan)) for i in self.items]
         starts = np.where(np.isnan(begun), np.array(planned, dtype=np.float64), begun)
         finishes = starts + durations
-        network = problem.network
+        network, fixed = problem.network, ~np.isnan(begun)
         for node in network.order[(self.joins & np.isnan(begun))[network.order]].tolist():
             arcs = slice(int(network.pred_ptr[node]), int(network.pred_ptr[node + 1]))
             ends = finishes[network.pred[arcs]] + network.pred_lag[arcs]
-            starts[node] = finishes[node] = ends.max(initial=given.now)
-        fixed = ~np.isnan(begun)
+            # No work: over with all that is before it, be that long ago.
+            fixed[node] = fixed[network.pred[arcs]].all()
+            starts[node] = finishes[node] = ends.max(initial=0.0 if fixed[node] else given.now)
         if np.isnan(starts).any() or check(problem, starts, release=given.now, fixed=fixed):
             return None
         return Schedule(problem=problem, starts=starts, finishes=finishes, fixed=fixed)
@@ -295,14 +296,19 @@ class Chain:
         """P50 durations in seconds; 0 where nothing is known."""
         return np.nan_to_num(medians_of(self.problem.estimates))
 
-    def median_in(self, task_id: str, mode: str) -> float:
-        """P50 duration of one item of a task in another mode; 0 where nothing is known."""
+    def median_in(
+        self, task_id: str, mode: str, factors: Mapping[str, float] | None = None
+    ) -> float:
+        """P50 duration of one item of a task in another mode; 0 where nothing is known.
+
+        `factors`: how many times as long tasks take; by default those of this chain.
+        """
         estimate = self.plan.get_task(task_id).mode(mode).estimate or self.estimates.get(task_id)
         if estimate is None:
             return 0.0
         three = (estimate.optimistic, estimate.likely, estimate.pessimistic)
         median = float(medians_of(np.array([[d.total_seconds() for d in three]]))[0])
-        return median * self.factors.get(task_id, 1.0)
+        return median * (self.factors if factors is None else factors).get(task_id, 1.0)
 
     @cached_property
     def own_deadlines(self) -> Floats:

@@ -275,7 +275,8 @@ class Progress:
     ) -> tuple[float, float]:
         start, end = self._span(attempt)
         if attempt.ended is None:
-            median = self.chain.median_in(task_id, mode)
+            # By what is in force now: the chain may be one from before it was.
+            median = self.chain.median_in(task_id, mode, self.effects.factors)
             end = max(start + median, self.seconds(now))
         return start, end
 

@@ -166,7 +166,11 @@ class Tally:
         return changed
 
     def _may_start(self, task_id: str) -> bool:
+        """Whether a task is to start, for the first time or once more."""
         status = self.status(task_id)
+        if status in (Status.FAILURE, Status.BLOCKED):
+            # It has tries left, or a revision does it again.
+            return task_id not in self._dead_ends
         return not status.final and status is not Status.RUNNING
 
     def hold(self, held: Mapping[str, str]) -> bool:

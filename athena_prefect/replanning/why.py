@@ -192,7 +192,7 @@ class _Walk:
         other, course = self.planned.chain.node_of.get(self.chain.items[node]), self.planned.course
         if other is None or course.stage[other] == Stage.DEAD:
             return None
-        over = bool(course.stage[other] == Stage.DONE)
+        over = course.is_past(other)
         return float(course.start[other]), float(course.finish[other]), over
 
     def shares(self) -> list[Share]:
@@ -213,6 +213,9 @@ class _Walk:
             first = after is None or self._over(after)
             if known[2]:
                 found, slack = [], 0.0  # what was over by then is in what was accepted
+            elif self._ran(node) and abs(start - known[0]) <= DUST:
+                # That it had begun then, whatever before, is in what was accepted, too.
+                found, slack = [self._longer(node, finish - known[1])], 0.0
             elif first:
                 found.append(self._waited(node, start - known[0], planned=True))
                 found.append(self._longer(node, (finish - start) - (known[1] - known[0])))
@@ -237,6 +240,11 @@ class _Walk:
     def _over(self, node: int) -> bool:
         known = self._accepted(node)
         return known is not None and known[2]
+
+    def _ran(self, node: int) -> bool:
+        """Whether a node ran when the revision in force was accepted."""
+        other = self.planned.chain.node_of.get(self.chain.items[node])
+        return other is not None and bool(self.planned.course.stage[other] == Stage.RUNNING)
 
     def _longer(self, node: int, more: float) -> Share:
         task_id, stage = self.chain.items[node][0], self.course.stage[node]

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from athena_prefect.plan.estimate import Estimate
-from athena_prefect.plan.graph import Floats, Network
+from athena_prefect.plan.graph import Bools, Floats, Ints, Network
 from athena_prefect.plan.model import DEFAULT_MODE, Plan, PlanTask
 from athena_prefect.schedule.problem import RUNNER, Problem
 from athena_prefect.schedule.rest import Choice, Rest, Way
@@ -251,7 +251,34 @@ class _Reading:
             ):
                 starts[end] = float((starts[list(rows)] + durations[list(rows)]).max())
                 durations[end] = 0.0
+        for end, before, lags in self._empty():
+            moment = float((starts[before] + durations[before] + lags).max(initial=0.0))
+            if self._over[before].all() and moment <= self.standing.now:
+                # There was nothing to do: over with what it waited for, and not only now.
+                starts[end], durations[end], self._over[end] = moment, 0.0, True
         return starts, durations
+
+    @cached_property
+    def _over(self) -> Bools:
+        """The activities that have ended well."""
+        mask = np.zeros(len(self.problem), dtype=np.bool_)
+        for item in self.standing.over:
+            mask[self._rows(item)] = True
+        for task in self.standing.mapped & self.index.keys():
+            first, end = (
+                int(of[self.index[task]]) for of in (self.problem.rows, self.problem.ends)
+            )
+            mask[end] = end > first and mask[first:end].all()
+        return mask
+
+    def _empty(self) -> Iterator[tuple[int, Ints, Floats]]:
+        """The ends of mapped tasks that turned out to have no items, what is before, and lags."""
+        network = self.problem.network
+        none = [t for t, n in self.standing.items.items() if n == 0 and t in self.index]
+        ends = [int(self.problem.ends[self.index[t]]) for t in none]
+        for end in sorted(ends, key=lambda e: int(network.rank[e])):
+            arcs = slice(int(network.pred_ptr[end]), int(network.pred_ptr[end + 1]))
+            yield end, network.pred[arcs], network.pred_lag[arcs]
 
     def rest(self) -> Rest:
         standing, problem = self.standing, self.problem
