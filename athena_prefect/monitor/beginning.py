@@ -91,10 +91,13 @@ class Grounds:
     ) -> tuple[float, float] | None:
         """P50 and accepted finish (s) of a later revision, as history saw them at its adoption.
 
-        What the planner promised comes from a schedule; slip compares like with like.
+        Only of a revision that came into force before forecasts were kept with revisions: its
+        planner's figures come from a schedule, and slip compares like with like.
         """
         if self.learned is None or known.acceptance.get("p50") is None or not known.replans:
             return None
+        if "forecast" in known.acceptance:
+            return None  # it was forecast then, and kept
         progress = self.at_acceptance(plan, context, known, baseline, started)
         if progress.unknown_open or progress.chain.infeasible:
             return None

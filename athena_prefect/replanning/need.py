@@ -151,7 +151,10 @@ class Watch:
 
     def _reckoned_probability(self, deadline: datetime) -> float | None:
         baseline = self.monitor.baseline
-        known = self.monitor.state.acceptance.get("p_deadline", baseline.p_deadline)
+        accepted = self.monitor.state.acceptance
+        known = accepted.get("p_deadline", baseline.p_deadline)
+        # Forecasts fall from a forecast: what was promised rests on more than they do.
+        known = (accepted.get("forecast") or {}).get("p_deadline", known)
         if known is not None or not baseline.known:
             return None if known is None else float(known)
         simulation = simulate(

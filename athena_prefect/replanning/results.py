@@ -10,7 +10,9 @@ from typing import Any
 from athena_prefect.plan.model import Plan
 from athena_prefect.plan.revision import Change
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
+from athena_prefect.replanning.foreseen import Foreseen
 from athena_prefect.schedule.proposal import Proposal, Stability
+from athena_prefect.schedule.robustness import Robustness
 
 OF_ONE_REVISION = frozenset({"stability", "work_lost", "details", "again"})
 """Of what is kept of a revision: what says how it differs from the one before."""
@@ -49,6 +51,8 @@ class ReplanResult:
     """What speaks against it, in words; empty where verification passed."""
     stability: Stability | None = None
     work_lost: timedelta = timedelta(0)
+    foreseen: Foreseen | None = None
+    """What a monitor of the run forecasts once it is in force; None where it cannot be."""
     proposal: Proposal | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -60,14 +64,20 @@ class ReplanResult:
         return {
             "revision": self.revision,
             # Slip compares forecasts with what is accepted here: like with like.
-            "p50": robust.p50 if robust.forecast_p50 is None else robust.forecast_p50,
+            "p50": self._forecast_p50(robust),
             "accepted": robust.accepted,
             "p_deadline": self.p_deadline,
+            **({} if self.foreseen is None else {"forecast": self.foreseen.as_dict()}),
             "stability": None if self.stability is None else self.stability.value,
             "work_lost": self.work_lost.total_seconds(),
             "details": [c.as_dict() for c in self.details],
             **self._order,
         }
+
+    def _forecast_p50(self, robust: Robustness) -> float:
+        if self.foreseen is not None and self.foreseen.p50 is not None:
+            return self.foreseen.p50
+        return robust.p50 if robust.forecast_p50 is None else robust.forecast_p50
 
     @property
     def _order(self) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from statistics import median
 from typing import Any
 
 from athena_prefect.replanning.evaluation import AdaptiveReplanning
+from athena_prefect.replanning.foreseen import foreseen
 from athena_prefect.replanning.picture import Picture
 from athena_prefect.replanning.results import ReplanResult
 from athena_prefect.schedule.proposal import Proposal, stability
@@ -46,7 +48,7 @@ def result_of(
             p_deadline = robust.probability((deadline - monitor.started) / timedelta(seconds=1))
     end = monitor.accepted_p50 or proposal.answer.makespan or 0.0
     old = dict(monitor.accepted_starts)
-    return ReplanResult(
+    result = ReplanResult(
         original_plan=view.plan,
         new_plan=proposal.plan if passed else view.plan,
         changes=tuple(str(c) for c in proposal.changes) if passed else (),
@@ -66,6 +68,10 @@ def result_of(
         stability=stability(proposal.standing, old, end, proposal) if passed else None,
         proposal=proposal,
     )
+    if not passed:
+        return result
+    told = {**result.acceptance, "modes": dict(result.modes)}
+    return replace(result, foreseen=foreseen(monitor, result.new_plan, told, view.now))
 
 
 def _observed(view: Picture) -> dict[str, Any]:
