@@ -155,16 +155,21 @@ class Hinted:
         solution = program.solve(left, seed=self.seed, workers=self.workers, trial=trial)
         exact = program.exact
         if solution.outcome is Outcome.INFEASIBLE and self.incumbent.best is None and exact:
-            self.incumbent.impossible("no choice of modes keeps within the budgets")
+            self.incumbent.impossible(
+                "no choice of modes keeps within the budgets"
+                if rest.budgets
+                else "nothing that may be done keeps within the capacities"
+            )
         if solution.starts is None:
             return None
-        if aim is not Aim.CHANGE:
+        made = list(self._exactly(solution.starts, solution.choice))
+        if made and aim is not Aim.CHANGE:
             self.incumbent.proven = exact and solution.outcome is Outcome.OPTIMAL
             if exact and solution.bound is not None and aim is not Aim.COST:
                 self.incumbent.bound = max(
                     solution.bound, -inf if self.incumbent.bound is None else self.incumbent.bound
                 )
-        return list(self._exactly(solution.starts, solution.choice))
+        return made
 
     def _hint(self, aim: Aim, limits: Limits) -> tuple[Floats, Choice, float]:
         rest, best = self.rest, self.incumbent.best
@@ -179,10 +184,12 @@ class Hinted:
         """All activities one after the other, each in its longest way."""
         rest = self.rest
         longest = sum(
-            max((w.duration for w in rest.ways.get(t, ())), default=0.0)
-            for t in range(len(rest.problem.task_ids))
+            int(rest.problem.items[t]) * max(w.duration for w in ways)
+            for t, ways in rest.ways.items()
         )
-        release = float(rest.floor.max(initial=rest.now))
+        # Where capacity changes, all of it may have to wait for the last change.
+        changes = [at for steps in rest.steps.values() for at, _ in steps]
+        release = max(float(rest.floor.max(initial=rest.now)), *changes, rest.now)
         lags = float(rest.problem.network.pred_lag.sum())
         return release + longest + float(rest.problem.durations.sum()) + lags
 

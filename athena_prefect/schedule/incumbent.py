@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 
 import numpy as np
@@ -70,15 +71,16 @@ class Incumbent:
         self.proven, self.conflict = True, why
 
     def _look_for_the_impossible(self) -> None:
-        """There is no schedule where a task needs more than there is, whatever its way."""
-        rest, table = self.rest, self.rest.way_table
-        fitting = table.chosen(table.least(table.durations))
-        try:
-            rest.require_capacity(
-                rest.problem_in(Choice.of(fitting, dropped=frozenset(rest.droppable)))
-            )
-        except InfeasibleError as error:
-            self.impossible(str(error))
+        """There is no schedule where a task needs more than there ever is, whatever its way.
+
+        More than there is in the end is no proof, but nothing is generated then.
+        """
+        rest = self.rest
+        best_moment = replace(
+            rest, problem=replace(rest.problem, capacities=rest.most_capacities), steps={}
+        )
+        self.conflict = _shortage(rest) or self.conflict
+        self.proven = self.proven or bool(_shortage(best_moment))
 
     def _schedule(self, best: Found) -> Schedule:
         problem = self.rest.problem_in(best.choice)
@@ -197,3 +199,15 @@ def less(one: Value, other: Value) -> bool:
     if abs(one[0] - other[0]) > TOLERANCE:
         return one[0] < other[0]
     return one[1] < other[1] - 1e-9
+
+
+def _shortage(rest: Rest) -> str:
+    """Which task needs more than there is in each of its ways; empty where none does."""
+    table = rest.way_table
+    fitting = table.chosen(table.least(table.durations))
+    choice = Choice.of(fitting, dropped=frozenset(rest.droppable))
+    try:
+        rest.require_capacity(rest.problem_in(choice))
+    except InfeasibleError as error:
+        return str(error)
+    return ""

@@ -284,6 +284,16 @@ class Rest:
         return np.array([self.capacity_at(r)[-1][1] for r in range(len(self.problem.resources))])
 
     @cached_property
+    def most_capacities(self) -> Floats:
+        """How much there is of each resource at the best moment from now on, shape (r,)."""
+        most = []
+        for r in range(len(self.problem.resources)):
+            steps = self.capacity_at(r)
+            ends = [at for at, _ in steps[1:]] + [np.inf]
+            most.append(max(c for (_, c), end in zip(steps, ends, strict=True) if end > self.now))
+        return np.array(most)
+
+    @cached_property
     def way_table(self) -> WayTable:
         """`ways` as arrays."""
         return WayTable.of(self)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from athena_prefect.errors import PlanError
 from athena_prefect.plan.graph import Bools, Floats
 from athena_prefect.schedule.answer import Objective, Outcome
+from athena_prefect.schedule.breeding import Breeding
+from athena_prefect.schedule.construction import Construction
 from athena_prefect.schedule.feasibility import check
 from athena_prefect.schedule.generate import generate
 from athena_prefect.schedule.generation import Frame, parallel, serial
@@ -225,6 +227,32 @@ def _half() -> tuple[Way, ...]:
         Way(mode="default", estimate=one, demands=(1.0,)),
         Way(mode="half", estimate=(2.0, 2.0, 2.0), demands=(0.5,)),
     )
+
+
+def test_what_there_is_too_little_of_in_the_end_is_no_proof() -> None:
+    rest = _chain([1.0, 1.0], steps={0: ((5.0, 0.5),)})
+    answer = generate(rest, budget_s=1.0, seed=0, clock=ticking())
+    assert answer.status is Outcome.UNKNOWN and answer.schedule is None
+    assert answer.conflict == "'n0' needs 1 of 'r0', of which there is 0.5"
+    too_late = replace(rest, now=4.0)
+    answer = generate(too_late, budget_s=5.0, seed=0, clock=ticking(0.0))
+    assert answer.status is Outcome.INFEASIBLE and "'r0'" in answer.conflict
+    over = replace(rest, now=6.0)
+    assert over.most_capacities.tolist() == [0.5] and rest.most_capacities.tolist() == [2.0]
+    assert generate(over, budget_s=1.0, seed=0, clock=ticking()).status is Outcome.INFEASIBLE
+
+
+def test_budgets_are_kept_behind_a_long_hole(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = Way(mode="quick", estimate=(1.0, 1.0, 1.0), demands=(1.0,), consumes=(3.0,))
+    thrifty = Way(mode="thrifty", estimate=(4.0, 4.0, 4.0), demands=(1.0,), consumes=(1.0,))
+    hole = {0: ((0.0, 0.0), (1000.0, 1.0))}
+    ways = {0: (quick, thrifty), 1: (quick, thrifty)}
+    rest = _chain([1.0, 1.0], ways=ways, budgets=(4.0,), steps=hole)
+    # CP-SAT is asked for the first schedule.
+    monkeypatch.setattr(Construction, "construct", lambda _: None)
+    monkeypatch.setattr(Breeding, "breed", lambda *_: None)
+    answer = generate(rest, budget_s=5.0, seed=0, clock=ticking(0.0))
+    assert answer.makespan == 1005.0 and answer.status is Outcome.OPTIMAL
 
 
 def test_what_runs_may_hold_more_than_there_is_left() -> None:
