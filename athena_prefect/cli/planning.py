@@ -327,23 +327,34 @@ def _bar(span: tuple[float, float] | None, end: float, width: int) -> str:
 def _revisions(found: tuple[KeptRevision, ...]) -> RenderableType:
     if not found:
         return Text("no revisions yet; `athena register PLAN` or `athena run PLAN` makes the first")
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("id", "of", "revision", "when", "by", "strategy", "promised", "what and why"):
-        table.add_column(name)
-    for one in found:
-        what = "; ".join(one.changes) or one.reason
-        why_ = f"{what} ({one.reason})" if one.changes and one.reason else what
-        table.add_row(
-            str(one.plan_id),
-            "plan" if one.plan_run is None else f"run {str(one.plan_run)[:8]}",
-            str(one.revision),
-            f"{one.created:%Y-%m-%d %H:%M:%S} UTC",
-            escape(one.author) or "–",
-            one.strategy or "–",
-            _promise(one),
-            escape(why_),
-        )
-    return Group(table, *_accuracy(found))
+    rows = [_revision_cells(one) for one in found]
+    return Group(FittedTable(REVISION_COLUMNS, rows), *_accuracy(found))
+
+
+REVISION_COLUMNS = (
+    Column(name="id", right=True),
+    Column(name="of"),
+    Column(name="revision", right=True),
+    Column(name="when", rank=3),
+    Column(name="by", rank=2),
+    Column(name="strategy", rank=1),
+    Column(name="promised"),
+    Column(name="what and why", whole=False),
+)
+
+
+def _revision_cells(one: KeptRevision) -> tuple[str | Text, ...]:
+    what = "; ".join(one.changes) or one.reason
+    return (
+        str(one.plan_id),
+        "plan" if one.plan_run is None else f"run {str(one.plan_run)[:8]}",
+        str(one.revision),
+        f"{one.created:%Y-%m-%d %H:%M:%S} UTC",
+        Text(one.author or "–"),
+        one.strategy or "–",
+        _promise(one),
+        Text(f"{what} ({one.reason})" if one.changes and one.reason else what),
+    )
 
 
 def _promise(one: KeptRevision) -> str:

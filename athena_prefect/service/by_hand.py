@@ -259,6 +259,8 @@ class _Asked:
         status = state.status(self.task)
         again = f"athena rerun {str(self.row.plan_run)[:8]} --from {self.task}"
         if kind is CommandKind.ADOPT:
+            if state.end_status == "completed":
+                raise InputError(f"run {self.row.plan_run} is completed: nothing of it is left")
             if not live:
                 raise InputError(
                     f"no process runs {self.row.plan_run} now, so nothing can adopt an option; go "

@@ -62,6 +62,15 @@ def test_revisions(athena: Athena, run: str) -> None:
     assert athena("revisions", "made-up", "--limit", "0").code == 2
 
 
+def test_revisions_on_a_narrow_terminal_are_read_by_id(
+    athena: Athena, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = athena("revisions", "made-up").out.splitlines()
+    assert "promised" in lines[0] and "when" not in lines[0]
+    assert f"run {run[:8]}" in lines[1] and max(len(line.rstrip()) for line in lines) <= 60
+
+
 def test_why(athena: Athena, run: str) -> None:
     told = athena("why", run)
     assert told.code == 0 and "set by" in told.out
