@@ -78,6 +78,8 @@ def generate(
     budget, free = incumbent.budget, int(rest.free.sum())
     breeding = Breeding(incumbent, np.random.default_rng(seed))
     Construction(incumbent, breeding).construct()
+    if incumbent.best is None and incumbent.proven:
+        return incumbent.answer()
     incumbent.look_at_the_bound()
     hinted = Hinted(incumbent, seed=seed, tolerance=tolerance, workers=workers)
     load = breeding.load if objective is Objective.MAKESPAN and not rest.previous else inf
