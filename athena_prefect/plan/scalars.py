@@ -118,9 +118,12 @@ def _printable(text: str) -> str:
     return text
 
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
 def unstorable(text: str) -> str | None:
     """The first character of `text` that databases refuse, as U+XXXX: NUL or half a pair."""
-    found = re.search("[\0\ud800-\udfff]", text)
+    found = _UNSTORABLE.search(text)
     return f"U+{ord(found[0]):04X}" if found else None
 
 

@@ -163,11 +163,13 @@ def _check_characters(text: str) -> None:
 
 def _yaml_events(text: str) -> Iterator[Event]:
     documents = 0
+    loader = _Loader(text)
     try:
-        for event in yaml.parse(text, Loader=_Loader):
+        # As `yaml.parse` does, which would hand on each event once more.
+        while (event := loader.get_event()) is not None:
             mark: Any = event.start_mark
             line, column = mark.line + 1, mark.column + 1
-            if isinstance(event, yaml.ScalarEvent):
+            if type(event) is yaml.ScalarEvent:
                 yield _scalar(event, line, column)
             elif isinstance(event, yaml.CollectionStartEvent):
                 mapping = isinstance(event, yaml.MappingStartEvent)
@@ -192,6 +194,8 @@ def _yaml_events(text: str) -> Iterator[Event]:
         raise _syntax(error, text) from None
     except yaml.YAMLError as error:
         raise BrokenTextError((1, 1), f"not YAML: {error}") from None
+    finally:
+        loader.dispose()
 
 
 _REMEDIES = (
@@ -360,7 +364,8 @@ class _Builder:
             self.parsed.defect(place, f"{event.problem} is not allowed", remedy, self.loc())
 
     def _scalar(self, event: Event, place: Place) -> None:
-        self._problem(event, place)
+        if event.problem:
+            self._problem(event, place)
         if isinstance(event.value, str) and (bad := unstorable(event.value)):
             message = f"text with the character {bad}, which no database keeps"
             self.parsed.defect(place, message, "take it out", self.loc())

@@ -389,3 +389,18 @@ def test_every_kind_of_mutation_is_caught_and_named(
 
 def test_each_thing_that_can_be_wrong_is_among_the_mutations() -> None:
     assert {flaw for flaw, _ in MUTATIONS} == set(Flaw) - {Flaw.DEADLINE}, "late is allowed"
+
+
+def test_a_hopeless_schedule_is_refused_in_few_words() -> None:
+    """One objection a resource and stretch of time, not one a start: else they would be squared."""
+    tasks = [{"id": f"t{k}", "duration": 5, "resources": {"cpu": 1}} for k in range(300)]
+    document = {"name": "p", "resources": {"cpu": {"capacity": 4}}, "tasks": tasks}
+    plan = Plan.model_validate({**document, "runner": {"max_workers": 8}})
+    at_once: dict[tuple[str, int | None], tuple[float, float]] = {
+        (t, None): (1e6, 1e6 + 5.0) for t in plan.task_ids
+    }
+    found = verify(Claim(plan=plan, original=plan, now=0.0, spans=at_once))
+    assert [str(o) for o in found.objections] == [
+        "at 1000000 s t0, t1, t2, t3, t4 take 5 of cpu, of which there is 4",
+        "at 1000000 s t0, t1, t2, t3, t4 and 4 more take 9 workers, of which there are 8",
+    ]
