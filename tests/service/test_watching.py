@@ -288,9 +288,10 @@ def test_one_run_that_cannot_be_looked_at_stops_no_other(
 
 
 def test_a_start_that_no_worker_takes_is_told_in_time(settings: AthenaSettings) -> None:
-    scene = Scene(settings, deadline={"at": "06:00"})
-    deployment = scene.deployment()
     scheduled = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=5)
+    # At whatever time of day this runs, half a day is left.
+    scene = Scene(settings, deadline={"at": f"{scheduled + timedelta(hours=12):%H:%M}"})
+    deployment = scene.deployment()
     with get_client(sync_client=True) as client:
         run: Any = client.create_flow_run_from_deployment(
             deployment, state=Scheduled(scheduled_time=scheduled)
