@@ -16,8 +16,8 @@ from athena_prefect.plan.revision import ChangeKind, changes_between, revised
 from athena_prefect.replanning.evaluation import AdaptiveReplanning, Rule
 from athena_prefect.replanning.options import Effort, Kind, ReplanningOption
 from athena_prefect.schedule.overruns import beyond
-from athena_prefect.schedule.proposal import claim_of
-from athena_prefect.schedule.verification import Flaw, verify
+from athena_prefect.schedule.proposal import Proposal, claim_of
+from athena_prefect.schedule.verification import Claim, Flaw, verify
 from tests.replanning.test_engine import Violated, _do, _engine, _monitored
 
 
@@ -82,6 +82,17 @@ def test_carrying_on_past_a_time_out_is_no_success() -> None:
     assert pinned.proposal is not None and pinned.proposal.overruns == {"b": 1.0}
     extended = engine.full_replan("", {})
     assert extended.confidence == 1.0 and extended.changes == ("b may take 5m instead of 2m30s",)
+    # Had the solver pulled the lever all the same, the checker would not let it pass.
+    loose, tied = extended.proposal, pinned.proposal
+    assert loose is not None and verify(_claimed(loose, loose)).passed
+    (found,) = verify(_claimed(loose, tied)).objections
+    assert found.flaw is Flaw.EDITED
+    assert str(found) == "b is to stay as it is, but has another time-out"
+
+
+def _claimed(found: Proposal, asked: Proposal) -> Claim:
+    """What one proposal is, held to what another was asked for."""
+    return claim_of(asked.standing, found.answer, found.levers, found.plan, found.modes)
 
 
 def test_a_plans_own_time_out_is_nobodys_to_extend() -> None:
