@@ -142,18 +142,19 @@ def evolve_task(task: TaskState, event: TaskEvent) -> TaskState:
     """`task` after one event of it; the same event again changes nothing."""
     match event.kind:
         case TaskEventKind.READY:
-            if task.ready or event.key in task.marks:
+            if event.key in task.marks:
                 return task
-            return replace(task, ready=event.at, marks=(*task.marks, event.key))
+            # Also of what changes nothing now: told again after an `invalidated`, it would.
+            marked = replace(task, marks=(*task.marks, event.key))
+            return marked if task.ready else replace(marked, ready=event.at)
         case TaskEventKind.SKIPPED:
-            if task.in_force or task.skipped or event.key in task.marks:
+            if event.key in task.marks:
                 return task
-            return replace(
-                task,
-                skipped=True,
-                skip_reason=str(event.data.get("reason", "")),
-                marks=(*task.marks, event.key),
-            )
+            marked = replace(task, marks=(*task.marks, event.key))
+            if task.in_force or task.skipped:
+                return marked
+            reason = str(event.data.get("reason", ""))
+            return replace(marked, skipped=True, skip_reason=reason)
         case TaskEventKind.EXPANDED:
             return replace(task, items=int(event.data["items"]))
         case TaskEventKind.INVALIDATED:

@@ -261,6 +261,27 @@ def test_an_invalidated_success_waits_then_runs_again() -> None:
     assert state.status("a") is Status.SUCCESS
 
 
+@pytest.mark.parametrize("kind", [TaskEventKind.READY, TaskEventKind.SKIPPED])
+def test_what_changed_nothing_before_an_invalidation_does_not_when_it_is_told_again(
+    kind: TaskEventKind,
+) -> None:
+    """Two processes tell it; the second hears of its own once more after the success is ended."""
+    events = [
+        task_event(kind, 0, source="session 1"),
+        task_event(kind, 1, source="session 2"),
+        task_event(TaskEventKind.INVALIDATED, 2, source="rerun"),
+    ]
+    state = fold(events)
+    assert fold(events, state).task("a") == state.task("a")
+    assert state.status("a") is Status.WAITING
+
+
+@given(st.lists(task_events().filter(lambda e: e.reported_by is not Reporter.API), max_size=30))
+def test_all_told_again_in_the_same_order_changes_nothing(events: list[TaskEvent]) -> None:
+    state = fold(events)
+    assert dict(fold(events, state).tasks) == dict(state.tasks)
+
+
 def test_an_invalidated_attempt_never_comes_back() -> None:
     state = fold(
         [
