@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+# Whole, before a flow run has threads: of two that import it at once, one sees half of it.
+import sqlalchemy  # noqa: F401
 from prefect.client.orchestration import get_client
 from prefect.logging.loggers import flow_run_logger
 

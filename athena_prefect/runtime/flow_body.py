@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+# Whole, before a flow run has threads: of two that import it at once, one sees half of it.
+import sqlalchemy  # noqa: F401
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
