@@ -38,10 +38,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def modules_of_the_project() -> Iterator[None]:
-    """A test that loads another project's `tasks` and `flows` leaves this one's as they were."""
+    """A test that loads another project's `tasks` and `flows` leaves this one's as they were.
+
+    A folder `steps` that stays behind as a module, where a file of that name was one before, is
+    more than `inspect` can take when it looks for the module of a class.
+    """
 
     def own() -> dict[str, ModuleType]:
-        names = ("tasks", "flows")
+        names = ("tasks", "flows", "steps")
         return {n: m for n, m in sys.modules.items() if n.partition(".")[0] in names}
 
     before, path = own(), list(sys.path)
